@@ -1,0 +1,1 @@
+//! Workshop databases: users, data, restore

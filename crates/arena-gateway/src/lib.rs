@@ -1,0 +1,1 @@
+//! The only door: host names, sessions and the way to every seat

@@ -1,0 +1,1 @@
+//! Runs checks against a seat and says what came out

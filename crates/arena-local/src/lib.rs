@@ -1,0 +1,1 @@
+//! This machine as a runtime: tools, sandbox, template, seats, convergence

@@ -1,0 +1,1 @@
+//! The built-in MongoDB-compatible server in front of DocumentDB

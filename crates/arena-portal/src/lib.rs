@@ -1,0 +1,1 @@
+//! Web pages, API and live events for participants and facilitators

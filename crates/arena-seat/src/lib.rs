@@ -1,0 +1,1 @@
+//! The agent inside a seat: editor, apps and the one listener

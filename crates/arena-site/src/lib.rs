@@ -1,0 +1,1 @@
+//! Instructions: Markdown to a finished site, in memory

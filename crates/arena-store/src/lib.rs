@@ -1,0 +1,1 @@
+//! What must survive: people, attempts, results, orders, events

@@ -1,0 +1,5 @@
+//! The instructions' navigation and the scenario's filter over it.
+
+/// Pages that the scenario shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Navigation {}

@@ -1,0 +1,333 @@
+//! The plan: everything that shall run, with nothing left to choose. [`plan`]
+//! is pure: the same workshop and target give the same plan, byte for byte.
+//! It names secrets and never holds one. [`SeatSettings`] is what a runtime
+//! hands to a seat's agent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Capability, DatabaseName, EventId, SeatId, ServiceName, Workshop};
+
+/// Where a plan shall run, and what was found there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Port of the gateway on loopback.
+    pub port: u16,
+    /// The workshop's content on this machine.
+    pub content: Content,
+    /// Where MongoDB comes from.
+    pub mongodb: MongodbSource,
+    /// Where PostgreSQL comes from.
+    pub postgres: PostgresSource,
+    /// How seats are separated.
+    pub isolation: Isolation,
+}
+
+/// Where the workshop's files come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// A folder on this machine (absolute path).
+    Folder(String),
+    /// A repository to clone.
+    Repository {
+        /// Anything that `git clone` takes.
+        url: String,
+        /// Branch, else the repository's default.
+        branch: Option<String>,
+    },
+}
+
+/// Where a MongoDB comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MongodbSource {
+    /// DocumentDB behind `arena-mongo`.
+    BuiltIn,
+    /// A configured server; the URI itself is the secret `mongodb-uri`.
+    Uri,
+}
+
+/// Where a PostgreSQL comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostgresSource {
+    /// An own cluster run from the engine's tree.
+    BuiltIn,
+    /// A configured server; the URI itself is the secret `postgres-uri`.
+    Uri,
+}
+
+/// How seats are separated from each other and from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Own namespaces and a host uid per seat.
+    OwnUser,
+    /// Own namespaces, one host uid for all: kernel limits are shared.
+    SharedUser,
+    /// Nothing; for one person on loopback, asked for by name.
+    None,
+}
+
+/// The name of a secret. Values live in the runtime's secret store only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SecretName(pub String);
+
+/// Everything that shall run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The event's id; names its state folder.
+    pub event: EventId,
+    /// Shown to people.
+    pub title: String,
+    /// Where browsers find it.
+    pub address: Address,
+    /// How seats are separated.
+    pub isolation: Isolation,
+    /// The prepared workshop files that seats start from.
+    pub template: TemplatePlan,
+    /// Platform services in order of start.
+    pub services: Vec<ServicePlan>,
+    /// Workshop databases.
+    pub databases: DatabasesPlan,
+    /// Seats in order.
+    pub seats: Vec<SeatPlan>,
+    /// Which host serves what.
+    pub routes: Vec<RoutePlan>,
+    /// Names of all secrets that the plan refers to.
+    pub secrets: BTreeSet<SecretName>,
+    /// What nobody configured and we chose, `key → value`, for showing.
+    pub defaults: BTreeMap<String, String>,
+}
+
+/// Scheme, domain and port under which browsers find the event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// `http` on one machine without TLS.
+    pub scheme: String,
+    /// `arena.localhost` on one machine.
+    pub domain: String,
+    /// Port of the gateway.
+    pub port: u16,
+}
+
+impl Address {
+    /// Returns the origin of a host, such as `http://ada.arena.localhost:8080`; no slash at the end.
+    pub fn origin(&self, host: &str) -> String {
+        format!("{}://{host}:{}", self.scheme, self.port)
+    }
+}
+
+/// How the template is made from the content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplatePlan {
+    /// Where the files come from.
+    pub content: Content,
+    /// Name of the work folder under `/home/workspace`.
+    pub repository: String,
+    /// Paths that a seat never gets, such as `arena`, `utils`, `.git`.
+    pub removed: Vec<String>,
+    /// Files laid over the workshop: needed answers, `from → to` inside the content.
+    pub overlays: BTreeMap<String, String>,
+    /// Major version of Node for installing, building and running.
+    pub node_version: String,
+    /// The seat's apps, back end first.
+    pub apps: Vec<AppPlan>,
+}
+
+/// An app of the workshop that runs or is built in each seat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppPlan {
+    /// What a route calls it.
+    pub kind: AppKind,
+    /// Folder inside the work folder; empty for the work folder itself.
+    pub folder: String,
+    /// Commands that prepare it in the template, such as `npm ci`; each a program with arguments.
+    pub prepare: Vec<Vec<String>>,
+    /// Command that starts it; `None` for a static front end.
+    pub start: Option<Vec<String>>,
+    /// Port on the seat's loopback when it is started.
+    pub port: Option<u16>,
+    /// For a static front end: folder with the built files, tried in order, such as `out`, `dist`.
+    pub static_folders: Vec<String>,
+    /// Lines for the folder's `.env` file; values as in [`SeatPlan::environment`].
+    pub env_file: BTreeMap<String, String>,
+}
+
+/// The apps that routes know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppKind {
+    /// `/backend/`, port 5000, terminal named *server*.
+    Backend,
+    /// `/app/`, static files.
+    Frontend,
+    /// `/react/`, port 3001.
+    React,
+    /// `/postgres/`, port 5001.
+    Postgres,
+}
+
+/// A platform service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePlan {
+    /// Such as `gateway`.
+    pub name: ServiceName,
+    /// Which code it is.
+    pub kind: ServiceKind,
+    /// Services that must be ready before.
+    pub after: Vec<ServiceName>,
+}
+
+/// The kinds of platform services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceKind {
+    /// DocumentDB's PostgreSQL, a child process.
+    Engine,
+    /// `arena-mongo`, a task.
+    Mongo,
+    /// The PostgreSQL cluster for exercises, a child process.
+    Postgres,
+    /// The filtered way out of seats, a task.
+    Outbound,
+    /// Provisioner, grader and orders, a task.
+    Control,
+    /// Pages and API, a task.
+    Portal,
+    /// Instructions, a task.
+    Instructions,
+    /// The only door, a task.
+    Gateway,
+}
+
+/// Workshop databases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabasesPlan {
+    /// MongoDB, where the scenario asks for one.
+    pub mongodb: Option<MongodbPlan>,
+    /// PostgreSQL, where the scenario asks for one.
+    pub postgres: Option<PostgresPlan>,
+    /// What exercises can count on.
+    pub capabilities: BTreeSet<Capability>,
+}
+
+/// MongoDB for all seats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MongodbPlan {
+    /// Where it comes from.
+    pub source: MongodbSource,
+    /// Seed files inside the content, in order: `arena/data/{collection}.ndjson` and the like.
+    pub data: Vec<String>,
+    /// Whether declared indexes are made in every seat (`mongodb.create_indexes`).
+    pub create_indexes: bool,
+}
+
+/// PostgreSQL for all seats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostgresPlan {
+    /// Where it comes from.
+    pub source: PostgresSource,
+    /// Seed files inside the content, in order: `arena/data/*.sql`.
+    pub data: Vec<String>,
+}
+
+/// A seat, everything about it decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatPlan {
+    /// The seat.
+    pub id: SeatId,
+    /// Name of the person on the list, else the id.
+    pub display_name: String,
+    /// Whether a row of the list made it (else it is a spare seat).
+    pub listed: bool,
+    /// `{seat}.{domain}`.
+    pub host: String,
+    /// `{seat}--code.{domain}`: the editor's own origin.
+    pub editor_host: String,
+    /// `{seat}.{generation}.invalid`: the authority towards the agent, never the client's Host.
+    pub authority: String,
+    /// Database and user name in MongoDB and PostgreSQL.
+    pub database: DatabaseName,
+    /// Environment of editor, terminals and apps. `${secret:NAME}` stands for a secret's value.
+    pub environment: BTreeMap<String, String>,
+    /// Sockets brought into the seat.
+    pub forwards: Vec<Forward>,
+}
+
+/// A service reachable inside a seat: the agent listens on `port` of the seat's loopback and
+/// forwards to `/run/svc/{socket}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// File name under `/run/svc`: `mongodb.sock`, `postgres.sock`, `outbound.sock`, `llm.sock`.
+    pub socket: String,
+    /// TCP port on the seat's 127.0.0.1.
+    pub port: u16,
+}
+
+/// A host and what it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutePlan {
+    /// Full host name without port.
+    pub host: String,
+    /// What answers there.
+    pub surface: Surface,
+}
+
+/// What a host serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Surface {
+    /// Portal pages and API.
+    Portal,
+    /// Instructions.
+    Instructions,
+    /// The seat's apps: `/app/`, `/backend/`, `/react/`, `/postgres/`; `/` leads to the editor.
+    SeatApps(SeatId),
+    /// The seat's editor.
+    SeatEditor(SeatId),
+}
+
+/// What a runtime hands to a seat's agent, as JSON in a file that only this seat can read.
+/// Holds the seat's own credentials and nobody else's.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatSettings {
+    /// The seat.
+    pub seat: SeatId,
+    /// Shown in the editor's title.
+    pub display_name: String,
+    /// `/home/workspace`.
+    pub home: String,
+    /// `/home/workspace/{repository}`.
+    pub work: String,
+    /// Apps to start or serve, from [`TemplatePlan::apps`].
+    pub apps: Vec<AppPlan>,
+    /// Environment of editor, terminals and apps, secrets filled in.
+    pub environment: BTreeMap<String, String>,
+    /// Program and arguments that start the editor, without address and folder.
+    pub editor: Vec<String>,
+    /// Environment of the editor only (not of its terminals), such as `NODE_OPTIONS`.
+    pub editor_environment: BTreeMap<String, String>,
+    /// Services to bring to the seat's loopback.
+    pub forwards: Vec<Forward>,
+    /// Files inside the work folder whose saving is signalled.
+    pub watched: Vec<String>,
+    /// File inside the work folder to open first.
+    pub first_file: Option<String>,
+}
+
+impl fmt::Debug for SeatSettings {
+    /// Shows the seat only: the environment holds credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SeatSettings").field("seat", &self.seat).finish_non_exhaustive()
+    }
+}
+
+/// Turns a workshop and a target into a plan.
+pub fn plan(workshop: &Workshop, target: &Target) -> Plan {
+    let _ = (workshop, target);
+    unreachable!("written next")
+}

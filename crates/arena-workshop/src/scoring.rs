@@ -1,0 +1,1 @@
+//! Who is ahead: the reference's two rules, timed and score. Computed, never stored.

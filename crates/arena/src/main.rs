@@ -1,0 +1,2 @@
+//! Arena's command line.
+fn main() {}
