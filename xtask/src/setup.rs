@@ -1,0 +1,147 @@
+//! Installs what the tests need on a fresh machine, and is quick when all of
+//! it is there: system packages, Arena's own tools (Node, editor, database
+//! engine) into the tool cache, and client libraries from npm.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::{cargo, root, step};
+
+/// Debian packages by the program or file that proves them installed.
+const PACKAGES: &[(&str, &str)] = &[
+    ("bubblewrap", "/usr/bin/bwrap"),
+    ("uidmap", "/usr/bin/newuidmap"),
+    ("git", "/usr/bin/git"),
+    ("chromium", "/usr/bin/chromium"),
+    ("chromium-driver", "/usr/bin/chromedriver"),
+    ("libkrb5-dev", "/usr/include/krb5.h"),
+    ("g++", "/usr/bin/g++"),
+    ("make", "/usr/bin/make"),
+    ("python3", "/usr/bin/python3"),
+    ("strace", "/usr/bin/strace"),
+];
+
+/// Client libraries that tests drive the database front with, by npm name and version.
+const CLIENTS: &[(&str, &str)] = &[("mongodb", "6.20.0")];
+
+/// Variables that tests find tools by.
+pub(crate) type Environment = BTreeMap<&'static str, PathBuf>;
+
+/// Installs everything.
+///
+/// # Errors
+/// When a package cannot be installed; the installer's own output is shown.
+pub(crate) fn run() -> anyhow::Result<Environment> {
+    packages()?;
+    step("build arena", cargo().args(["build", "--package", "arena"]))?;
+    let arena = target_dir().join("debug/arena");
+    step(
+        "arena tools install",
+        Command::new(&arena).args(["tools", "install", "--yes"]),
+    )?;
+    let node_modules = clients()?;
+    let mut environment = Environment::from([
+        ("ARENA_TEST_NODE_MODULES", node_modules),
+        ("ARENA_TEST_ARENA", arena.clone()),
+    ]);
+    let listing = Command::new(&arena)
+        .args(["tools", "list", "--format", "json"])
+        .output()
+        .context("cannot run arena tools list")?;
+    let tools = tool_paths(&listing.stdout)?;
+    for (variable, tool) in [
+        ("ARENA_TEST_NODE", "node"),
+        ("ARENA_ENGINE_TREE", "engine"),
+        ("ARENA_TEST_EDITOR", "editor"),
+    ] {
+        let path = tools
+            .get(tool)
+            .with_context(|| format!("arena tools list does not name {tool}"))?;
+        environment.insert(variable, path.clone());
+    }
+    Ok(environment)
+}
+
+/// Reads `{"tools":[{"name":…,"path":…}]}`; a tool without a path is not installed.
+fn tool_paths(json: &[u8]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let listing: serde_json::Value =
+        serde_json::from_slice(json).context("arena tools list printed no JSON")?;
+    let tools = listing["tools"]
+        .as_array()
+        .context("arena tools list names no tools")?;
+    Ok(tools
+        .iter()
+        .filter_map(|tool| {
+            Some((
+                tool["name"].as_str()?.to_owned(),
+                PathBuf::from(tool["path"].as_str()?),
+            ))
+        })
+        .collect())
+}
+
+fn packages() -> anyhow::Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, proof)| !Path::new(proof).exists())
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = format!(
+        "apt-get install --yes --no-install-recommends {}",
+        missing.join(" ")
+    );
+    if !is_root() {
+        bail!("system packages are missing; run: sudo {line}");
+    }
+    step(
+        "apt-get update",
+        Command::new("apt-get").args(["update", "--quiet"]),
+    )?;
+    step(
+        &line,
+        Command::new("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(&missing),
+    )
+}
+
+fn is_root() -> bool {
+    fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t")))
+}
+
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Installs the client libraries once under `target/`, and returns their `node_modules`.
+fn clients() -> anyhow::Result<PathBuf> {
+    let folder = target_dir().join("test-clients");
+    let wanted: String = CLIENTS
+        .iter()
+        .map(|(name, version)| format!("{name}@{version}\n"))
+        .collect();
+    let stamp = folder.join("installed");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(folder.join("node_modules"));
+    }
+    fs::create_dir_all(&folder).context("cannot make target/test-clients")?;
+    let specs: Vec<&str> = wanted.lines().collect();
+    step(
+        "npm install (client libraries)",
+        Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--prefix"])
+            .arg(&folder)
+            .args(&specs),
+    )?;
+    fs::write(&stamp, &wanted).context("cannot write the stamp of target/test-clients")?;
+    Ok(folder.join("node_modules"))
+}
