@@ -3,3 +3,8 @@
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {}
+
+/// Returns the instant that a text means: ISO 8601 with `Z` or an offset.
+pub fn instant(text: &str) -> Option<jiff::Timestamp> {
+    text.parse().ok()
+}

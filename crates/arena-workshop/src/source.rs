@@ -6,6 +6,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// A line is shown up to this many characters.
+const EXCERPT_LENGTH_MAX: usize = 200;
+
 /// A file's text as it was read, with the name to show in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
@@ -64,14 +67,45 @@ pub struct Problems(Vec<Problem>);
 impl SourceFile {
     /// Returns a source file of that name and text.
     pub fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), bytes: bytes.into() }
+        Self {
+            name: name.into(),
+            bytes: bytes.into(),
+        }
     }
 
     /// Returns a problem at `span` of this file, its line cut out for showing.
     pub fn problem(&self, severity: Severity, span: Span, message: impl Into<String>) -> Problem {
-        let text = String::from_utf8_lossy(&self.bytes);
-        let excerpt = text.lines().nth(span.line.saturating_sub(1)).map(|line| line.chars().take(200).collect());
-        Problem { severity, file: self.name.clone(), span: Some(span), excerpt, message: message.into(), hint: None }
+        let excerpt = (span.line > 0)
+            .then(|| self.line_around(span.start))
+            .filter(|line| !line.is_empty());
+        Problem {
+            severity,
+            file: self.name.clone(),
+            span: Some(span),
+            excerpt,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Returns the line around a byte, without control characters (they could drive a terminal).
+    fn line_around(&self, offset: usize) -> String {
+        let offset = offset.min(self.bytes.len());
+        let start = self.bytes[..offset]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |newline| newline + 1);
+        let rest = &self.bytes[start..];
+        let end = rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap_or(rest.len());
+        let line = String::from_utf8_lossy(&rest[..end.min(4 * EXCERPT_LENGTH_MAX)]);
+        let line = line.trim_start_matches('\u{feff}').trim_end();
+        line.chars()
+            .take(EXCERPT_LENGTH_MAX)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
     }
 
     /// Returns an error at `span` of this file.
@@ -102,12 +136,45 @@ impl Problems {
 
     /// Returns whether any of them is an error.
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|problem| problem.severity == Severity::Error)
+        self.0
+            .iter()
+            .any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// Puts them in order of file and place; one place keeps the order of finding.
+    pub fn sort(&mut self) {
+        self.0.sort_by(|one, other| {
+            let key = |problem: &Problem| problem.span.map(|span| (span.line, span.column));
+            one.file.cmp(&other.file).then(key(one).cmp(&key(other)))
+        });
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns them in order.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    /// Writes each problem, an empty line between two.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
     }
 }
 
@@ -123,11 +190,25 @@ impl fmt::Display for Problem {
         if let Some(span) = self.span {
             writeln!(f, "  --> {}:{}:{}", self.file, span.line, span.column)?;
             if let Some(excerpt) = &self.excerpt {
-                let width = excerpt.chars().count().saturating_sub(span.column - 1).min(span.end.saturating_sub(span.start)).max(1);
+                let indent = span.column.saturating_sub(1).min(EXCERPT_LENGTH_MAX);
+                let width = excerpt
+                    .chars()
+                    .count()
+                    .saturating_sub(indent)
+                    .min(span.end.saturating_sub(span.start))
+                    .max(1);
                 let number = span.line.to_string();
                 writeln!(f, "{:1$} |", "", number.len() + 1)?;
                 writeln!(f, " {number} | {excerpt}")?;
-                writeln!(f, "{:1$} | {2:3$}{4}", "", number.len() + 1, "", span.column - 1, "^".repeat(width))?;
+                writeln!(
+                    f,
+                    "{:1$} | {2:3$}{4}",
+                    "",
+                    number.len() + 1,
+                    "",
+                    indent,
+                    "^".repeat(width)
+                )?;
             }
         } else if !self.file.is_empty() {
             writeln!(f, "  --> {}", self.file)?;
