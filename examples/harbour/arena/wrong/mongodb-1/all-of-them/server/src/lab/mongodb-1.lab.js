@@ -1,0 +1,3 @@
+export async function listPage(listings) {
+  return listings.find().sort({ name: 1 }).toArray();
+}
