@@ -1,0 +1,712 @@
+//! From the file's structs to checks: one step of each kind, placeholders that
+//! can be read and whose names are bound where they stand.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use super::placeholder::{Piece, Reference, Segment, pieces};
+use super::source::{
+    CheckSource, ExerciseSource, MatcherSource, MongodbSource, RequestSource, SqlSource, StepSource,
+};
+use super::{
+    Binding, Check, ExerciseFile, Expectation, Matcher, MongodbStep, RequestContent, RequestStep,
+    SqlStep, Step, Template,
+};
+use crate::source::{Problems, SourceFile};
+use crate::workshop::{Capability, Hint};
+use crate::yaml::{self, Node};
+use crate::{ExerciseSlug, Severity, Span};
+
+/// Names that a check cannot bind: they have a meaning already.
+const RESERVED: [&str; 9] = [
+    "random",
+    "seat",
+    "otherwise",
+    "status",
+    "headers",
+    "body",
+    "result",
+    "exists",
+    "text",
+];
+/// Names that are bound everywhere.
+const EVERYWHERE: [&str; 2] = ["random", "seat"];
+/// What `random` offers.
+const RANDOM: [&str; 7] = [
+    "name", "word", "sentence", "integer", "digits", "id", "price",
+];
+
+/// Reads an exercise's file. `None` when it has mistakes; all of them are in `problems`.
+pub fn parse(
+    file: &SourceFile,
+    slug: &ExerciseSlug,
+    problems: &mut Problems,
+) -> Option<ExerciseFile> {
+    let (source, root): (ExerciseSource, Node) = yaml::load(file, problems)?;
+    let mut reader = Reader {
+        file,
+        problems,
+        failed: false,
+    };
+    for (index, path) in source.files.iter().enumerate() {
+        reader.relative_path(path, root.find(&["files", &index.to_string()]));
+    }
+    let mut after = Vec::new();
+    for (index, text) in source.after.into_iter().enumerate() {
+        match ExerciseSlug::new(text) {
+            Ok(slug) => after.push(slug),
+            Err(error) => reader.fail(
+                root.find(&["after", &index.to_string()]),
+                error.to_string(),
+                "name another exercise, such as `crud-1`",
+            ),
+        }
+    }
+    let mut checks = Vec::new();
+    let nodes = root.get("checks").map(Node::items).unwrap_or_default();
+    for (source, node) in source.checks.into_iter().zip(nodes) {
+        checks.push(reader.check(source, node));
+    }
+    if checks.is_empty() {
+        let span = root.find(&["checks"]);
+        let problem = file.problem(Severity::Warning, span, "this exercise verifies nothing");
+        reader.problems.push(problem.hint(
+            "add `checks`; without them participants mark it as done, worth nothing on the board",
+        ));
+    }
+    if reader.failed {
+        return None;
+    }
+    let needs = source
+        .needs
+        .into_iter()
+        .chain(checks.iter().flat_map(needs_of))
+        .collect();
+    let hints = source.hints.into_iter().map(|hint| Hint {
+        after_attempts: hint.after.attempts.unwrap_or(0),
+        after_time: hint
+            .after
+            .minutes
+            .map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
+        text: hint.text,
+    });
+    let version = Sha256::digest(&file.bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let slug = slug.clone();
+    Some(ExerciseFile {
+        slug,
+        title: source.title,
+        files: source.files,
+        needs,
+        after,
+        hints: hints.collect(),
+        checks,
+        version,
+    })
+}
+
+/// Returns the names that a check mentions in its placeholders and expectations.
+pub fn mentions(check: &Check) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = check
+        .expect
+        .iter()
+        .map(|expectation| expectation.at.name.clone())
+        .collect();
+    let json = serde_json::to_value(check).unwrap_or_default();
+    each_text(&json, &mut |text| {
+        for piece in pieces(text).unwrap_or_default() {
+            if let Piece::Value(reference) = piece {
+                names.insert(reference.name);
+            }
+        }
+    });
+    names
+}
+
+fn each_text(json: &Json, take: &mut impl FnMut(&str)) {
+    match json {
+        Json::String(text) => take(text),
+        Json::Array(items) => items.iter().for_each(|item| each_text(item, take)),
+        Json::Object(fields) => fields.values().for_each(|value| each_text(value, take)),
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
+    }
+}
+
+/// What the steps of a check need, whether the author says so or not.
+fn needs_of(check: &Check) -> BTreeSet<Capability> {
+    let steps = check
+        .given
+        .iter()
+        .chain(&check.then)
+        .map(|binding| &binding.step);
+    let steps = steps.chain(&check.act).chain(&check.finally);
+    steps
+        .filter_map(|step| match step {
+            Step::Mongodb(_) => Some(Capability::Mongodb),
+            Step::Sql(_) => Some(Capability::Postgres),
+            Step::Request(_) | Step::File { .. } => None,
+        })
+        .collect()
+}
+
+struct Reader<'a> {
+    file: &'a SourceFile,
+    problems: &'a mut Problems,
+    failed: bool,
+}
+
+impl Reader<'_> {
+    fn fail(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
+        self.failed = true;
+        self.problems
+            .push(self.file.error(span, message).hint(hint));
+    }
+
+    fn check(&mut self, mut source: CheckSource, node: &Node) -> Check {
+        let mut bound: BTreeSet<String> =
+            EVERYWHERE.iter().map(|name| (*name).to_owned()).collect();
+        let given = self.bindings(&mut source.given, node.get("given"), &mut bound, 1);
+        for (key, given) in [
+            ("command", source.command.is_some()),
+            ("script", source.script.is_some()),
+        ] {
+            if given {
+                let hint = "use `request`, `mongodb`, `sql` or `file`: a seat's own word is worth nothing on the board";
+                self.fail(
+                    node.find_key(&[key]),
+                    format!("`{key}` is not run yet"),
+                    hint,
+                );
+            }
+        }
+        let act = self.act(&mut source, node);
+        for key in ["request", "mongodb", "sql", "file"] {
+            if let Some(node) = node.get(key) {
+                self.names(node, &bound);
+            }
+        }
+        bound.extend(
+            act.iter()
+                .flat_map(Step::binds)
+                .map(|name| (*name).to_owned()),
+        );
+        let then = self.bindings(&mut source.then, node.get("then"), &mut bound, 0);
+        let mut expect = Vec::new();
+        for item in node.get("expect").map(Node::items).unwrap_or_default() {
+            self.expectation(item, &bound, &mut expect);
+        }
+        if source.expect.is_empty() {
+            self.fail(
+                node.find_key(&["expect"]),
+                "this check expects nothing",
+                "add a line such as `- { status: 200, otherwise: \"…\" }`",
+            );
+        }
+        let mut finally = Vec::new();
+        for (step, node) in source
+            .finally
+            .into_iter()
+            .zip(node.get("finally").map(Node::items).unwrap_or_default())
+        {
+            self.names(node, &bound);
+            finally.extend(self.step(step, node));
+        }
+        Check {
+            name: source.name,
+            given,
+            act,
+            then,
+            expect,
+            finally,
+        }
+    }
+
+    fn act(&mut self, source: &mut CheckSource, node: &Node) -> Option<Step> {
+        let kinds = ["request", "mongodb", "sql", "file"]
+            .into_iter()
+            .filter(|kind| node.get(kind).is_some());
+        if let Some(second) = kinds.collect::<Vec<_>>().get(1) {
+            self.fail(
+                node.find_key(&[second]),
+                "a check tries one thing",
+                "move one of them below `given` (before) or `then` (after), with a name",
+            );
+        }
+        let step = StepSource {
+            mongodb: source.mongodb.take(),
+            sql: source.sql.take(),
+            request: source.request.take(),
+            file: source.file.take(),
+            at_least: None,
+        };
+        self.step(step, node)
+    }
+
+    /// Reads `given` or `then` in the order of the file; each name is bound for what follows.
+    fn bindings(
+        &mut self,
+        sources: &mut std::collections::BTreeMap<String, StepSource>,
+        node: Option<&Node>,
+        bound: &mut BTreeSet<String>,
+        at_least: u32,
+    ) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        for entry in node.map(Node::entries).unwrap_or_default() {
+            let Some(source) = sources.remove(&entry.key) else {
+                continue;
+            };
+            self.names(&entry.value, bound);
+            let is_name =
+                Reference::parse(&entry.key).is_ok_and(|reference| reference.path.is_empty());
+            if !is_name {
+                self.fail(
+                    entry.key_span,
+                    format!("`{}` cannot be a name", entry.key),
+                    "use letters, digits and _",
+                );
+            } else if RESERVED.contains(&entry.key.as_str()) {
+                self.fail(
+                    entry.key_span,
+                    format!("the name `{}` has a meaning of its own", entry.key),
+                    "choose another name",
+                );
+            } else if !bound.insert(entry.key.clone()) {
+                self.fail(
+                    entry.key_span,
+                    format!("the name `{}` is bound already", entry.key),
+                    "choose another name",
+                );
+            }
+            let at_least = source.at_least.unwrap_or(at_least);
+            let step = self.step(source, &entry.value);
+            bindings.extend(step.map(|step| Binding {
+                name: entry.key.clone(),
+                step,
+                at_least,
+            }));
+        }
+        bindings
+    }
+
+    fn step(&mut self, source: StepSource, node: &Node) -> Option<Step> {
+        if let Some(mongodb) = source.mongodb {
+            return self
+                .mongodb(mongodb, node.get("mongodb")?)
+                .map(Step::Mongodb);
+        }
+        if let Some(sql) = source.sql {
+            return self.sql(sql, node.get("sql")?).map(Step::Sql);
+        }
+        if let Some(request) = source.request {
+            return self
+                .request(request, node.get("request")?)
+                .map(Step::Request);
+        }
+        let path = source.file?;
+        self.relative_path(&path, node.find(&["file"]));
+        self.without_placeholders(node, &["file"]);
+        Some(Step::File { path })
+    }
+
+    fn relative_path(&mut self, path: &str, span: Span) {
+        let is_inside =
+            !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if !is_inside {
+            self.fail(
+                span,
+                format!("`{path}` is not a path inside the workshop"),
+                "write it from the workshop's folder, such as `server/src/lab/crud-1.lab.js`",
+            );
+        }
+    }
+
+    fn mongodb(&mut self, source: MongodbSource, node: &Node) -> Option<MongodbStep> {
+        let template = |json: Option<Json>| json.map(Template);
+        let filter = Template(
+            source
+                .filter
+                .unwrap_or_else(|| Json::Object(serde_json::Map::new())),
+        );
+        let (allowed, step): (&[&str], _) = if let Some(collection) = source.find {
+            let (sort, skip, limit) = (
+                template(source.sort),
+                template(source.skip),
+                template(source.limit),
+            );
+            let projection = template(source.projection);
+            (
+                &["find", "filter", "sort", "skip", "limit", "projection"],
+                MongodbStep::Find {
+                    collection,
+                    filter,
+                    sort,
+                    skip,
+                    limit,
+                    projection,
+                },
+            )
+        } else if let Some(collection) = source.aggregate {
+            let Some(pipeline @ Json::Array(_)) = source.pipeline else {
+                self.fail(
+                    node.find(&["pipeline"]),
+                    "`aggregate` needs a list of stages",
+                    "add `pipeline: [{ $match: … }]`",
+                );
+                return None;
+            };
+            (
+                &["aggregate", "pipeline"],
+                MongodbStep::Aggregate {
+                    collection,
+                    pipeline: Template(pipeline),
+                },
+            )
+        } else if let Some(collection) = source.count {
+            (
+                &["count", "filter"],
+                MongodbStep::Count { collection, filter },
+            )
+        } else if let Some(collection) = source.distinct {
+            let Some(field) = source.field else {
+                self.fail(
+                    node.find_key(&["distinct"]),
+                    "`distinct` needs a field",
+                    "add `field: …`",
+                );
+                return None;
+            };
+            (
+                &["distinct", "field", "filter"],
+                MongodbStep::Distinct {
+                    collection,
+                    field,
+                    filter,
+                },
+            )
+        } else if let Some(collection) = source.list_indexes {
+            (&["listIndexes"], MongodbStep::ListIndexes { collection })
+        } else if let Some(collection) = source.kind {
+            (&["kind"], MongodbStep::Kind { collection })
+        } else if let Some(collection) = source.insert {
+            let with = Template(
+                source
+                    .with
+                    .unwrap_or_else(|| Json::Object(serde_json::Map::new())),
+            );
+            (
+                &["insert", "like", "with"],
+                MongodbStep::Insert {
+                    collection,
+                    is_like_template: source.like.is_some(),
+                    with,
+                },
+            )
+        } else {
+            (
+                &["delete", "filter"],
+                MongodbStep::Delete {
+                    collection: source.delete?,
+                    filter,
+                },
+            )
+        };
+        self.only(node, allowed);
+        self.without_placeholders(node, &[allowed[0], "field"]);
+        Some(step)
+    }
+
+    fn sql(&mut self, source: SqlSource, node: &Node) -> Option<SqlStep> {
+        let (allowed, step): (&[&str], _) = if let Some(text) = source.query {
+            let parameters = source
+                .parameters
+                .unwrap_or_default()
+                .into_iter()
+                .map(Template)
+                .collect();
+            (
+                &["query", "parameters"],
+                SqlStep::Query { text, parameters },
+            )
+        } else if let Some(text) = source.plan {
+            (&["plan"], SqlStep::Plan { text })
+        } else if let Some(name) = source.table {
+            (&["table"], SqlStep::Table { name })
+        } else {
+            let with = source
+                .with
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(column, value)| (column, Template(value)));
+            (
+                &["insert", "with"],
+                SqlStep::Insert {
+                    table: source.insert?,
+                    with: with.collect(),
+                },
+            )
+        };
+        self.only(node, allowed);
+        self.without_placeholders(node, &[allowed[0]]);
+        Some(step)
+    }
+
+    /// Reports placeholders where none are replaced.
+    fn without_placeholders(&mut self, node: &Node, keys: &[&str]) {
+        for key in keys {
+            if node
+                .get(key)
+                .and_then(Node::text)
+                .is_some_and(|text| text.contains("{{"))
+            {
+                self.fail(
+                    node.find(&[key]),
+                    format!("`{key}` takes no placeholders"),
+                    "in SQL, write $1 and give `parameters`",
+                );
+            }
+        }
+    }
+
+    /// Reports keys that mean nothing beside the kind of a step.
+    fn only(&mut self, node: &Node, allowed: &[&str]) {
+        for entry in node
+            .entries()
+            .iter()
+            .filter(|entry| !allowed.contains(&entry.key.as_str()))
+        {
+            let message = format!("`{}` means nothing beside `{}`", entry.key, allowed[0]);
+            self.fail(
+                entry.key_span,
+                message,
+                format!("known here: {}", allowed.join(", ")),
+            );
+        }
+    }
+
+    fn request(&mut self, source: RequestSource, node: &Node) -> Option<RequestStep> {
+        let methods = [
+            ("get", source.get),
+            ("post", source.post),
+            ("put", source.put),
+            ("patch", source.patch),
+            ("delete", source.delete),
+        ];
+        let (method, path) = methods
+            .into_iter()
+            .find_map(|(method, path)| path.map(|path| (method, path)))?;
+        if !path.starts_with('/') {
+            self.fail(
+                node.find(&[method]),
+                format!("the path `{path}` does not begin with `/`"),
+                "write a path such as `/api/listings`",
+            );
+        }
+        let content = match (source.json, source.form) {
+            (Some(_), Some(_)) => {
+                self.fail(
+                    node.find_key(&["form"]),
+                    "`json` and `form` cannot be given together",
+                    "keep one of them",
+                );
+                return None;
+            }
+            (Some(json), None) => RequestContent::Json(Template(json)),
+            (None, Some(form)) => RequestContent::Form(
+                form.into_iter()
+                    .map(|(key, value)| (key, Template(value)))
+                    .collect(),
+            ),
+            (None, None) => RequestContent::Empty,
+        };
+        for name in source
+            .headers
+            .keys()
+            .filter(|name| name.to_ascii_lowercase().starts_with("x-arena-"))
+        {
+            self.fail(
+                node.find_key(&["headers", name]),
+                format!("the header `{name}` is Arena's own"),
+                "choose another name",
+            );
+        }
+        let query = source
+            .query
+            .into_iter()
+            .map(|(key, value)| (key, Template(value)))
+            .collect();
+        let to = source.to.map_or(crate::plan::AppKind::Backend, Into::into);
+        Some(RequestStep {
+            to,
+            method: method.to_ascii_uppercase(),
+            path,
+            query,
+            content,
+            headers: source.headers,
+        })
+    }
+
+    fn expectation(
+        &mut self,
+        node: &Node,
+        bound: &BTreeSet<String>,
+        expect: &mut Vec<Expectation>,
+    ) {
+        let otherwise = node
+            .get("otherwise")
+            .and_then(Node::text)
+            .map(str::to_owned);
+        if let Some(node) = node.get("otherwise") {
+            self.names(node, bound);
+        }
+        let paths: Vec<_> = node
+            .entries()
+            .iter()
+            .filter(|entry| entry.key != "otherwise")
+            .collect();
+        if paths.is_empty() {
+            self.fail(
+                node.span,
+                "this expectation looks at nothing",
+                "write what is looked at and what it must be, such as `status: 200`",
+            );
+        }
+        for entry in paths {
+            match Reference::parse(&entry.key) {
+                Ok(at) => {
+                    self.name(&at, entry.key_span, bound);
+                    self.names(&entry.value, bound);
+                    let matchers = self.matchers(&entry.value);
+                    expect.push(Expectation {
+                        at,
+                        matchers,
+                        otherwise: otherwise.clone(),
+                    });
+                }
+                Err(_) => {
+                    let hint = "write a bound name and a path such as `status`, `body[0].name`";
+                    self.fail(
+                        entry.key_span,
+                        format!("`{}` is not something to look at", entry.key),
+                        hint,
+                    );
+                }
+            }
+        }
+    }
+
+    /// A mapping holds matchers; any other value is what it must equal.
+    fn matchers(&mut self, node: &Node) -> Vec<Matcher> {
+        if !matches!(node.value, yaml::Value::Mapping(_)) {
+            return vec![Matcher::Equals(Template(node.to_json()))];
+        }
+        let Some(source) = yaml::read::<MatcherSource>(self.file, node, self.problems) else {
+            self.failed = true;
+            return Vec::new();
+        };
+        let length = source
+            .length
+            .and_then(|_| node.get("length"))
+            .map(|node| self.matchers(node));
+        let template = |json: Option<Json>| json.map(Template);
+        let matchers = [
+            template(source.equals).map(Matcher::Equals),
+            template(source.unordered).map(Matcher::Unordered),
+            template(source.subset).map(Matcher::Subset),
+            template(source.contains).map(Matcher::Contains),
+            source.matches.clone().map(Matcher::Matches),
+            length.map(Matcher::Length),
+            source.near.map(|near| Matcher::Near {
+                value: Template(near.value),
+                within: near.within,
+            }),
+            template(source.at_least).map(Matcher::AtLeast),
+            template(source.at_most).map(Matcher::AtMost),
+            template(source.one_of).map(Matcher::OneOf),
+            source.absent.map(Matcher::Absent),
+        ];
+        if let Some(Err(error)) = source
+            .matches
+            .map(|pattern| regex_lite::Regex::new(&pattern))
+        {
+            self.fail(
+                node.find(&["matches"]),
+                format!("this is not a regular expression: {error}"),
+                "look-around and back-references are not known",
+            );
+        }
+        let matchers: Vec<Matcher> = matchers.into_iter().flatten().collect();
+        if matchers.is_empty() {
+            self.fail(
+                node.span,
+                "no matcher stands here",
+                "write one such as `equals`, `contains` or `length`",
+            );
+        }
+        matchers
+    }
+
+    /// Checks every placeholder below a node: its syntax, and that its name is bound.
+    fn names(&mut self, node: &Node, bound: &BTreeSet<String>) {
+        if let Some(text) = node.text() {
+            match pieces(text) {
+                Ok(pieces) => {
+                    for piece in pieces {
+                        if let Piece::Value(reference) = piece {
+                            self.name(&reference, node.span, bound);
+                        }
+                    }
+                }
+                Err(error) => self.fail(
+                    node.span,
+                    error.to_string(),
+                    "a placeholder is `{{ name.path }}`",
+                ),
+            }
+        }
+        node.items().iter().for_each(|item| self.names(item, bound));
+        node.entries()
+            .iter()
+            .for_each(|entry| self.names(&entry.value, bound));
+    }
+
+    fn name(&mut self, reference: &Reference, span: Span, bound: &BTreeSet<String>) {
+        if reference.name == "random" {
+            let kind = match reference.path.as_slice() {
+                [Segment::Key(key)] => key.trim_end_matches(|c: char| c.is_ascii_digit()),
+                _ => "",
+            };
+            if !RANDOM.contains(&kind) {
+                self.fail(
+                    span,
+                    format!("`{reference}` is nothing random that we know"),
+                    format!("known: random.{}", RANDOM.join(", random.")),
+                );
+            }
+            return;
+        }
+        if bound.contains(&reference.name) {
+            return;
+        }
+        let hint = match yaml::nearest(&reference.name, bound.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!(
+                "bound here: {}",
+                bound
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        };
+        self.fail(
+            span,
+            format!("the name `{}` is not bound here", reference.name),
+            hint,
+        );
+    }
+}
