@@ -5,7 +5,7 @@
  *
  *   { town: 'Saltmere', places: 32, averagePrice: 131.27, reviews: 118 }
  *
- * Places whose price is 0 are not open for booking and do not count at all.
+ * Places without a price are not open for booking and do not count at all.
  *
  * @param {import('mongodb').Collection} listings
  * @returns {Promise<object[]>}

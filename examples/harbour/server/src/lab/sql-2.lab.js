@@ -2,7 +2,7 @@
  * Exercise sql-2: free nights.
  *
  * Returns the listings of a town that nobody has booked for any night of the
- * stay, the cheapest first, then by id. Places whose price is 0 are not open
+ * stay, the cheapest first, then by id. Places without a price are not open
  * for booking and are left out:
  *
  *   { id: 'h007', name: 'Net loft …', price: 98.5 }

@@ -1,6 +1,6 @@
 export async function townGuide(listings) {
   const pipeline = [
-    { $match: { price: { $gt: 0 } } },
+    { $match: { price: { $exists: true } } },
     {
       $group: {
         _id: '$town',

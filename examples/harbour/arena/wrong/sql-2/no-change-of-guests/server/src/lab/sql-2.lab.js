@@ -3,7 +3,7 @@ export async function freeListings(pool, { town, from, to }) {
     `SELECT l.id, l.name, l.price
        FROM listings l
       WHERE l.town = $1
-        AND l.price > 0
+        AND l.price IS NOT NULL
         AND NOT EXISTS (
               SELECT 1
                 FROM bookings b
