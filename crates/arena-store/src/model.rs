@@ -1,0 +1,273 @@
+//! The read model: what is asked often, in memory, changed only after a commit.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use arena_workshop::{ExerciseSlug, SeatId};
+use jiff::Timestamp;
+use rusqlite::{Connection, Row};
+use tokio::sync::watch;
+
+use crate::attempts::{self, ExerciseState, ResultRow};
+use crate::events::Event;
+use crate::orders::{self, Order, OrderId, OrderState};
+use crate::seats::{self, SeatRecord, SeatStatus};
+use crate::sessions::{self, Handovers, Session};
+use crate::settings::{self, Secrets};
+
+/// Events kept in memory for those who follow closely.
+const RECENT_EVENTS_MAX: usize = 4096;
+
+/// What one process shares between the writer and all readers.
+pub(crate) struct Shared {
+    model: RwLock<Model>,
+    pub(crate) events: watch::Sender<i64>,
+    pub(crate) orders: watch::Sender<i64>,
+    handovers: Mutex<Handovers>,
+}
+
+/// The model.
+pub(crate) struct Model {
+    /// In order of the list.
+    pub(crate) seats: Vec<SeatRecord>,
+    pub(crate) emails: HashMap<SeatId, String>,
+    /// By seat: the current sitting's exercises.
+    pub(crate) exercises: HashMap<SeatId, BTreeMap<ExerciseSlug, ExerciseState>>,
+    /// Of current sittings, in order of time.
+    pub(crate) results: Vec<ResultRow>,
+    /// Pending and running ones.
+    pub(crate) orders: BTreeMap<OrderId, Order>,
+    /// By SHA-256 of the secret.
+    pub(crate) sessions: HashMap<[u8; 32], (String, Session)>,
+    pub(crate) close_on: Option<Timestamp>,
+    pub(crate) secrets: Secrets,
+    recent: VecDeque<Event>,
+    /// Every event after this one is in `recent`.
+    recent_after: i64,
+    order_changes: i64,
+}
+
+/// What a committed request changes in the model.
+pub(crate) enum Change {
+    Seats(Vec<SeatRecord>, HashMap<SeatId, String>),
+    Seat(Box<SeatRecord>, Option<String>),
+    Status(SeatId, SeatStatus),
+    Cleared(SeatId),
+    Attempt(Box<attempts::Attempt>, Timestamp),
+    Result(ResultRow),
+    Order(Order),
+    Session([u8; 32], String, Session),
+    SessionEnded(String),
+    SessionsEnded(SeatId),
+    CloseOn(Option<Timestamp>),
+    Event(Event),
+}
+
+impl Shared {
+    pub(crate) fn new(model: Model) -> Self {
+        let last = model.recent_after;
+        Self {
+            model: RwLock::new(model),
+            events: watch::Sender::new(last),
+            orders: watch::Sender::new(0),
+            handovers: Mutex::new(Handovers::default()),
+        }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Model> {
+        self.model.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn handovers(&self) -> MutexGuard<'_, Handovers> {
+        self.handovers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the model as a commit said, then wakes who watches.
+    pub(crate) fn apply(&self, changes: impl Iterator<Item = Change>) {
+        let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
+        let (orders_before, last_before) = (model.order_changes, model.last_event());
+        for change in changes {
+            model.apply(change);
+        }
+        let (orders, last) = (model.order_changes, model.last_event());
+        drop(model);
+        if last != last_before {
+            self.events.send_replace(last);
+        }
+        if orders != orders_before {
+            self.orders.send_replace(orders);
+        }
+    }
+}
+
+impl Model {
+    /// Reads everything from the file.
+    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let last = connection.query_row("select coalesce(max(id), 0) from events", [], |row| {
+            row.get(0)
+        })?;
+        let (seats, emails) = seats::load(connection)?;
+        Ok(Self {
+            seats,
+            emails,
+            exercises: attempts::load_states(connection)?,
+            results: attempts::load_results(connection)?,
+            orders: orders::load_open(connection)?
+                .into_iter()
+                .map(|order| (order.id, order))
+                .collect(),
+            sessions: sessions::load(connection)?,
+            close_on: settings::load_close_on(connection)?,
+            secrets: settings::load_secrets(connection)?,
+            recent: VecDeque::new(),
+            recent_after: last,
+            order_changes: 0,
+        })
+    }
+
+    /// Returns events after `id`, or `None` when some of them are only in the file.
+    pub(crate) fn recent_events(&self, id: i64, limit: usize) -> Option<Vec<Event>> {
+        if id < self.recent_after {
+            return None;
+        }
+        let start = self.recent.partition_point(|event| event.id <= id);
+        Some(
+            self.recent
+                .iter()
+                .skip(start)
+                .take(limit)
+                .cloned()
+                .collect(),
+        )
+    }
+
+    pub(crate) fn seat(&self, seat: &SeatId) -> Option<&SeatRecord> {
+        self.seats.iter().find(|record| record.seat == *seat)
+    }
+
+    fn last_event(&self) -> i64 {
+        self.recent
+            .back()
+            .map_or(self.recent_after, |event| event.id)
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Seats(seats, emails) => self.set_seats(seats, emails),
+            Change::Seat(record, email) => self.set_seat(*record, email),
+            Change::Status(seat, status) => {
+                if let Some(record) = self.seats.iter_mut().find(|record| record.seat == seat) {
+                    record.status = status;
+                }
+            }
+            Change::Cleared(seat) => {
+                self.exercises.remove(&seat);
+                self.results.retain(|row| row.seat != seat);
+            }
+            Change::Attempt(attempt, at) => {
+                let exercises = self.exercises.entry(attempt.seat.clone()).or_default();
+                exercises
+                    .entry(attempt.exercise.clone())
+                    .or_default()
+                    .add(*attempt, at);
+            }
+            Change::Result(row) => {
+                let exercises = self.exercises.entry(row.seat.clone()).or_default();
+                exercises.entry(row.exercise.clone()).or_default().solved_at = Some(row.at);
+                self.results.push(row);
+            }
+            Change::Order(order) => {
+                self.order_changes += 1;
+                match order.state {
+                    OrderState::Pending | OrderState::Running => {
+                        drop(self.orders.insert(order.id, order))
+                    }
+                    OrderState::Done(_) | OrderState::Failed(_) => {
+                        drop(self.orders.remove(&order.id))
+                    }
+                }
+            }
+            Change::Session(hash, host, session) => {
+                drop(self.sessions.insert(hash, (host, session)))
+            }
+            Change::SessionEnded(id) => self.sessions.retain(|_, (_, session)| session.id != id),
+            Change::SessionsEnded(seat) => {
+                let ended = crate::types::Principal::Participant(seat);
+                self.sessions
+                    .retain(|_, (_, session)| session.principal != ended);
+            }
+            Change::CloseOn(close_on) => self.close_on = close_on,
+            Change::Event(event) => self.add_event(event),
+        }
+    }
+
+    /// Replaces all seats; what the file does not keep (the status) stays.
+    fn set_seats(&mut self, seats: Vec<SeatRecord>, emails: HashMap<SeatId, String>) {
+        let before = std::mem::replace(&mut self.seats, seats);
+        self.emails = emails;
+        let mut statuses: HashMap<SeatId, SeatStatus> = before
+            .into_iter()
+            .map(|record| (record.seat, record.status))
+            .collect();
+        for record in &mut self.seats {
+            record.status = statuses.remove(&record.seat).unwrap_or_default();
+        }
+    }
+
+    fn set_seat(&mut self, mut record: SeatRecord, email: Option<String>) {
+        match email {
+            Some(email) => drop(self.emails.insert(record.seat.clone(), email)),
+            None => drop(self.emails.remove(&record.seat)),
+        }
+        if let Some(present) = self
+            .seats
+            .iter_mut()
+            .find(|present| present.seat == record.seat)
+        {
+            record.status = std::mem::take(&mut present.status);
+            *present = record;
+        }
+    }
+
+    fn add_event(&mut self, event: Event) {
+        self.recent.push_back(event);
+        if self.recent.len() > RECENT_EVENTS_MAX
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.recent_after = oldest.id;
+        }
+    }
+}
+
+/// Reads a column that holds microseconds since 1970.
+pub(crate) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    let microseconds: i64 = row.get(column)?;
+    Timestamp::from_microsecond(microseconds).map_err(|error| unreadable(column, error))
+}
+
+/// Reads a column that holds JSON.
+pub(crate) fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| unreadable(column, error))
+}
+
+/// Reads a column that holds a value with a checking constructor.
+pub(crate) fn parsed<T: TryFrom<String>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column)?;
+    T::try_from(text).map_err(|error| unreadable(column, error))
+}
+
+fn unreadable(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+}
