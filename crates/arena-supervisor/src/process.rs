@@ -78,12 +78,20 @@ impl Spawner {
         };
         let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
         process.watch = Some(Watch {
-            exit: AsyncFd::with_interest(pidfd, Interest::READABLE)?,
+            exit: registered(pidfd)?,
             stdout: Some(Receiver::from_owned_fd(stdout)?),
             stderr: Some(Receiver::from_owned_fd(stderr)?),
         });
         Ok(process)
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe for types that break the rules of ownership; OwnedFd keeps them"
+)]
+fn registered(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
 /// Translates a spec for the standard library.

@@ -30,7 +30,7 @@ pub(crate) async fn until(child: &Child, wanted: impl FnMut(&Status) -> bool) ->
     let found = tokio::time::timeout(LIMIT, changes.wait_for(wanted)).await;
     found
         .unwrap_or_else(|_| panic!("still {:?}", child.status()))
-        .unwrap()
+        .expect("the handle keeps the sender")
         .clone()
 }
 
