@@ -1,1 +1,7 @@
 //! This machine as a runtime: tools, sandbox, template, seats, convergence
+
+pub mod engine;
+pub mod nest;
+pub mod sandbox;
+pub mod seat;
+pub mod template;

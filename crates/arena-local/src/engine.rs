@@ -1,0 +1,17 @@
+//! The database engine of this machine: PostgreSQL 18 with DocumentDB and
+//! pgvector, as one relocatable folder tree in the tool cache. It owns where the
+//! tree comes from, how its programs start, and the data directory of the
+//! built-in MongoDB-compatible database. It knows no MongoDB and no seats: the
+//! front in `arena-mongo` speaks to the socket that this engine opens, and a
+//! plain PostgreSQL cluster uses the same [`EngineTree`].
+//!
+//! Begin reading at [`ensure`], then [`EngineTree::command`], then [`Engine`].
+
+mod apt;
+mod data;
+mod install;
+mod tree;
+
+pub use data::{Engine, FRONT_ROLE, OsUser, PrepareError};
+pub use install::{EngineArchive, InstallError, InstallProgress, InstallSettings, ensure};
+pub use tree::{EngineTree, Invocation, TreeError};
