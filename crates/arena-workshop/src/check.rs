@@ -83,7 +83,7 @@ pub enum Step {
     /// Against the seat's PostgreSQL.
     Sql(SqlStep),
     /// An HTTP request to one of the seat's apps.
-    Request(RequestStep),
+    Request(Box<RequestStep>),
     /// A file of the seat's work folder.
     File {
         /// Path inside the work folder.
@@ -112,20 +112,7 @@ pub struct Template(pub Json);
 #[serde(rename_all = "snake_case")]
 pub enum MongodbStep {
     /// Documents.
-    Find {
-        /// Where.
-        collection: String,
-        /// Which; an empty mapping for all.
-        filter: Template,
-        /// In which order.
-        sort: Option<Template>,
-        /// How many to leave out.
-        skip: Option<Template>,
-        /// How many at most.
-        limit: Option<Template>,
-        /// Which fields.
-        projection: Option<Template>,
-    },
+    Find(Box<Find>),
     /// An aggregation's documents.
     Aggregate {
         /// Where.
@@ -175,6 +162,23 @@ pub enum MongodbStep {
         /// Which.
         filter: Template,
     },
+}
+
+/// Which documents are asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Find {
+    /// Where.
+    pub collection: String,
+    /// Which; an empty mapping for all.
+    pub filter: Template,
+    /// In which order.
+    pub sort: Option<Template>,
+    /// How many to leave out.
+    pub skip: Option<Template>,
+    /// How many at most.
+    pub limit: Option<Template>,
+    /// Which fields.
+    pub projection: Option<Template>,
 }
 
 /// What is asked of PostgreSQL.

@@ -1,19 +1,21 @@
 //! From the file's structs to checks: one step of each kind, placeholders that
 //! can be read and whose names are bound where they stand.
 
+mod expect;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::placeholder::{Piece, Reference, Segment, pieces};
+use super::placeholder::{Piece, Reference, pieces};
 use super::source::{
-    CheckSource, ExerciseSource, MatcherSource, MongodbSource, RequestSource, SqlSource, StepSource,
+    CheckSource, ExerciseSource, MongodbSource, RequestSource, SqlSource, StepSource,
 };
 use super::{
-    Binding, Check, ExerciseFile, Expectation, Matcher, MongodbStep, RequestContent, RequestStep,
-    SqlStep, Step, Template,
+    Binding, Check, ExerciseFile, Find, MongodbStep, RequestContent, RequestStep, SqlStep, Step,
+    Template,
 };
 use crate::source::{Problems, SourceFile};
 use crate::workshop::{Capability, Hint};
@@ -305,7 +307,7 @@ impl Reader<'_> {
         if let Some(request) = source.request {
             return self
                 .request(request, node.get("request")?)
-                .map(Step::Request);
+                .map(|request| Step::Request(Box::new(request)));
         }
         let path = source.file?;
         self.relative_path(&path, node.find(&["file"]));
@@ -341,14 +343,14 @@ impl Reader<'_> {
             let projection = template(source.projection);
             (
                 &["find", "filter", "sort", "skip", "limit", "projection"],
-                MongodbStep::Find {
+                MongodbStep::Find(Box::new(Find {
                     collection,
                     filter,
                     sort,
                     skip,
                     limit,
                     projection,
-                },
+                })),
             )
         } else if let Some(collection) = source.aggregate {
             let Some(pipeline @ Json::Array(_)) = source.pipeline else {
@@ -548,165 +550,5 @@ impl Reader<'_> {
             content,
             headers: source.headers,
         })
-    }
-
-    fn expectation(
-        &mut self,
-        node: &Node,
-        bound: &BTreeSet<String>,
-        expect: &mut Vec<Expectation>,
-    ) {
-        let otherwise = node
-            .get("otherwise")
-            .and_then(Node::text)
-            .map(str::to_owned);
-        if let Some(node) = node.get("otherwise") {
-            self.names(node, bound);
-        }
-        let paths: Vec<_> = node
-            .entries()
-            .iter()
-            .filter(|entry| entry.key != "otherwise")
-            .collect();
-        if paths.is_empty() {
-            self.fail(
-                node.span,
-                "this expectation looks at nothing",
-                "write what is looked at and what it must be, such as `status: 200`",
-            );
-        }
-        for entry in paths {
-            match Reference::parse(&entry.key) {
-                Ok(at) => {
-                    self.name(&at, entry.key_span, bound);
-                    self.names(&entry.value, bound);
-                    let matchers = self.matchers(&entry.value);
-                    expect.push(Expectation {
-                        at,
-                        matchers,
-                        otherwise: otherwise.clone(),
-                    });
-                }
-                Err(_) => {
-                    let hint = "write a bound name and a path such as `status`, `body[0].name`";
-                    self.fail(
-                        entry.key_span,
-                        format!("`{}` is not something to look at", entry.key),
-                        hint,
-                    );
-                }
-            }
-        }
-    }
-
-    /// A mapping holds matchers; any other value is what it must equal.
-    fn matchers(&mut self, node: &Node) -> Vec<Matcher> {
-        if !matches!(node.value, yaml::Value::Mapping(_)) {
-            return vec![Matcher::Equals(Template(node.to_json()))];
-        }
-        let Some(source) = yaml::read::<MatcherSource>(self.file, node, self.problems) else {
-            self.failed = true;
-            return Vec::new();
-        };
-        let length = source
-            .length
-            .and_then(|_| node.get("length"))
-            .map(|node| self.matchers(node));
-        let template = |json: Option<Json>| json.map(Template);
-        let matchers = [
-            template(source.equals).map(Matcher::Equals),
-            template(source.unordered).map(Matcher::Unordered),
-            template(source.subset).map(Matcher::Subset),
-            template(source.contains).map(Matcher::Contains),
-            source.matches.clone().map(Matcher::Matches),
-            length.map(Matcher::Length),
-            source.near.map(|near| Matcher::Near {
-                value: Template(near.value),
-                within: near.within,
-            }),
-            template(source.at_least).map(Matcher::AtLeast),
-            template(source.at_most).map(Matcher::AtMost),
-            template(source.one_of).map(Matcher::OneOf),
-            source.absent.map(Matcher::Absent),
-        ];
-        if let Some(Err(error)) = source
-            .matches
-            .map(|pattern| regex_lite::Regex::new(&pattern))
-        {
-            self.fail(
-                node.find(&["matches"]),
-                format!("this is not a regular expression: {error}"),
-                "look-around and back-references are not known",
-            );
-        }
-        let matchers: Vec<Matcher> = matchers.into_iter().flatten().collect();
-        if matchers.is_empty() {
-            self.fail(
-                node.span,
-                "no matcher stands here",
-                "write one such as `equals`, `contains` or `length`",
-            );
-        }
-        matchers
-    }
-
-    /// Checks every placeholder below a node: its syntax, and that its name is bound.
-    fn names(&mut self, node: &Node, bound: &BTreeSet<String>) {
-        if let Some(text) = node.text() {
-            match pieces(text) {
-                Ok(pieces) => {
-                    for piece in pieces {
-                        if let Piece::Value(reference) = piece {
-                            self.name(&reference, node.span, bound);
-                        }
-                    }
-                }
-                Err(error) => self.fail(
-                    node.span,
-                    error.to_string(),
-                    "a placeholder is `{{ name.path }}`",
-                ),
-            }
-        }
-        node.items().iter().for_each(|item| self.names(item, bound));
-        node.entries()
-            .iter()
-            .for_each(|entry| self.names(&entry.value, bound));
-    }
-
-    fn name(&mut self, reference: &Reference, span: Span, bound: &BTreeSet<String>) {
-        if reference.name == "random" {
-            let kind = match reference.path.as_slice() {
-                [Segment::Key(key)] => key.trim_end_matches(|c: char| c.is_ascii_digit()),
-                _ => "",
-            };
-            if !RANDOM.contains(&kind) {
-                self.fail(
-                    span,
-                    format!("`{reference}` is nothing random that we know"),
-                    format!("known: random.{}", RANDOM.join(", random.")),
-                );
-            }
-            return;
-        }
-        if bound.contains(&reference.name) {
-            return;
-        }
-        let hint = match yaml::nearest(&reference.name, bound.iter().map(String::as_str)) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!(
-                "bound here: {}",
-                bound
-                    .iter()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
-        };
-        self.fail(
-            span,
-            format!("the name `{}` is not bound here", reference.name),
-            hint,
-        );
     }
 }
