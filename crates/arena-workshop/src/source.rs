@@ -75,7 +75,7 @@ impl SourceFile {
 
     /// Returns a problem at `span` of this file, its line cut out for showing.
     pub fn problem(&self, severity: Severity, span: Span, message: impl Into<String>) -> Problem {
-        let excerpt = (span.line > 0)
+        let excerpt = (span.line > 0 && span.column < EXCERPT_LENGTH_MAX)
             .then(|| self.line_around(span.start))
             .filter(|line| !line.is_empty());
         Problem {

@@ -12,6 +12,7 @@
 mod parse;
 mod read;
 
+pub(crate) use parse::text_of;
 pub use parse::{ALIAS_NODES_MAX, DEPTH_MAX, NODES_MAX, SIZE_MAX_BYTES, parse};
 pub use read::{load, nearest, read, schema};
 

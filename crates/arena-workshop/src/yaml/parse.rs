@@ -58,8 +58,12 @@ pub fn parse(file: &SourceFile, problems: &mut Problems) -> Option<Node> {
     }))
 }
 
-/// Returns the text without a byte order mark, and the mark's length.
-fn text_of<'a>(file: &'a SourceFile, problems: &mut Problems) -> Option<(&'a str, usize)> {
+/// Returns the text without a byte order mark, and the mark's length in bytes. A file that is too
+/// large, no UTF-8 or full of control characters is reported.
+pub(crate) fn text_of<'a>(
+    file: &'a SourceFile,
+    problems: &mut Problems,
+) -> Option<(&'a str, usize)> {
     let start = Span {
         line: 1,
         column: 1,
@@ -72,7 +76,7 @@ fn text_of<'a>(file: &'a SourceFile, problems: &mut Problems) -> Option<(&'a str
         );
         problems.push(
             file.error(start, message)
-                .hint("is this the right file? A configuration is a few kilobytes"),
+                .hint("is this the right file? It should be a few kilobytes"),
         );
         return None;
     }

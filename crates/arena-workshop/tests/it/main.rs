@@ -1,3 +1,12 @@
 //! What the model makes of texts: text in, values and problems out.
 
+mod config;
+mod navigation;
+mod participants;
+mod scoring;
 mod yaml;
+
+/// The reference's configuration with every key.
+const REFERENCE_CONFIG: &str = include_str!("reference/config.yaml");
+/// A navigation as the reference's workshops have it.
+const REFERENCE_NAVIGATION: &str = include_str!("reference/navigation-guided.yml");
