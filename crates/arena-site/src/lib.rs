@@ -149,7 +149,7 @@ pub fn build(sources: &SiteSources) -> Result<Site, Problems> {
         site.insert((*path).to_owned(), Page::new(content_type, *body));
     }
     if !pages.iter().any(|page| page.url == "/") {
-        pages.push(theme::contents(&sources.title, &sections));
+        pages.push(theme::contents(&sources.title, &sections, &links));
     }
     for page in &pages {
         let content = markdown::render(page, &links, &mut notes);
@@ -176,7 +176,7 @@ fn read_pages(sources: &SiteSources, notes: &mut Problems) -> Result<Vec<PageSou
         if let Some(other) = pages.iter().find(|other| other.url == page.url) {
             let message = format!("the address {} is taken by {}", page.url, other.file.name);
             errors.push(
-                page.problem(Severity::Error, page.permalink_line, message)
+                page.problem(Severity::Error, page.permalink_line, "", message)
                     .hint("give each page a `permalink` of its own"),
             );
         }

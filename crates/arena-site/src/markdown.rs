@@ -41,8 +41,9 @@ pub(crate) fn render(page: &PageSource, links: &Links<'_>, notes: &mut Problems)
         writer.event(event, range);
     }
     writer.fragments();
-    for (line, message, hint) in std::mem::take(&mut writer.problems) {
-        notes.push(page.problem(Severity::Warning, line, message).hint(hint));
+    for found in std::mem::take(&mut writer.problems) {
+        let problem = page.problem(Severity::Warning, found.line, &found.part, found.message);
+        notes.push(problem.hint(found.hint));
     }
     writer.finish()
 }
@@ -73,6 +74,14 @@ pub(crate) fn escape(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
+/// A fault, with the part of its line to underline.
+struct Found {
+    line: usize,
+    part: String,
+    message: String,
+    hint: String,
+}
+
 struct Writer<'a> {
     page: &'a PageSource,
     links: Option<&'a Links<'a>>,
@@ -93,7 +102,7 @@ struct Writer<'a> {
     column: usize,
     is_head: bool,
     open_links: Vec<&'static str>,
-    problems: Vec<(usize, String, String)>,
+    problems: Vec<Found>,
 }
 
 impl<'a> Writer<'a> {
@@ -374,11 +383,12 @@ impl<'a> Writer<'a> {
             Target::Other => (destination.to_owned(), false),
             Target::Nowhere => {
                 let message = format!("the {what} `{destination}` leads nowhere");
-                self.problems.push((
-                    self.line(range),
+                self.problems.push(Found {
+                    line: self.line(range),
+                    part: destination.to_owned(),
                     message,
-                    "there is no page or file at that address below docs/".to_owned(),
-                ));
+                    hint: "there is no page or file at that address below docs/".to_owned(),
+                });
                 (destination.to_owned(), false)
             }
         }
@@ -397,11 +407,12 @@ impl<'a> Writer<'a> {
                 let hint = near.map_or("headings make anchors of their words".to_owned(), |id| {
                     format!("did you mean `#{id}`?")
                 });
-                self.problems.push((
+                self.problems.push(Found {
                     line,
-                    format!("no heading of this page has the anchor `#{fragment}`"),
+                    part: format!("#{fragment}"),
+                    message: format!("no heading of this page has the anchor `#{fragment}`"),
                     hint,
-                ));
+                });
             }
         }
     }

@@ -38,33 +38,38 @@ struct FrontMatter {
 pub(crate) const ATTRIBUTES: &str = "<!--arena:attributes ";
 
 impl PageSource {
-    /// Returns a problem at a line of the file, counted from 1.
+    /// Returns a problem at `part` of a line of the file (the whole line where it is not there);
+    /// lines are counted from 1.
     pub(crate) fn problem(
         &self,
         severity: Severity,
         line: usize,
+        part: &str,
         message: impl Into<String>,
     ) -> Problem {
         let text = String::from_utf8_lossy(&self.file.bytes);
-        let start: usize = text
+        let before: usize = text
             .split_inclusive('\n')
             .take(line.saturating_sub(1))
             .map(str::len)
             .sum();
         let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-        let column = 1 + shown.chars().take_while(|c| c.is_whitespace()).count();
-        let end = start + shown.trim_end().len();
-        let start = start + shown.len() - shown.trim_start().len();
-        self.file.problem(
-            severity,
-            Span {
-                start,
-                end: end.max(start),
-                line,
-                column,
-            },
-            message,
-        )
+        let trimmed = shown.len() - shown.trim_start().len()..shown.trim_end().len();
+        let found = shown
+            .find(part)
+            .filter(|_| !part.is_empty())
+            .map(|at| at..at + part.len());
+        let place = found.unwrap_or(trimmed);
+        let column = 1 + shown
+            .get(..place.start)
+            .map_or(0, |text| text.chars().count());
+        let span = Span {
+            start: before + place.start,
+            end: before + place.end.max(place.start),
+            line,
+            column,
+        };
+        self.file.problem(severity, span, message)
     }
 }
 
@@ -105,7 +110,7 @@ pub(crate) fn read(path: &str, file: &SourceFile, notes: &mut Problems) -> Optio
     };
     if std::str::from_utf8(&file.bytes).is_err() {
         notes.push(
-            page.problem(Severity::Warning, 1, "this page is not UTF-8")
+            page.problem(Severity::Warning, 1, "", "this page is not UTF-8")
                 .hint("save it as UTF-8"),
         );
     }

@@ -123,11 +123,11 @@ pub(crate) fn page(
 }
 
 /// Returns the front page of a site that has none: its contents.
-pub(crate) fn contents(title: &str, sections: &[Section]) -> PageSource {
+pub(crate) fn contents(title: &str, sections: &[Section], links: &Links<'_>) -> PageSource {
     let mut text = String::new();
     for section in sections {
         text.push_str(&format!("\n## {}\n\n", section.title));
-        for page in &section.pages {
+        for page in section.pages.iter().filter(|page| links.is_page(&page.url)) {
             text.push_str(&format!("- [{}]({})\n", page.title, page.url));
         }
     }
