@@ -1,0 +1,490 @@
+//! Seats on this machine: [`Seats::make`] gives one its files, [`Seats::start`] its sandbox and
+//! agent, [`Seats::remove`] takes everything away. All under `S/seats/{seat}` and `R`; what a seat
+//! can write is touched only inside its own namespaces (see [`crate::nest`]).
+//!
+//! A seat keeps its user id and its template's version for life: both are in its `seat.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arena_supervisor::{Child, ChildSpec, LogFile, Ready, Restart, Supervisor};
+use arena_workshop::SeatId;
+use arena_workshop::plan::SeatSettings;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::nest::{Bind, Fill, Home, INNER_EXECUTABLE, Limits, Run, Work};
+use crate::sandbox::{Sandbox, SandboxError, Slot};
+
+/// Home of everything in a seat; survives a restart.
+pub const HOME: &str = "/home/workspace";
+/// Where a seat's agent finds its settings.
+pub const SETTINGS: &str = "/run/arena/settings.json";
+/// Where the Node tree is inside a seat (`bin/node`, `bin/npm`).
+pub const NODE: &str = "/opt/arena/node";
+/// Where the editor's tree is inside a seat (`bin/code-server`).
+pub const EDITOR: &str = "/opt/arena/editor";
+/// Where the service sockets are inside a seat.
+pub const SERVICES: &str = "/run/svc";
+/// Programs inside a seat.
+pub const PATH: &str = "/opt/arena/node/bin:/opt/arena/bin:/usr/local/bin:/usr/bin:/bin";
+
+/// A seat's agent answers within milliseconds; a machine that starts a hundred takes longer.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// What [`Seats`] keeps about a seat.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Record {
+    slot: u32,
+    template: String,
+    has_overlay: bool,
+}
+
+/// The seats of an event on this machine.
+pub struct Seats {
+    sandbox: Sandbox,
+    state: PathBuf,
+    runtime: PathBuf,
+    /// Held while a user id is given out.
+    slots: Mutex<()>,
+}
+
+/// Folders of the host that every seat sees, read-only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trees {
+    /// Node, with `bin/node` and `bin/npm`.
+    pub node: Option<PathBuf>,
+    /// The editor.
+    pub editor: Option<PathBuf>,
+}
+
+/// What a start needs besides the seat itself.
+pub struct SeatStart<'a> {
+    /// What the agent shall know.
+    pub settings: &'a SeatSettings,
+    /// Arguments for our executable inside, such as `serve seat --settings` [`SETTINGS`].
+    pub agent: &'a [String],
+    /// Editor and Node.
+    pub trees: &'a Trees,
+    /// Further names on the seat's loopback: name and address.
+    pub hosts: &'a [(String, String)],
+    /// Limits of the seat.
+    pub limits: Limits,
+}
+
+/// A seat could not be made, started or removed.
+#[derive(Debug, Error)]
+pub enum SeatError {
+    /// Something on our side of the disk.
+    #[error("cannot {what} for seat {seat}")]
+    Files {
+        /// The seat.
+        seat: SeatId,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something in the seat's namespaces.
+    #[error("seat {seat}")]
+    Sandbox {
+        /// The seat.
+        seat: SeatId,
+        /// What and why not.
+        source: SandboxError,
+    },
+    /// All spare user ids are taken.
+    #[error("no user id is left for seat {0}")]
+    NoSlot(SeatId),
+    /// It was never made.
+    #[error("seat {0} has not been made")]
+    Missing(SeatId),
+}
+
+impl Seats {
+    /// Returns the seats under an event's state folder `state`; sockets go to `runtime`.
+    pub fn new(sandbox: Sandbox, state: &Path, runtime: &Path) -> Seats {
+        Seats {
+            sandbox,
+            state: state.to_owned(),
+            runtime: runtime.to_owned(),
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Returns the sandbox they run in.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// Returns the seats that have been made, or begun, by any plan.
+    pub fn made(&self) -> BTreeSet<SeatId> {
+        let Ok(entries) = fs::read_dir(self.state.join("seats")) else {
+            return BTreeSet::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| SeatId::new(entry.file_name().to_str()?).ok())
+            .collect()
+    }
+
+    /// Returns the versions of the template that seats use.
+    pub fn templates(&self) -> BTreeSet<String> {
+        self.made()
+            .iter()
+            .filter_map(|seat| self.record(seat))
+            .map(|record| record.template)
+            .collect()
+    }
+
+    /// Returns where a seat's agent listens.
+    pub fn socket(&self, seat: &SeatId) -> PathBuf {
+        self.runtime.join("seats").join(format!("{seat}.sock"))
+    }
+
+    /// Returns the folder whose sockets a seat sees under [`SERVICES`]; it exists once the seat is made.
+    pub fn services(&self, seat: &SeatId) -> PathBuf {
+        self.runtime.join("svc").join(seat.as_str())
+    }
+
+    /// Gives a seat its files from the template `key` (a folder under `S/template`). A seat that
+    /// has them keeps them. Blocks for a tenth of a second; call it from a blocking task.
+    ///
+    /// # Errors
+    /// No user id left, or the disk refuses.
+    pub fn make(&self, seat: &SeatId, key: &str) -> Result<(), SeatError> {
+        let folder = self.folder(seat);
+        let failed = |what| {
+            move |source| SeatError::Files {
+                seat: seat.clone(),
+                what,
+                source,
+            }
+        };
+        make_folder(&folder, 0o700).map_err(failed("make its folder"))?;
+        make_folder(&self.services(seat), 0o755).map_err(failed("make its socket folder"))?;
+        make_folder(&self.runtime.join("seats"), 0o700)
+            .map_err(failed("make the socket folder"))?;
+        let record = self.reserve(seat, key)?;
+        if folder.join("upper").exists() {
+            return Ok(());
+        }
+        let slot = Slot(record.slot);
+        let sandboxed = |source| SeatError::Sandbox {
+            seat: seat.clone(),
+            source,
+        };
+        for begun in ["upper.new", "work"] {
+            let work = Work::Remove {
+                folder: folder.join(begun),
+            };
+            self.sandbox
+                .perform(slot, "cannot remove what was begun", &work)
+                .map_err(sandboxed)?;
+        }
+        make_folder(&folder.join("work"), 0o700).map_err(failed("make its folder"))?;
+        let fill = Fill {
+            from: self.template(&record.template).join("home"),
+            to: folder.join("upper.new"),
+            own_user: self.sandbox.has_own_users(),
+            with_modules: !record.has_overlay,
+        };
+        self.sandbox
+            .perform(slot, "cannot copy the template", &Work::Fill(fill))
+            .map_err(sandboxed)?;
+        fs::rename(folder.join("upper.new"), folder.join("upper"))
+            .map_err(failed("finish its files"))
+    }
+
+    /// Starts a seat that was made: binds its listener, hands it to the agent in the sandbox, and
+    /// returns the child, ready when the agent answers.
+    ///
+    /// # Errors
+    /// The seat was not made, or a socket cannot be bound.
+    pub fn start(
+        &self,
+        supervisor: &Supervisor,
+        seat: &SeatId,
+        start: &SeatStart<'_>,
+    ) -> Result<Child, SeatError> {
+        let failed = |what| {
+            move |source| SeatError::Files {
+                seat: seat.clone(),
+                what,
+                source,
+            }
+        };
+        let record = self
+            .record(seat)
+            .ok_or_else(|| SeatError::Missing(seat.clone()))?;
+        let folder = self.folder(seat);
+        make_folder(&self.services(seat), 0o755).map_err(failed("make its socket folder"))?;
+        make_folder(&self.runtime.join("seats"), 0o700)
+            .map_err(failed("make the socket folder"))?;
+        let listener = bind(&self.socket(seat)).map_err(failed("bind its socket"))?;
+        let work = folder.join("nest.json");
+        let run = Work::Run(Box::new(self.run(seat, &record, start)));
+        write_private(
+            &work,
+            &serde_json::to_vec(&run).expect("only strings, numbers and lists"),
+        )
+        .map_err(failed("write its work order"))?;
+        let (program, args) = self
+            .sandbox
+            .command(Slot(record.slot), &work.to_string_lossy());
+        let socket = self.socket(seat);
+        Ok(supervisor.start(ChildSpec {
+            args,
+            environment: BTreeMap::from([("PATH".into(), HOST_PATH.into())]),
+            descriptors: vec![(Arc::new(listener), 3)],
+            ready: Ready::Custom(Arc::new(move || Box::pin(is_healthy(socket.clone())))),
+            ready_within: READY_WITHIN,
+            restart: Restart::default(),
+            log: Some(LogFile::new(
+                self.state.join("logs").join(format!("seat-{seat}.log")),
+            )),
+            together: Some("seats".to_owned()),
+            ..ChildSpec::new(format!("seat-{seat}"), program)
+        }))
+    }
+
+    /// Deletes everything of a seat that has been stopped. Never follows a link. Blocks.
+    ///
+    /// # Errors
+    /// The disk refuses; call it again.
+    pub fn remove(&self, seat: &SeatId) -> Result<(), SeatError> {
+        let folder = self.folder(seat);
+        let slot = self
+            .record(seat)
+            .map_or(Slot::PLATFORM, |record| Slot(record.slot));
+        for name in ["upper", "upper.new", "work"] {
+            let work = Work::Remove {
+                folder: folder.join(name),
+            };
+            let removed = self.sandbox.perform(slot, "cannot delete its files", &work);
+            removed.map_err(|source| SeatError::Sandbox {
+                seat: seat.clone(),
+                source,
+            })?;
+        }
+        let failed = |what| {
+            move |source| SeatError::Files {
+                seat: seat.clone(),
+                what,
+                source,
+            }
+        };
+        absent_is_fine(fs::remove_dir_all(&folder)).map_err(failed("delete its folder"))?;
+        absent_is_fine(fs::remove_file(self.socket(seat))).map_err(failed("delete its socket"))?;
+        absent_is_fine(fs::remove_dir_all(self.services(seat)))
+            .map_err(failed("delete its socket folder"))
+    }
+
+    fn folder(&self, seat: &SeatId) -> PathBuf {
+        self.state.join("seats").join(seat.as_str())
+    }
+
+    fn template(&self, key: &str) -> PathBuf {
+        self.state.join("template").join(key)
+    }
+
+    fn record(&self, seat: &SeatId) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.folder(seat).join("seat.json")).ok()?).ok()
+    }
+
+    /// Returns the seat's record, writing one with the lowest free user id if there is none.
+    fn reserve(&self, seat: &SeatId, key: &str) -> Result<Record, SeatError> {
+        let _one_at_a_time = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = self.record(seat) {
+            return Ok(record);
+        }
+        let taken: BTreeSet<u32> = self
+            .made()
+            .iter()
+            .filter_map(|seat| self.record(seat))
+            .map(|r| r.slot)
+            .collect();
+        let slot = (1..=u32::MAX)
+            .find(|slot| !taken.contains(slot))
+            .expect("seats are fewer than numbers");
+        if !self.sandbox.has_slot(Slot(slot)) {
+            return Err(SeatError::NoSlot(seat.clone()));
+        }
+        let record = Record {
+            slot,
+            template: key.to_owned(),
+            has_overlay: self.sandbox.has_overlay(),
+        };
+        let text = serde_json::to_vec(&record).expect("only strings and numbers");
+        write_private(&self.folder(seat).join("seat.json"), &text).map_err(|source| {
+            SeatError::Files {
+                seat: seat.clone(),
+                what: "write its record",
+                source,
+            }
+        })?;
+        Ok(record)
+    }
+
+    fn run(&self, seat: &SeatId, record: &Record, start: &SeatStart<'_>) -> Run {
+        let folder = self.folder(seat);
+        let home = if record.has_overlay {
+            let lower = self.template(&record.template).join("home");
+            Home::Overlay {
+                lower,
+                upper: folder.join("upper"),
+                work: folder.join("work"),
+            }
+        } else {
+            Home::Folder(folder.join("upper"))
+        };
+        let mut read_only = common_binds(&self.sandbox, start.trees);
+        read_only.push(Bind {
+            from: self.services(seat),
+            to: SERVICES.to_owned(),
+        });
+        let settings =
+            serde_json::to_string(start.settings).expect("only strings, numbers and lists");
+        Run {
+            own_user: self.sandbox.has_own_users(),
+            parent: std::process::id(),
+            lock: folder.join("lock"),
+            home,
+            home_at: HOME.to_owned(),
+            read_only,
+            files: BTreeMap::from([(SETTINGS.to_owned(), settings)]),
+            hosts: start.hosts.to_vec(),
+            host_name: seat.to_string(),
+            command: std::iter::once(INNER_EXECUTABLE.to_owned())
+                .chain(start.agent.iter().cloned())
+                .collect(),
+            environment: inner_environment(),
+            directory: HOME.to_owned(),
+            limits: start.limits,
+        }
+    }
+}
+
+/// Programs that start a sandbox.
+const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Our executable, Node and the editor.
+pub(crate) fn common_binds(sandbox: &Sandbox, trees: &Trees) -> Vec<Bind> {
+    let executable = Some((sandbox.executable(), INNER_EXECUTABLE));
+    let node = trees.node.as_deref().map(|tree| (tree, NODE));
+    let editor = trees.editor.as_deref().map(|tree| (tree, EDITOR));
+    let all = [executable, node, editor].into_iter().flatten();
+    all.map(|(from, to)| Bind {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    })
+    .collect()
+}
+
+/// What every process inside a sandbox starts with.
+pub(crate) fn inner_environment() -> BTreeMap<String, String> {
+    let pairs = [
+        ("PATH", PATH),
+        ("HOME", HOME),
+        ("USER", "workspace"),
+        ("LOGNAME", "workspace"),
+        ("SHELL", "/bin/bash"),
+        ("LANG", "C.UTF-8"),
+    ];
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Runs `true` in a sandbox made like a seat's; `folder` holds `lower`, `upper` and `work`.
+pub(crate) fn try_out(sandbox: &Sandbox, folder: &Path) -> Result<(), SandboxError> {
+    let home = if sandbox.has_overlay() {
+        Home::Overlay {
+            lower: folder.join("lower"),
+            upper: folder.join("upper"),
+            work: folder.join("work"),
+        }
+    } else {
+        Home::Folder(folder.join("upper"))
+    };
+    let run = Run {
+        own_user: sandbox.has_own_users(),
+        parent: std::process::id(),
+        lock: folder.join("lock"),
+        home,
+        home_at: HOME.to_owned(),
+        read_only: common_binds(sandbox, &Trees::default()),
+        files: BTreeMap::new(),
+        hosts: Vec::new(),
+        host_name: "probe".to_owned(),
+        command: vec!["/usr/bin/true".to_owned()],
+        environment: inner_environment(),
+        directory: "/".to_owned(),
+        limits: Limits::default(),
+    };
+    sandbox.perform(
+        Slot::PLATFORM,
+        "a sandbox does not start",
+        &Work::Run(Box::new(run)),
+    )
+}
+
+/// Binds the listener under a temporary name first, so that a socket that can be connected to is
+/// always one that somebody listens on.
+fn bind(path: &Path) -> io::Result<OwnedFd> {
+    let new = path.with_extension("new");
+    absent_is_fine(fs::remove_file(&new))?;
+    let listener = UnixListener::bind(&new)?;
+    listener.set_nonblocking(true)?;
+    fs::rename(&new, path)?;
+    Ok(listener.into())
+}
+
+/// Asks a seat's agent whether it is there. Its answer is a stranger's: only the first bytes count.
+async fn is_healthy(socket: PathBuf) -> bool {
+    let ask = async {
+        let mut stream = UnixStream::connect(&socket).await?;
+        let request = b"GET /health HTTP/1.1\r\nhost: agent.invalid\r\nx-arena-surface: agent\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await?;
+        io::Result::Ok(start == *b"HTTP/1.1 200")
+    };
+    ask.await.unwrap_or(false)
+}
+
+/// Makes a folder (and those above it, private) with a mode, whatever the umask.
+pub(crate) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Writes a file that only we can read, all of it or nothing.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    absent_is_fine(fs::remove_file(&new))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+pub(crate) fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,6 @@
+//! The sandbox, seats and templates of this machine, tried for real.
+
+mod attacks;
+mod seats;
+mod templates;
+mod world;
