@@ -1,1 +1,138 @@
-//! Workshop databases: users, data, restore
+//! Workshop databases: users, data, restore.
+//!
+//! The front is [`Provisioner`]: it loads the workshop's data once into a
+//! template, makes each seat's databases as copies of it, restores and drops
+//! them. Everything may be done twice: what is there already is left as it is,
+//! and a seat's work is never overwritten except by [`Provisioner::restore_seat`].
+//!
+//! It speaks MongoDB commands to any server (the built-in one included) and SQL
+//! to PostgreSQL. It verifies by logging in as the seat; it never reads what a
+//! seat made with more rights than the seat has (a view there may be a trap).
+
+mod data;
+mod mongo;
+mod postgres;
+mod provision;
+mod scram;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bson::Document;
+use thiserror::Error;
+
+pub use data::{DataError, DataFile};
+pub use provision::{Before, Progress, Provisioner};
+pub use scram::scram_verifier;
+
+use arena_workshop::DatabaseName;
+
+/// A MongoDB server with a user who may do everything.
+#[derive(Clone)]
+pub struct MongodbAdmin {
+    /// URI with user and password.
+    pub uri: String,
+}
+
+/// A PostgreSQL server with a superuser.
+#[derive(Clone)]
+pub struct PostgresAdmin {
+    /// Host name, or the folder of a unix socket.
+    pub host: String,
+    /// Port; names the socket's file too.
+    pub port: u16,
+    /// The superuser.
+    pub user: String,
+    /// Its password; `None` where the socket knows who we are.
+    pub password: Option<String>,
+    /// Where the superuser logs in, such as `postgres`; no seat may connect to it.
+    pub database: String,
+}
+
+impl fmt::Debug for MongodbAdmin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MongodbAdmin")
+    }
+}
+
+impl fmt::Debug for PostgresAdmin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresAdmin").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// A seat's databases: one name for database and user, in MongoDB and PostgreSQL alike.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SeatDatabase {
+    /// Name of database, user and role.
+    pub name: DatabaseName,
+    /// The user's password: printable ASCII, 24 or more random characters.
+    pub password: String,
+}
+
+impl fmt::Debug for SeatDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SeatDatabase").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// One document of each collection of the template, for markers that look like the data.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Samples(BTreeMap<String, Document>);
+
+impl Samples {
+    /// Returns the samples of these collections.
+    pub fn new(samples: impl IntoIterator<Item = (String, Document)>) -> Self {
+        Self(samples.into_iter().collect())
+    }
+
+    /// Returns a collection's document.
+    pub fn get(&self, collection: &str) -> Option<&Document> {
+        self.0.get(collection)
+    }
+}
+
+/// Why a database could not be made, restored or dropped.
+#[derive(Debug, Error)]
+pub enum ProvisionError {
+    /// The MongoDB server.
+    #[error("cannot {what} in MongoDB")]
+    Mongodb {
+        /// What was tried.
+        what: String,
+        /// What the driver says.
+        #[source]
+        source: Box<mongodb::error::Error>,
+    },
+    /// The PostgreSQL server.
+    #[error("cannot {what} in PostgreSQL")]
+    Postgres {
+        /// What was tried.
+        what: String,
+        /// What the driver says.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A data file of the workshop.
+    #[error("cannot load the workshop's data")]
+    Data(#[source] DataError),
+    /// A copy does not hold what the template holds.
+    #[error("the copy {database} is not as its template: {difference}")]
+    Unlike {
+        /// The seat's database.
+        database: String,
+        /// What differs.
+        difference: String,
+    },
+    /// The event has no such server.
+    #[error("this event has no {0}")]
+    Missing(&'static str),
+    /// An operation took longer than it may.
+    #[error("cannot {what}: no answer within {seconds} s")]
+    Timeout {
+        /// What was tried.
+        what: String,
+        /// The limit.
+        seconds: u64,
+    },
+}

@@ -1,0 +1,266 @@
+//! The front: one operation on both servers at once.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arena_workshop::DatabaseName;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::data::{self, DataFile};
+use crate::mongo::Mongo;
+use crate::postgres::Postgres;
+use crate::{MongodbAdmin, PostgresAdmin, ProvisionError, Samples, SeatDatabase};
+
+/// Loading the workshop's data.
+const LOAD_TIME_MAX: Duration = Duration::from_secs(600);
+/// Making, restoring or dropping one seat's databases.
+const SEAT_TIME_MAX: Duration = Duration::from_secs(120);
+/// Longest name of a database in MongoDB and PostgreSQL, in bytes.
+const NAME_LENGTH_MAX: usize = 63;
+
+/// Makes, restores and drops seats' databases. Clones share the same connections.
+#[derive(Clone)]
+pub struct Provisioner {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    mongodb: Option<Mongo>,
+    postgres: Option<Postgres>,
+}
+
+/// What happens to the state before a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// It is kept as a database beside (one undo); the seat itself cannot reach it.
+    Keep,
+    /// It is gone.
+    Discard,
+}
+
+/// How far [`Provisioner::create_seats`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The seat that was just made.
+    pub seat: DatabaseName,
+    /// Seats done, this one included.
+    pub done: usize,
+    /// Seats altogether.
+    pub all: usize,
+}
+
+impl Provisioner {
+    /// Connects to the servers of an event. `template` names the database (and in PostgreSQL the
+    /// role) that seats start from; no seat may have that name.
+    ///
+    /// # Errors
+    /// When a server cannot be reached, or refuses the administrator.
+    pub async fn connect(
+        template: &DatabaseName,
+        mongodb: Option<&MongodbAdmin>,
+        postgres: Option<&PostgresAdmin>,
+    ) -> Result<Self, ProvisionError> {
+        let mongodb = match mongodb {
+            Some(admin) => Some(Mongo::connect(admin, template).await?),
+            None => None,
+        };
+        let postgres = match postgres {
+            Some(admin) => Some(Postgres::connect(admin, template).await?),
+            None => None,
+        };
+        Ok(Self { inner: Arc::new(Inner { mongodb, postgres }) })
+    }
+
+    /// Loads the workshop's data files into the template. Does nothing when they are loaded already; seats that
+    /// exist keep what they have. Leave `*.indexes.json` out where seats make their own indexes.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a server refuses it.
+    pub async fn load_template(&self, files: &[DataFile]) -> Result<(), ProvisionError> {
+        let data = data::read(files).map_err(ProvisionError::Data)?;
+        let (sql, documents): (Vec<&DataFile>, Vec<&DataFile>) = files.iter().partition(|file| data::is_sql(file));
+        let (sql, documents) = (data::hash(sql), data::hash(documents));
+        let mongodb = async {
+            match &self.inner.mongodb {
+                Some(mongodb) => mongodb.load(&data, &documents).await,
+                None => Ok(()),
+            }
+        };
+        let postgres = async {
+            match &self.inner.postgres {
+                Some(postgres) => postgres.load(&data.sql, &sql).await,
+                None => Ok(()),
+            }
+        };
+        within("load the workshop's data", LOAD_TIME_MAX, both(mongodb, postgres)).await
+    }
+
+    /// Returns one document of each collection of the template.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn samples(&self) -> Result<Samples, ProvisionError> {
+        match &self.inner.mongodb {
+            Some(mongodb) => within("read the template", SEAT_TIME_MAX, mongodb.samples()).await,
+            None => Ok(Samples::default()),
+        }
+    }
+
+    /// Makes a seat's databases and verifies them by logging in as the seat. What is complete
+    /// already stays as it is, except that password and limits are set again.
+    ///
+    /// # Errors
+    /// When a server refuses, or the copy is not as its template.
+    ///
+    /// # Cancellation
+    /// A half-made database is made anew by the next call.
+    pub async fn create_seat(&self, seat: &SeatDatabase) -> Result<(), ProvisionError> {
+        let mongodb = async {
+            match &self.inner.mongodb {
+                Some(mongodb) => mongodb.create(seat, VERSION).await,
+                None => Ok(()),
+            }
+        };
+        let postgres = async {
+            match &self.inner.postgres {
+                Some(postgres) => postgres.create(seat, VERSION).await,
+                None => Ok(()),
+            }
+        };
+        within("make a seat's databases", SEAT_TIME_MAX, both(mongodb, postgres)).await
+    }
+
+    /// Makes many seats, so many at once, and says after each how far it is. Goes on after a
+    /// failure; returns the seats that failed.
+    ///
+    /// # Cancellation
+    /// Seats that are being made are made anew by the next call.
+    pub async fn create_seats(
+        &self,
+        seats: Vec<SeatDatabase>,
+        at_once: NonZeroUsize,
+        mut progress: impl FnMut(Progress),
+    ) -> Vec<(DatabaseName, ProvisionError)> {
+        let all = seats.len();
+        let places = Arc::new(Semaphore::new(at_once.get()));
+        let mut tasks = JoinSet::new();
+        for seat in seats {
+            let (provisioner, places) = (self.clone(), Arc::clone(&places));
+            tasks.spawn(async move {
+                let _place = places.acquire_owned().await;
+                let made = provisioner.create_seat(&seat).await;
+                (seat.name, made)
+            });
+        }
+        let mut failures = Vec::new();
+        let mut done = 0;
+        while let Some(task) = tasks.join_next().await {
+            let (seat, made) = match task {
+                Ok(made) => made,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
+            done += 1;
+            progress(Progress { seat: seat.clone(), done, all });
+            if let Err(error) = made {
+                failures.push((seat, error));
+            }
+        }
+        failures
+    }
+
+    /// Puts a seat's databases back to the template's state. Connections of the seat are cut.
+    ///
+    /// # Errors
+    /// When a server refuses; calling again, or [`create_seat`](Self::create_seat), goes on.
+    pub async fn restore_seat(&self, seat: &SeatDatabase, before: Before) -> Result<(), ProvisionError> {
+        let name = before_name(&seat.name);
+        let before = (before == Before::Keep).then_some(name.as_str());
+        let mongodb = async {
+            match &self.inner.mongodb {
+                Some(mongodb) => mongodb.restore(seat, before, VERSION).await,
+                None => Ok(()),
+            }
+        };
+        let postgres = async {
+            match &self.inner.postgres {
+                Some(postgres) => postgres.restore(seat, before, VERSION).await,
+                None => Ok(()),
+            }
+        };
+        within("restore a seat's databases", SEAT_TIME_MAX, both(mongodb, postgres)).await
+    }
+
+    /// Drops a seat's databases, its user and its role; those that are not there are no error.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub async fn drop_seat(&self, name: &DatabaseName) -> Result<(), ProvisionError> {
+        let before = before_name(name);
+        let mongodb = async {
+            match &self.inner.mongodb {
+                Some(mongodb) => mongodb.drop(name, &before).await,
+                None => Ok(()),
+            }
+        };
+        let postgres = async {
+            match &self.inner.postgres {
+                Some(postgres) => postgres.drop(name, &before).await,
+                None => Ok(()),
+            }
+        };
+        within("drop a seat's databases", SEAT_TIME_MAX, both(mongodb, postgres)).await
+    }
+
+    /// Returns the seats whose databases are complete on every server.
+    ///
+    /// # Errors
+    /// When a server does not answer.
+    pub async fn list(&self) -> Result<BTreeSet<DatabaseName>, ProvisionError> {
+        let mongodb = match &self.inner.mongodb {
+            Some(mongodb) => Some(within("list the seats", SEAT_TIME_MAX, mongodb.list()).await?),
+            None => None,
+        };
+        let postgres = match &self.inner.postgres {
+            Some(postgres) => Some(within("list the seats", SEAT_TIME_MAX, postgres.list()).await?),
+            None => None,
+        };
+        let mut lists = mongodb.into_iter().chain(postgres).map(BTreeSet::from_iter);
+        let first: BTreeSet<DatabaseName> = lists.next().unwrap_or_default();
+        Ok(lists.fold(first, |all, list| all.intersection(&list).cloned().collect()))
+    }
+}
+
+/// How seats are made; noted with each, so that a later version can tell old ones.
+const VERSION: &str = "1";
+
+/// Names the database that keeps the state before a restore.
+fn before_name(name: &DatabaseName) -> String {
+    let long = format!("{name}_before");
+    if long.len() <= NAME_LENGTH_MAX {
+        return long;
+    }
+    let digest = Sha256::digest(name.as_str());
+    let tag: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}_{tag}_before", &name.as_str()[..40])
+}
+
+/// Waits for both, so that a failure of one leaves the other complete.
+async fn both(
+    mongodb: impl Future<Output = Result<(), ProvisionError>>,
+    postgres: impl Future<Output = Result<(), ProvisionError>>,
+) -> Result<(), ProvisionError> {
+    let (mongodb, postgres) = tokio::join!(mongodb, postgres);
+    mongodb.and(postgres)
+}
+
+async fn within<T>(what: &str, limit: Duration, action: impl Future<Output = Result<T, ProvisionError>>) -> Result<T, ProvisionError> {
+    match tokio::time::timeout(limit, action).await {
+        Ok(done) => done,
+        Err(_) => Err(ProvisionError::Timeout { what: what.to_owned(), seconds: limit.as_secs() }),
+    }
+}
