@@ -7,3 +7,5 @@ pub mod outbound;
 pub mod sandbox;
 pub mod seat;
 pub mod template;
+pub mod paths;
+mod workroom;

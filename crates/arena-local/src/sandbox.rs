@@ -78,6 +78,15 @@ pub struct SandboxError {
     message: String,
 }
 
+impl SandboxError {
+    pub(crate) fn new(what: &str, reason: &dyn std::error::Error) -> SandboxError {
+        SandboxError {
+            what: what.to_owned(),
+            message: reason.to_string(),
+        }
+    }
+}
+
 /// Finds out how `seats` seats can be separated, by running the exact chain with `true`.
 /// `executable` is our own (see [`nest::ARGUMENTS`]); `scratch` is a folder of ours on the disk
 /// where seats will be.

@@ -367,7 +367,7 @@ impl Seats {
             command: std::iter::once(INNER_EXECUTABLE.to_owned())
                 .chain(start.agent.iter().cloned())
                 .collect(),
-            environment: inner_environment(),
+            environment: agent_environment(),
             directory: HOME.to_owned(),
             limits: start.limits,
         }
@@ -403,6 +403,13 @@ pub(crate) fn inner_environment() -> BTreeMap<String, String> {
     pairs
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
+}
+
+/// The agent finds its listener, descriptor 3, by the convention of systemd.
+fn agent_environment() -> BTreeMap<String, String> {
+    let mut environment = inner_environment();
+    environment.insert("LISTEN_FDS".to_owned(), "1".to_owned());
+    environment
 }
 
 /// Runs `true` in a sandbox made like a seat's; `folder` holds `lower`, `upper` and `work`.

@@ -6,8 +6,7 @@
 
 mod gather;
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,34 +14,20 @@ use std::path::{Path, PathBuf};
 use arena_workshop::plan::{AppKind, AppPlan, Content, TemplatePlan};
 use thiserror::Error;
 
+pub use crate::workroom::{Progress, Supplies};
 pub use gather::GatherError;
 
-use crate::nest::{ARGUMENTS, Bind, Home, INNER_EXECUTABLE, Limits, Run, Step, Steps, Work};
+use crate::nest::{Bind, Step, Work};
 use crate::sandbox::{Sandbox, SandboxError, Slot};
-use crate::seat::{HOME, SERVICES, Trees, common_binds, inner_environment, make_folder};
-use gather::Gather;
+use crate::seat::{HOME, make_folder};
+use crate::workroom::{StepFailure, Workroom};
+pub(crate) use gather::Gather;
 
 /// Part of every key: raise it when what we make of the same content changes.
 const FORMAT: &str = "1";
 
-/// Where the outbound proxy is found inside.
-const OUTBOUND: &str = "127.0.0.1:3128";
-
-/// A registry that answers at all is done within this; npm itself would wait for hours.
-const LIMIT_SECONDS: u64 = 20 * 60;
-
 /// How often a step that uses the network is tried.
 const TRIES: u32 = 3;
-
-/// Lines of output shown when a step fails.
-const LINES_SHOWN: usize = 40;
-
-/// Build leftovers inside the home, deleted before it is sealed.
-const SCRATCH: &str = ".arena-build";
-
-/// Where the work order and git's settings are found inside.
-const STEPS: &str = "/run/arena/steps.json";
-const GIT_SETTINGS: &str = "/run/arena/gitconfig";
 
 /// Where a repository on this machine is found inside.
 const SOURCE: &str = "/opt/arena/source";
@@ -51,28 +36,6 @@ const SOURCE: &str = "/opt/arena/source";
 pub struct Templates {
     sandbox: Sandbox,
     folder: PathBuf,
-}
-
-/// What preparing needs from outside.
-#[derive(Debug, Clone, Default)]
-pub struct Supplies {
-    /// Node (and the editor, which is not needed).
-    pub trees: Trees,
-    /// A folder that holds `outbound.sock`; without it there is no network.
-    pub services: Option<PathBuf>,
-    /// The machine's npm settings that its packages need, such as `registry`.
-    pub npm: BTreeMap<String, String>,
-}
-
-/// What happens while a template is prepared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress<'a> {
-    /// A step begins.
-    Step(&'a str),
-    /// A program printed this.
-    Line(&'a str),
-    /// A version of the same content exists already.
-    Reused,
 }
 
 /// A template could not be prepared.
@@ -257,94 +220,30 @@ impl Templates {
         source: Option<Bind>,
         progress: &dyn Fn(Progress<'_>),
     ) -> Result<(), TemplateError> {
-        self.make(&home.join(SCRATCH), 0o755)?;
-        if self.sandbox.has_own_users() {
-            let work = Work::Own {
-                folder: home.to_owned(),
-            };
-            self.sandbox
-                .perform(Slot::PLATFORM, "cannot hand over the files", &work)
-                .map_err(TemplateError::Sandbox)?;
-        }
-        let work = Work::Run(Box::new(self.sandboxed(home, supplies, steps, source)));
-        let last = RefCell::new((String::new(), VecDeque::new()));
-        let outcome = self.sandbox.perform_aloud(
-            Slot::PLATFORM,
-            "cannot prepare the template",
-            &work,
-            &|line| {
-                let (step, lines) = &mut *last.borrow_mut();
-                if let Some(title) = line.strip_prefix("# ") {
-                    progress(Progress::Step(title));
-                    title.clone_into(step);
-                } else {
-                    progress(Progress::Line(line));
-                    if lines.len() == LINES_SHOWN {
-                        lines.pop_front();
-                    }
-                    lines.push_back(line.to_owned());
+        let room = Workroom {
+            sandbox: &self.sandbox,
+            home,
+            lock: &self.folder.join("lock"),
+            supplies,
+        };
+        let failed = |failure: StepFailure| match failure {
+            StepFailure::Sandbox(error) => TemplateError::Sandbox(error),
+            StepFailure::Step { step, output } => {
+                let hint = hint(&output, supplies.services.is_some());
+                TemplateError::Step {
+                    step,
+                    output,
+                    hint: hint.to_owned(),
                 }
-            },
-        );
-        let (step, lines) = last.into_inner();
-        outcome.map_err(|error| failure(error, step, &lines, supplies.services.is_some()))?;
-        self.remove(&home.join(SCRATCH))?;
+            }
+        };
+        room.run(steps, source, progress).map_err(failed)?;
         let work = Work::Seal {
             folder: home.to_owned(),
         };
         self.sandbox
             .perform(Slot::PLATFORM, "cannot seal the files", &work)
             .map_err(TemplateError::Sandbox)
-    }
-
-    fn sandboxed(
-        &self,
-        home: &Path,
-        supplies: &Supplies,
-        steps: Vec<Step>,
-        source: Option<Bind>,
-    ) -> Run {
-        let mut read_only = common_binds(&self.sandbox, &supplies.trees);
-        read_only.extend(source);
-        if let Some(services) = &supplies.services {
-            read_only.push(Bind {
-                from: services.clone(),
-                to: SERVICES.to_owned(),
-            });
-        }
-        let outbound = supplies.services.as_ref().map(|_| OUTBOUND.to_owned());
-        let steps = Work::Steps(Steps {
-            outbound,
-            limit_seconds: LIMIT_SECONDS,
-            steps,
-        });
-        let steps = serde_json::to_string(&steps).expect("only strings, numbers and lists");
-        let settings = "[safe]\n\tdirectory = *\n[user]\n\tname = Workshop\n\temail = workshop@arena.invalid\n\
-                        [init]\n\tdefaultBranch = main\n[core]\n\thooksPath = /nonexistent\n";
-        let mut command = vec![INNER_EXECUTABLE.to_owned()];
-        command.extend(ARGUMENTS.map(str::to_owned));
-        command.push(STEPS.to_owned());
-        Run {
-            own_user: self.sandbox.has_own_users(),
-            parent: std::process::id(),
-            lock: self.folder.join("lock"),
-            home: Home::Folder(home.to_owned()),
-            home_at: HOME.to_owned(),
-            read_only,
-            files: BTreeMap::from([
-                (STEPS.to_owned(), steps),
-                (GIT_SETTINGS.to_owned(), settings.to_owned()),
-            ]),
-            hosts: Vec::new(),
-            host_name: "template".to_owned(),
-            command,
-            environment: environment(supplies),
-            directory: HOME.to_owned(),
-            limits: Limits {
-                data_bytes: 4 << 30,
-                ..Limits::default()
-            },
-        }
     }
 
     fn make(&self, folder: &Path, mode: u32) -> Result<(), TemplateError> {
@@ -455,73 +354,18 @@ fn history_steps(plan: &TemplatePlan) -> Vec<Step> {
     }]
 }
 
-fn environment(supplies: &Supplies) -> BTreeMap<String, String> {
-    let mut environment = inner_environment();
-    let scratch = format!("{HOME}/{SCRATCH}");
-    let mut set = |key: &str, value: &str| environment.insert(key.to_owned(), value.to_owned());
-    set("HOME", &scratch);
-    set("XDG_CACHE_HOME", &scratch);
-    set("CI", "1");
-    set("GIT_CONFIG_GLOBAL", GIT_SETTINGS);
-    set("GIT_LFS_SKIP_SMUDGE", "1");
-    set("GIT_TERMINAL_PROMPT", "0");
-    set("NO_UPDATE_NOTIFIER", "1");
-    for (key, value) in [
-        ("cache", &*scratch),
-        ("audit", "false"),
-        ("fund", "false"),
-        ("update_notifier", "false"),
-        ("fetch_retries", "0"),
-    ] {
-        set(&format!("npm_config_{key}"), value);
-    }
-    for (key, value) in &supplies.npm {
-        set(&format!("npm_config_{}", key.replace('-', "_")), value);
-    }
-    if supplies.services.is_some() {
-        let proxy = format!("http://{OUTBOUND}");
-        for key in [
-            "http_proxy",
-            "https_proxy",
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "npm_config_proxy",
-            "npm_config_https_proxy",
-        ] {
-            set(key, &proxy);
-        }
-    }
-    environment
-}
-
-fn failure(
-    error: SandboxError,
-    step: String,
-    lines: &VecDeque<String>,
-    has_network: bool,
-) -> TemplateError {
-    if step.is_empty() {
-        return TemplateError::Sandbox(error);
-    }
-    let mut output: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let reason = error.to_string();
-    output.push(&reason);
-    let hint = if output.iter().any(|line| line.contains("ERESOLVE")) {
+/// What to do about a failed step, from what it printed.
+fn hint(output: &str, has_network: bool) -> &'static str {
+    if output.contains("ERESOLVE") {
         "Two packages disagree about versions: commit a package-lock.json, or set the app's `prepare` in arena/workshop.yaml"
     } else if !has_network {
         "There was no way out to a package registry"
-    } else if output.iter().any(|line| {
-        ["ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "403", "502"]
-            .iter()
-            .any(|code| line.contains(code))
-    }) {
+    } else if ["ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "403", "502"]
+        .iter()
+        .any(|code| output.contains(code))
+    {
         "Is the package registry reachable from this machine? `npm ping` tells; `seats.outbound` lists what is allowed"
     } else {
         "Run the same command in that folder of the workshop; it must work there first"
-    };
-    TemplateError::Step {
-        step,
-        output: output.join("\n"),
-        hint: hint.to_owned(),
     }
 }

@@ -59,7 +59,7 @@ pub enum GatherError {
 }
 
 /// A copy in progress.
-pub(super) struct Gather<'a> {
+pub(crate) struct Gather<'a> {
     /// Paths inside the content that are left out.
     removed: &'a [String],
     hash: Sha256,
@@ -69,7 +69,7 @@ pub(super) struct Gather<'a> {
 
 impl<'a> Gather<'a> {
     /// Returns a copy that leaves out `removed`.
-    pub(super) fn new(removed: &'a [String]) -> Gather<'a> {
+    pub(crate) fn new(removed: &'a [String]) -> Gather<'a> {
         Gather {
             removed,
             hash: Sha256::new(),
@@ -79,7 +79,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Copies the tree `from` into the new folder `to`.
-    pub(super) fn tree(&mut self, from: &Path, to: &Path) -> Result<(), GatherError> {
+    pub(crate) fn tree(&mut self, from: &Path, to: &Path) -> Result<(), GatherError> {
         let failed = |path: &Path| {
             let path = path.display().to_string();
             move |errno: Errno| GatherError::Files {
@@ -96,7 +96,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Lays one file of the content `from_tree` over the copy `to_tree`.
-    pub(super) fn overlay(
+    pub(crate) fn overlay(
         &mut self,
         from_tree: &Path,
         from: &str,
@@ -144,12 +144,12 @@ impl<'a> Gather<'a> {
     }
 
     /// Adds a fact that the template depends on besides its files.
-    pub(super) fn fact(&mut self, name: &str, value: &str) {
+    pub(crate) fn fact(&mut self, name: &str, value: &str) {
         self.note(name, value, false);
     }
 
     /// Returns the key of what was copied: 32 hexadecimal digits.
-    pub(super) fn key(self) -> String {
+    pub(crate) fn key(self) -> String {
         self.hash
             .finalize()
             .iter()
