@@ -1,0 +1,65 @@
+// The facilitators' room: tiles change as they come.
+import { countdown, on, start } from "./live.js";
+
+const room = document.getElementById("room");
+const seats = document.getElementById("seats");
+
+function fill(tile) {
+  const tr = seats.querySelector(`[data-seat="${CSS.escape(tile.seat)}"]`);
+  if (!tr) return location.reload();
+  const field = (name) => tr.querySelector(`[data-field="${name}"]`);
+  if (tr.dataset.taken !== String(tile.taken)) room.dataset.stale = "1";
+  tr.dataset.taken = tile.taken;
+  tr.dataset.trouble = tile.trouble;
+  field("name").textContent = tile.name;
+  field("hidden").hidden = !tile.excluded;
+  field("progress").value = tile.solved;
+  field("solved").textContent = tile.solved;
+  field("failure").textContent = tile.failure ?? "";
+  field("message").textContent = tile.message ?? "";
+  if (tile.last_activity) field("activity").dateTime = tile.last_activity;
+  for (const name of ["seat_state", "editor", "app", "database"]) {
+    field(name).dataset.state = tile[name];
+    field(name).lastElementChild.textContent = tile[name];
+  }
+  for (const form of tr.querySelectorAll("[data-when]")) form.hidden = (form.dataset.when === "hidden") !== tile.excluded;
+}
+
+function ages() {
+  for (const time of seats.querySelectorAll("time")) {
+    if (!time.dateTime) continue;
+    const minutes = Math.floor((Date.now() - Date.parse(time.dateTime)) / 60_000);
+    time.textContent = minutes < 1 ? room.dataset.justNow
+      : minutes < 60 ? room.dataset.minutes.replace("{}", minutes)
+      : room.dataset.hours.replace("{}", Math.floor(minutes / 60));
+    time.title = new Date(time.dateTime).toLocaleString();
+  }
+}
+
+let filter = "all";
+const search = document.getElementById("search");
+function sift() {
+  const wanted = search.value.trim().toLowerCase();
+  for (const tr of seats.children) {
+    const named = `${tr.querySelector(".name").textContent}`.toLowerCase().includes(wanted);
+    tr.hidden = !named || (filter === "taken" && tr.dataset.taken !== "true") || (filter === "trouble" && tr.dataset.trouble !== "true");
+  }
+}
+search.addEventListener("input", sift);
+for (const chip of document.querySelectorAll(".chip")) {
+  chip.addEventListener("click", () => {
+    filter = chip.dataset.filter;
+    for (const other of document.querySelectorAll(".chip")) other.setAttribute("aria-pressed", String(other === chip));
+    sift();
+  });
+}
+for (const time of document.querySelectorAll(".log time")) time.textContent = new Date(time.dateTime).toLocaleTimeString();
+
+const clock = document.getElementById("countdown");
+countdown(clock, room.dataset, clock.dataset.close);
+on("leaderboard", (board) => countdown(clock, room.dataset, board.close_on, Date.parse(board.now) - Date.now()));
+on("room", (tiles) => { tiles.forEach(fill); ages(); sift(); });
+on("reload", () => location.reload());
+ages();
+setInterval(ages, 15_000);
+start();

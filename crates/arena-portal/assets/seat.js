@@ -1,0 +1,93 @@
+// The seat page: wakes the editor, says honestly how far it is, and divides the window.
+import { on, start } from "./live.js";
+
+const bench = document.getElementById("bench");
+const editor = document.getElementById("editor");
+const waking = document.getElementById("waking");
+const phase = document.getElementById("phase");
+const detail = document.getElementById("detail");
+const seconds = document.getElementById("seconds");
+const progress = document.getElementById("progress");
+const texts = waking.dataset;
+let since = performance.now();
+let step = "";
+
+function open() {
+  if (!editor.getAttribute("src")) editor.src = editor.dataset.src;
+  waking.hidden = true;
+}
+
+function show(seat) {
+  if (seat.editor.state === "ready") return open();
+  // The editor went to sleep under an open page: leave what is in the frame, it reconnects.
+  if (editor.getAttribute("src")) return;
+  const now = seat.phase === "failed" || seat.editor.state === "failed" ? "failed"
+    : seat.phase === "preparing" ? "preparing"
+    : seat.editor.state === "queued" ? "queued"
+    : seat.editor.state === "stopped" ? "starting" : seat.editor.state;
+  if (now !== step) { step = now; since = performance.now(); }
+  phase.textContent = now === "queued" ? texts.queued.replace("{}", seat.editor.position) : texts[now];
+  detail.textContent = seat.message ?? "";
+  waking.dataset.state = now;
+  waking.hidden = false;
+}
+
+setInterval(() => {
+  if (waking.hidden) return;
+  const waited = Math.floor((performance.now() - since) / 1000);
+  seconds.textContent = waited > 1 && step !== "failed" ? texts.seconds.replace("{}", waited) : "";
+}, 500);
+
+// Which parts are shown; on a narrow screen "both" means one above the other.
+function view(name) {
+  bench.dataset.view = name;
+  for (const button of document.querySelectorAll("[data-view]")) button.setAttribute?.("aria-pressed", String(button.dataset.view === name));
+  remember("view", name);
+}
+for (const button of document.querySelectorAll("button[data-view]")) button.addEventListener("click", () => view(button.dataset.view));
+
+const divider = document.getElementById("divider");
+function divide(percent) {
+  const share = Math.min(80, Math.max(20, Math.round(percent)));
+  bench.style.setProperty("--share", `${share}%`);
+  divider.setAttribute("aria-valuenow", String(share));
+  remember("share", share);
+}
+divider.addEventListener("pointerdown", (event) => {
+  divider.setPointerCapture(event.pointerId);
+  bench.classList.add("dragging");
+});
+divider.addEventListener("pointermove", (event) => {
+  if (!divider.hasPointerCapture(event.pointerId)) return;
+  const box = bench.getBoundingClientRect();
+  const upright = getComputedStyle(bench).flexDirection === "column";
+  divide(upright ? ((event.clientY - box.top) / box.height) * 100 : ((event.clientX - box.left) / box.width) * 100);
+});
+divider.addEventListener("lostpointercapture", () => bench.classList.remove("dragging"));
+divider.addEventListener("keydown", (event) => {
+  const by = { ArrowLeft: -2, ArrowUp: -2, ArrowRight: 2, ArrowDown: 2 }[event.key];
+  if (by) { event.preventDefault(); divide(Number(divider.getAttribute("aria-valuenow")) + by); }
+});
+
+function remember(key, value) { try { localStorage.setItem(`arena-${key}`, value); } catch { /* storage is off */ } }
+function recall(key) { try { return localStorage.getItem(`arena-${key}`); } catch { return null; } }
+if (recall("share")) divide(Number(recall("share")));
+if (["instructions", "both", "editor"].includes(recall("view"))) view(recall("view"));
+
+const solved = new Set();
+function count() {
+  const total = Number(progress.dataset.total);
+  progress.querySelector("progress").value = solved.size;
+  progress.querySelector("span").textContent = `${solved.size}/${total}`;
+  progress.setAttribute("aria-label", progress.dataset.label.replace("{}", solved.size).replace("{}", total));
+}
+on("exercise", (state) => { if (state.solved) { solved.add(state.exercise); count(); } });
+on("seat", show);
+start();
+
+const state = await fetch("/_arena/state").then((answer) => answer.json()).catch(() => null);
+if (state) {
+  for (const [slug, exercise] of Object.entries(state.exercises)) if (exercise.solved) solved.add(slug);
+  count();
+  if (state.seat) show(state.seat);
+}

@@ -1,0 +1,229 @@
+//! Server-sent events: what changed, as it is now. A reader follows the store's
+//! events and sends each thing that they touch once, so that a slow browser
+//! gets fewer messages and never an old one; `Last-Event-ID` says where to go on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arena_store::{Event, EventKind, Principal};
+use arena_workshop::{ExerciseSlug, SeatId};
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http_body_util::channel::{Channel, Sender};
+use serde::{Deserialize, Serialize};
+
+use crate::caller::{Caller, Surface};
+use crate::serve::App;
+use crate::state::{self, SeatView};
+
+/// A line without meaning that keeps connections open and finds closed ones.
+const BEAT: Duration = Duration::from_secs(15);
+/// Events read at once.
+const BATCH: usize = 512;
+/// Messages that may wait for a slow browser.
+const QUEUE_LENGTH: usize = 32;
+/// Streams at once, all browsers together.
+const STREAMS_MAX: usize = 5000;
+
+/// Who watches.
+#[derive(Clone)]
+enum Viewer {
+    /// Public things only: the board.
+    Anybody,
+    /// And the own seat.
+    Participant(SeatId),
+    /// And the room.
+    Facilitator,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Resume {
+    after: Option<i64>,
+}
+
+/// `GET /_arena/events`
+pub(crate) async fn events(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(resume): Query<Resume>,
+    headers: HeaderMap,
+) -> Response {
+    let viewer = match caller.principal {
+        Some(Principal::Participant(seat)) => Viewer::Participant(seat),
+        Some(Principal::Facilitator(_)) if Surface::of(&headers) == Some(Surface::Portal) => Viewer::Facilitator,
+        _ => Viewer::Anybody,
+    };
+    if app.tasks.len() >= STREAMS_MAX {
+        return (http::StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "5")]).into_response();
+    }
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).or(resume.after);
+    let (sender, body) = Channel::<Bytes, std::io::Error>::new(QUEUE_LENGTH);
+    let stream = Stream { app: Arc::clone(&app), viewer, sender };
+    app.tasks.spawn(stream.run(last));
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
+    (headers, [("x-accel-buffering", "no")], Body::new(body)).into_response()
+}
+
+struct Stream {
+    app: Arc<App>,
+    viewer: Viewer,
+    sender: Sender<Bytes, std::io::Error>,
+}
+
+/// The browser has gone.
+struct Gone;
+
+/// What a batch of events touched.
+#[derive(Default)]
+struct Touched {
+    seats: BTreeSet<SeatId>,
+    own_seat: bool,
+    exercises: BTreeSet<ExerciseSlug>,
+    messages: Vec<String>,
+    reload: bool,
+}
+
+impl Stream {
+    async fn run(mut self, resume: Option<i64>) {
+        let shutdown = self.app.shutdown.clone();
+        // Dropping the stream halfway cuts the body, which is what a shutdown means.
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _gone = self.follow(resume) => {}
+        }
+    }
+
+    async fn follow(&mut self, resume: Option<i64>) -> Result<(), Gone> {
+        let store = self.app.settings.store.clone();
+        let mut changes = store.events_changed();
+        let mut boards = self.app.board.clone();
+        let newest = *changes.borrow_and_update();
+        // An id from another life of this event's state is no place to go on from.
+        let mut last = resume.filter(|id| (0..=newest).contains(id)).unwrap_or(newest);
+        self.send_raw("retry: 1000\n\n").await?;
+        self.greet(last).await?;
+        loop {
+            let events = store.events_since(last, BATCH);
+            if let Some(newest) = events.last() {
+                last = newest.id;
+                self.send_touched(self.touched(&events), last).await?;
+                continue;
+            }
+            // Each branch only waits: whichever is dropped loses nothing.
+            tokio::select! {
+                ended = changes.changed() => ended.map_err(|_| Gone)?,
+                ended = boards.changed() => {
+                    ended.map_err(|_| Gone)?;
+                    self.send_board(last).await?;
+                }
+                () = tokio::time::sleep(BEAT) => self.send_raw(": beat\n\n").await?,
+            }
+        }
+    }
+
+    /// Sends how things are, to whoever comes.
+    async fn greet(&mut self, last: i64) -> Result<(), Gone> {
+        self.send_board(last).await?;
+        let touched = Touched { own_seat: matches!(self.viewer, Viewer::Participant(_)), ..Touched::default() };
+        self.send_touched(touched, last).await
+    }
+
+    fn touched(&self, events: &[Event]) -> Touched {
+        let mut touched = Touched::default();
+        for event in events {
+            let about = event.kind.seat();
+            match &self.viewer {
+                Viewer::Anybody => {}
+                Viewer::Participant(own) if about == Some(own) => touched.add_own(&event.kind),
+                Viewer::Participant(_) => {}
+                Viewer::Facilitator => {
+                    touched.seats.extend(about.cloned());
+                    touched.reload |= event.kind == EventKind::SeatsSynced;
+                }
+            }
+            if let EventKind::Message { seat: None, text } = &event.kind {
+                touched.messages.push(text.clone());
+            }
+        }
+        touched
+    }
+
+    async fn send_touched(&mut self, touched: Touched, last: i64) -> Result<(), Gone> {
+        let store = self.app.settings.store.clone();
+        if let Viewer::Participant(seat) = self.viewer.clone() {
+            if touched.own_seat && let Some(record) = store.seat(&seat) {
+                self.send("seat", last, &SeatView::from(record)).await?;
+            }
+            let orders = store.open_orders();
+            for exercise in touched.exercises {
+                let view = state::exercise(&store, &seat, &exercise, &orders);
+                self.send("exercise", last, &Named { exercise, view }).await?;
+            }
+        }
+        if !touched.seats.is_empty() {
+            let records = touched.seats.iter().filter_map(|seat| store.seat(seat));
+            let tiles: Vec<_> = records.map(|record| crate::room::tile(&self.app.settings, record)).collect();
+            self.send("room", last, &tiles).await?;
+        }
+        if touched.reload {
+            self.send("reload", last, &()).await?;
+        }
+        for text in touched.messages {
+            self.send("message", last, &Message { text }).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_board(&mut self, last: i64) -> Result<(), Gone> {
+        let board = Arc::clone(&self.app.board.borrow());
+        let seat = match &self.viewer {
+            Viewer::Participant(seat) => Some(seat),
+            _ => None,
+        };
+        let json = board.json_for(seat);
+        self.send_raw(&format!("id: {last}\nevent: leaderboard\ndata: {json}\n\n")).await
+    }
+
+    async fn send<T: Serialize>(&mut self, name: &str, last: i64, data: &T) -> Result<(), Gone> {
+        // JSON has no line breaks outside of strings, and escapes those inside.
+        let json = serde_json::to_string(data).map_err(|_| Gone)?;
+        self.send_raw(&format!("id: {last}\nevent: {name}\ndata: {json}\n\n")).await
+    }
+
+    async fn send_raw(&mut self, text: &str) -> Result<(), Gone> {
+        self.sender.send_data(Bytes::copy_from_slice(text.as_bytes())).await.map_err(|_| Gone)
+    }
+}
+
+#[derive(Serialize)]
+struct Named {
+    exercise: ExerciseSlug,
+    #[serde(flatten)]
+    view: state::ExerciseView,
+}
+
+#[derive(Serialize)]
+struct Message {
+    text: String,
+}
+
+impl Touched {
+    /// Takes in an event about the viewer's own seat.
+    fn add_own(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::SeatStatus { .. } | EventKind::Joined { .. } | EventKind::Released { .. } => self.own_seat = true,
+            EventKind::Attempted { exercise, .. }
+            | EventKind::Solved { exercise, .. }
+            | EventKind::OrderChanged { exercise: Some(exercise), .. } => {
+                self.exercises.insert(exercise.clone());
+            }
+            EventKind::Message { text, .. } => self.messages.push(text.clone()),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The room: one tile per seat, for facilitators only.
+
+use arena_store::{AppState, DatabaseStatus, EditorStatus, SeatPhase, SeatRecord};
+use arena_workshop::{ExerciseSlug, SeatId};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::settings::Settings;
+
+/// What a facilitator sees of a seat.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Tile {
+    pub(crate) seat: SeatId,
+    pub(crate) name: String,
+    pub(crate) listed: bool,
+    pub(crate) taken: bool,
+    pub(crate) excluded: bool,
+    pub(crate) solved: usize,
+    pub(crate) total: usize,
+    pub(crate) last_activity: Option<Timestamp>,
+    /// Exercise and message of the last check that failed, where the last attempt failed.
+    pub(crate) failure: Option<String>,
+    pub(crate) seat_state: &'static str,
+    pub(crate) editor: String,
+    pub(crate) app: &'static str,
+    pub(crate) database: &'static str,
+    pub(crate) message: Option<String>,
+    /// Whether somebody should look: something failed in the seat.
+    pub(crate) trouble: bool,
+}
+
+/// Longest failure line on a tile, in characters.
+const LINE_MAX: usize = 160;
+
+/// Returns the tile of a seat.
+pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
+    let exercises = settings.store.exercises(&record.seat);
+    let listed = |slug: &ExerciseSlug| settings.exercises.iter().any(|entry| entry.slug == *slug);
+    let solved = exercises.iter().filter(|(slug, state)| state.solved_at.is_some() && listed(slug)).count();
+    let last = exercises.iter().filter_map(|(slug, state)| Some((state.last_at?, slug, state))).max_by_key(|(at, ..)| *at);
+    let failure = last.filter(|(_, _, state)| !state.passed).map(|(_, slug, state)| {
+        let message = state.checks.iter().find(|check| !check.passed).map_or("", |check| {
+            if check.message.is_empty() { &check.name } else { &check.message }
+        });
+        let line: String = message.lines().next().unwrap_or_default().chars().take(LINE_MAX).collect();
+        format!("{}: {line}", settings.exercise_title(slug))
+    });
+    let status = &record.status;
+    let app = status.apps.iter().map(|app| app.state).max_by_key(|state| severity(*state));
+    Tile {
+        solved,
+        total: settings.exercises.len(),
+        last_activity: last.map(|(at, ..)| at).max(record.taken.as_ref().map(|taken| taken.at)),
+        failure,
+        seat_state: phase_word(status.phase),
+        editor: editor_word(status.editor),
+        app: app.map_or("none", app_word),
+        database: database_word(status.database),
+        message: status.message.clone().or_else(|| status.apps.iter().find_map(|app| app.message.clone())),
+        trouble: status.phase == SeatPhase::Failed
+            || status.editor == EditorStatus::Failed
+            || status.database == DatabaseStatus::Failed
+            || app == Some(AppState::Failed),
+        taken: record.taken.is_some(),
+        seat: record.seat,
+        name: record.display_name,
+        listed: record.listed,
+        excluded: record.excluded,
+    }
+}
+
+fn severity(state: AppState) -> u8 {
+    match state {
+        AppState::Ready => 0,
+        AppState::Starting => 1,
+        AppState::Preparing => 2,
+        AppState::Stopped => 3,
+        AppState::Failed => 4,
+    }
+}
+
+pub(crate) fn phase_word(phase: SeatPhase) -> &'static str {
+    match phase {
+        SeatPhase::Preparing => "preparing",
+        SeatPhase::Ready => "ready",
+        SeatPhase::Failed => "failed",
+        SeatPhase::Stopped => "stopped",
+    }
+}
+
+fn editor_word(editor: EditorStatus) -> String {
+    match editor {
+        EditorStatus::Stopped => "asleep".to_owned(),
+        EditorStatus::Queued { position } => format!("queued {position}"),
+        EditorStatus::Starting => "starting".to_owned(),
+        EditorStatus::Ready => "ready".to_owned(),
+        EditorStatus::Failed => "failed".to_owned(),
+    }
+}
+
+fn app_word(state: AppState) -> &'static str {
+    match state {
+        AppState::Preparing => "preparing",
+        AppState::Starting => "starting",
+        AppState::Ready => "ready",
+        AppState::Failed => "failed",
+        AppState::Stopped => "stopped",
+    }
+}
+
+fn database_word(status: DatabaseStatus) -> &'static str {
+    match status {
+        DatabaseStatus::Unknown => "unknown",
+        DatabaseStatus::Ready => "ready",
+        DatabaseStatus::Failed => "failed",
+    }
+}
