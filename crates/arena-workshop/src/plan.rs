@@ -3,12 +3,22 @@
 //! It names secrets and never holds one. [`SeatSettings`] is what a runtime
 //! hands to a seat's agent.
 
+mod difference;
+mod make;
+mod seat;
+mod tree;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, DatabaseName, EventId, SeatId, ServiceName, Workshop};
+use crate::config::Outbound;
+use crate::{Capability, DatabaseName, EventId, SeatId, ServiceName};
+
+pub use difference::{Change, Difference, difference};
+pub use make::plan;
+pub use seat::MissingSecret;
 
 /// Where a plan shall run, and what was found there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +86,30 @@ pub enum Isolation {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SecretName(pub String);
 
+impl SecretName {
+    /// Returns the name of a seat's database password: the same for MongoDB and PostgreSQL. Its
+    /// value must be letters and digits only, for it stands inside URIs.
+    pub fn seat_database(seat: &SeatId) -> Self {
+        Self(format!("seat/{seat}/database"))
+    }
+
+    /// Returns the name of a seat's URI on a configured MongoDB, which only the provisioner knows.
+    pub fn seat_mongodb_uri(seat: &SeatId) -> Self {
+        Self(format!("seat/{seat}/mongodb-uri"))
+    }
+
+    /// Returns how an environment's value refers to the secret.
+    pub fn placeholder(&self) -> String {
+        format!("${{secret:{}}}", self.0)
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Everything that shall run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -97,6 +131,12 @@ pub struct Plan {
     pub seats: Vec<SeatPlan>,
     /// Which host serves what.
     pub routes: Vec<RoutePlan>,
+    /// What seats may reach outside. The template may always reach package registries.
+    pub outbound: Outbound,
+    /// Files inside the work folder whose saving is signalled: those that exercises name.
+    pub watched: Vec<String>,
+    /// File inside the work folder that the editor opens first.
+    pub first_file: Option<String>,
     /// Names of all secrets that the plan refers to.
     pub secrets: BTreeSet<SecretName>,
     /// What nobody configured and we chose, `key → value`, for showing.
@@ -153,8 +193,24 @@ pub struct AppPlan {
     pub port: Option<u16>,
     /// For a static front end: folder with the built files, tried in order, such as `out`, `dist`.
     pub static_folders: Vec<String>,
-    /// Lines for the folder's `.env` file; values as in [`SeatPlan::environment`].
+    /// Lines for the folder's `.env` file. `${NAME}` stands for the seat's variable `NAME`;
+    /// [`Plan::seat_settings`] fills it in.
     pub env_file: BTreeMap<String, String>,
+}
+
+impl AppKind {
+    /// Every kind, in the order in which apps are prepared and started.
+    pub const ALL: [Self; 4] = [Self::Backend, Self::Frontend, Self::React, Self::Postgres];
+
+    /// Returns the name as it is written in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Frontend => "frontend",
+            Self::React => "react",
+            Self::Postgres => "postgres",
+        }
+    }
 }
 
 /// The apps that routes know.
@@ -322,12 +378,8 @@ pub struct SeatSettings {
 impl fmt::Debug for SeatSettings {
     /// Shows the seat only: the environment holds credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SeatSettings").field("seat", &self.seat).finish_non_exhaustive()
+        f.debug_struct("SeatSettings")
+            .field("seat", &self.seat)
+            .finish_non_exhaustive()
     }
-}
-
-/// Turns a workshop and a target into a plan.
-pub fn plan(workshop: &Workshop, target: &Target) -> Plan {
-    let _ = (workshop, target);
-    unreachable!("written next")
 }

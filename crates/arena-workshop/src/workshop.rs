@@ -2,6 +2,9 @@
 //! [`Workshop::parse`]; the parts are parsed in [`crate::config`],
 //! [`crate::participants`], [`crate::navigation`] and [`crate::check`].
 
+mod content;
+mod parse;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -13,6 +16,10 @@ use crate::navigation::Navigation;
 use crate::participants::Participants;
 use crate::source::{Problems, SourceFile};
 use crate::{EventId, ExerciseSlug};
+
+pub(crate) use parse::answer_files;
+
+pub use content::{AppKeys, AppsKeys, ContentKeys, DataKeys};
 
 /// The texts of an author's folder that decide what a workshop is. The caller reads them.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +44,8 @@ pub struct Sources {
 pub struct Workshop {
     /// The event's id, from `customer.name`.
     pub event: EventId,
-    /// Title shown to people: `arena/workshop.yaml`'s, else made from `customer.name`.
+    /// Title shown to people: `arena.title` of the configuration, `arena/workshop.yaml`'s, else
+    /// `customer.name`.
     pub title: String,
     /// The configuration as it was written, defaults filled in.
     pub config: Config,
@@ -49,6 +57,12 @@ pub struct Workshop {
     pub exercises: Vec<Exercise>,
     /// Exercises that exist but are not listed: their answers are laid into every seat.
     pub needed_answers: BTreeSet<ExerciseSlug>,
+    /// What the author says about apps and data in `arena/workshop.yaml`.
+    pub content: ContentKeys,
+    /// Every file's path inside the workshop, as in [`Sources::files`].
+    pub files: BTreeSet<String>,
+    /// What nobody configured and we chose, `key → value`, for showing.
+    pub defaults: BTreeMap<String, String>,
 }
 
 /// A workshop that parsed, and what should be said about it (notes and warnings only).
@@ -121,7 +135,6 @@ impl Workshop {
     /// All mistakes of all files at once, together with the notes and warnings; at least one of
     /// them is an error.
     pub fn parse(sources: &Sources) -> Result<ParsedWorkshop, Problems> {
-        let _ = sources;
-        Err(Problems::default())
+        parse::parse(sources)
     }
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::{Entry, Node, Value, parse};
-use crate::source::{Problems, SourceFile, Span};
+use crate::source::{Problems, Severity, SourceFile, Span};
 
 mod formats;
 
@@ -30,7 +30,7 @@ pub fn load<T: JsonSchema + DeserializeOwned>(
     let is_clean = problems
         .iter()
         .skip(before)
-        .all(|problem| problem.severity != crate::Severity::Error);
+        .all(|problem| problem.severity != Severity::Error);
     value.filter(|_| is_clean).map(|value| (value, node))
 }
 
@@ -213,6 +213,13 @@ impl<'a> Reader<'a> {
                             format!("{} is empty", inner.name()),
                             about(property),
                         );
+                    } else if is_single(self.resolve(property)) {
+                        let message = format!("{} is empty and counts as absent", inner.name());
+                        let problem = self
+                            .file
+                            .problem(Severity::Warning, entry.key_span, message);
+                        self.problems
+                            .push(problem.hint("write a value, or remove the line"));
                     }
                     continue;
                 }
@@ -709,6 +716,15 @@ fn known_keys(schema: &Json) -> Vec<&str> {
 /// Whether null is a value of its own here (only where anything is accepted).
 fn accepts_null(schema: &Json) -> bool {
     kind(schema).is_none() && alternatives(schema).is_empty() && words(schema).is_none()
+}
+
+/// Whether one value is expected, not a list or mapping, which may well be empty.
+fn is_single(schema: &Json) -> bool {
+    words(schema).is_some()
+        || matches!(
+            kind(schema),
+            Some("string" | "boolean" | "integer" | "number")
+        )
 }
 
 /// The bound that schemars leaves to the format.

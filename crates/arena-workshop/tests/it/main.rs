@@ -1,9 +1,13 @@
 //! What the model makes of texts: text in, values and problems out.
 
 mod config;
+mod folder;
+mod mutations;
 mod navigation;
 mod participants;
+mod plan;
 mod scoring;
+mod workshop;
 mod yaml;
 
 /// The reference's configuration with every key.

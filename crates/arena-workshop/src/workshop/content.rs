@@ -1,0 +1,93 @@
+//! `arena/workshop.yaml`: what an author may say about the content. Every key
+//! is optional; conventions stand in.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::AppKind;
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Arena: arena/workshop.yaml")]
+pub struct ContentKeys {
+    /// Title of the workshop, shown to people.
+    #[schemars(length(min = 1, max = 100))]
+    pub title: Option<String>,
+    /// Languages of the instructions, such as `en`.
+    pub languages: Vec<String>,
+    /// Major version of Node for installing, building and running. Without it, 24.
+    #[schemars(range(min = 18, max = 99))]
+    pub node: Option<u32>,
+    /// Programs that participants use in the terminal, such as `psql`.
+    pub tools: Vec<String>,
+    /// The seat's apps.
+    pub apps: AppsKeys,
+    /// Data files. Without them, everything in `arena/data`, by name.
+    pub data: DataKeys,
+    /// File that the editor opens first. Without it, the first exercise's first file.
+    #[schemars(length(min = 1))]
+    pub first_file: Option<String>,
+    /// Paths that a seat does not get, besides Arena's own.
+    pub removed: Vec<String>,
+}
+
+/// The seat's apps.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AppsKeys {
+    /// Reached under `/backend/`, port 5000.
+    pub backend: Option<AppKeys>,
+    /// Reached under `/app/`, static files.
+    pub frontend: Option<AppKeys>,
+    /// Reached under `/react/`, port 3001.
+    pub react: Option<AppKeys>,
+    /// Reached under `/postgres/`, port 5001.
+    pub postgres: Option<AppKeys>,
+}
+
+impl AppsKeys {
+    /// Returns what is said about an app.
+    pub fn get(&self, kind: AppKind) -> Option<&AppKeys> {
+        match kind {
+            AppKind::Backend => self.backend.as_ref(),
+            AppKind::Frontend => self.frontend.as_ref(),
+            AppKind::React => self.react.as_ref(),
+            AppKind::Postgres => self.postgres.as_ref(),
+        }
+    }
+}
+
+/// An app.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AppKeys {
+    /// Folder in the repository. Without it, `scenario.backend` or `scenario.frontend`.
+    #[schemars(length(min = 1))]
+    pub folder: Option<String>,
+    /// Commands that prepare it once for all seats. Without them `npm ci`, or `npm install` where
+    /// there is no lock file, and `npm run build` for a front end.
+    pub prepare: Option<Vec<String>>,
+    /// Command that starts it. Without it, `npm start`; none for a front end.
+    #[schemars(length(min = 1))]
+    pub start: Option<String>,
+    /// Whether it is started with the seat; else the participant starts it. Without it, `true`.
+    pub autostart: Option<bool>,
+    /// Folders of a front end's built files, tried in order. Without them `out`, `dist`, `build`.
+    #[serde(rename = "static")]
+    pub static_folders: Option<Vec<String>>,
+    /// Further lines of the app's `.env` file; `${NAME}` stands for a variable of the seat.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Data files, inside the workshop.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataKeys {
+    /// For MongoDB: `.ndjson`, `.json`, `.csv`, `.indexes.json`, `.view.json`.
+    pub mongodb: Option<Vec<String>>,
+    /// For PostgreSQL: `.sql`.
+    pub postgres: Option<Vec<String>>,
+}
