@@ -457,12 +457,31 @@ pub enum JoinMode {
     Code,
 }
 
+impl JoinMode {
+    /// Returns the name as it is written in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Code => "code",
+        }
+    }
+}
+
 /// Languages of the portal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     /// English.
     En,
+}
+
+impl Language {
+    /// Returns the name as it is written in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::En => "en",
+        }
+    }
 }
 
 /// Seats.

@@ -406,22 +406,26 @@ impl<'a> Rows<'a> {
                 format!("the seat's name is cut to {ID_LENGTH_MAX} characters: `{wanted}`"),
             ));
         }
-        let full = format!("{} {}", self.field(record, 0), self.field(record, 1));
-        let mut name = full.trim().to_owned();
-        if name.chars().count() > NAME_LENGTH_MAX {
-            name = name.chars().take(NAME_LENGTH_MAX).collect();
-            let message = format!("the name is cut to {NAME_LENGTH_MAX} characters");
-            problems.push(
-                self.file
-                    .problem(Severity::Warning, self.span(record, 0), message),
-            );
-        }
+        let name = self.name(record, problems);
         Ok(Some(Row {
             name,
             email,
             wanted,
             span,
         }))
+    }
+
+    /// Returns name and surname; empty when the row has neither.
+    fn name(&self, record: &StringRecord, problems: &mut Problems) -> String {
+        let full = format!("{} {}", self.field(record, 0), self.field(record, 1));
+        let name = full.trim();
+        if name.chars().count() <= NAME_LENGTH_MAX {
+            return name.to_owned();
+        }
+        let message = format!("the name is cut to {NAME_LENGTH_MAX} characters");
+        let span = self.span(record, 0);
+        problems.push(self.file.problem(Severity::Warning, span, message));
+        name.chars().take(NAME_LENGTH_MAX).collect()
     }
 
     /// Returns where a field stands: the reader tells the row's start, the text tells the rest.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Config, Outbound, Secret};
 use crate::EventId;
-use crate::participants::label;
+use crate::participants::{SPARE_PREFIX, label};
 use crate::source::{Problems, Severity, SourceFile};
 use crate::yaml::{Node, nearest};
 
@@ -95,70 +95,6 @@ pub(super) fn check(
 
 /// Returns the keys that the file leaves out and what stands in for them.
 pub(super) fn defaults(config: &Config, node: &Node) -> BTreeMap<String, String> {
-    let scenario = &config.scenario;
-    let chosen = [
-        (
-            "mongodb.additional_users_count",
-            config.mongodb.additional_users_count.to_string(),
-        ),
-        (
-            "mongodb.create_indexes",
-            config.mongodb.create_indexes.to_string(),
-        ),
-        (
-            "mongodb.user_start_index",
-            config.mongodb.user_start_index.to_string(),
-        ),
-        (
-            "mongodb.cluster_name",
-            config
-                .mongodb
-                .cluster_name
-                .clone()
-                .unwrap_or_else(|| crate::participants::SPARE_PREFIX.to_owned()),
-        ),
-        (
-            "scenario.database.mongodb",
-            scenario.database.mongodb.to_string(),
-        ),
-        (
-            "scenario.database.postgres",
-            scenario.database.has_postgres().to_string(),
-        ),
-        (
-            "scenario.leaderboard.type",
-            scenario.leaderboard.r#type.as_str().to_owned(),
-        ),
-        ("scenario.llm.enabled", scenario.llm.enabled.to_string()),
-        (
-            "scenario.instructions.base",
-            scenario.instructions.base.clone(),
-        ),
-        (
-            "arena.join",
-            config
-                .arena
-                .join
-                .iter()
-                .map(|mode| format!("{mode:?}").to_lowercase())
-                .collect::<Vec<_>>()
-                .join(", "),
-        ),
-        (
-            "arena.languages",
-            config
-                .arena
-                .languages
-                .iter()
-                .map(|language| format!("{language:?}").to_lowercase())
-                .collect::<Vec<_>>()
-                .join(", "),
-        ),
-        (
-            "arena.seats.outbound",
-            config.arena.seats.outbound.describe(),
-        ),
-    ];
     let is_written = |key: &str| {
         let mut place = Some(node);
         for step in key.split('.') {
@@ -174,13 +110,49 @@ pub(super) fn defaults(config: &Config, node: &Node) -> BTreeMap<String, String>
         .and_then(|scenario| scenario.get("database"))
         .and_then(|database| database.get("postgresql"))
         .is_some();
-    chosen
+    chosen(config)
         .into_iter()
         .filter(|(key, _)| {
-            !is_written(key) && !(has_other_form && *key == "scenario.database.postgres")
+            !(is_written(key) || has_other_form && *key == "scenario.database.postgres")
         })
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
+}
+
+/// Returns every key that has a default, with the value in force.
+fn chosen(config: &Config) -> Vec<(&'static str, String)> {
+    let (mongodb, scenario, arena) = (&config.mongodb, &config.scenario, &config.arena);
+    let database = &scenario.database;
+    let spare = mongodb.cluster_name.as_deref().unwrap_or(SPARE_PREFIX);
+    let join: Vec<&str> = arena.join.iter().map(|mode| mode.as_str()).collect();
+    let languages: Vec<&str> = arena
+        .languages
+        .iter()
+        .map(|language| language.as_str())
+        .collect();
+    let spares = mongodb.additional_users_count.to_string();
+    let first_spare = mongodb.user_start_index.to_string();
+    let scoring = scenario.leaderboard.r#type.as_str().to_owned();
+    vec![
+        ("mongodb.additional_users_count", spares),
+        ("mongodb.create_indexes", mongodb.create_indexes.to_string()),
+        ("mongodb.user_start_index", first_spare),
+        ("mongodb.cluster_name", spare.to_owned()),
+        ("scenario.database.mongodb", database.mongodb.to_string()),
+        (
+            "scenario.database.postgres",
+            database.has_postgres().to_string(),
+        ),
+        ("scenario.leaderboard.type", scoring),
+        ("scenario.llm.enabled", scenario.llm.enabled.to_string()),
+        (
+            "scenario.instructions.base",
+            scenario.instructions.base.clone(),
+        ),
+        ("arena.join", join.join(", ")),
+        ("arena.languages", languages.join(", ")),
+        ("arena.seats.outbound", arena.seats.outbound.describe()),
+    ]
 }
 
 struct Checker<'a> {

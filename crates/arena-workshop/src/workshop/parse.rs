@@ -396,11 +396,6 @@ impl<'a> Reader<'a> {
         shown: &Navigation,
         mut files: BTreeMap<ExerciseSlug, (&'a SourceFile, ExerciseFile)>,
     ) -> Vec<Exercise> {
-        let backend = config
-            .scenario
-            .backend
-            .clone()
-            .unwrap_or_else(|| "server".to_owned());
         let mut exercises = Vec::new();
         for (slug, page) in shown.exercises() {
             let parsed = files.remove(&slug);
@@ -408,19 +403,13 @@ impl<'a> Reader<'a> {
                 self.edited_files(file, parsed);
             }
             let parsed = parsed.map(|(_, parsed)| parsed);
-            exercises.push(self.exercise(
-                config,
-                &backend,
-                slug,
-                Some((&page.title, &page.url)),
-                parsed,
-            ));
+            exercises.push(self.exercise(config, slug, Some((&page.title, &page.url)), parsed));
         }
         let known: BTreeSet<ExerciseSlug> =
             all.exercises().into_iter().map(|(slug, _)| slug).collect();
         for (slug, (file, parsed)) in files {
             if all.sections.is_empty() {
-                exercises.push(self.exercise(config, &backend, slug, None, Some(parsed)));
+                exercises.push(self.exercise(config, slug, None, Some(parsed)));
             } else if !known.contains(&slug) {
                 let start = crate::Span {
                     line: 1,
@@ -444,7 +433,6 @@ impl<'a> Reader<'a> {
     fn exercise(
         &self,
         config: &Config,
-        backend: &str,
         slug: ExerciseSlug,
         page: Option<(&str, &str)>,
         file: Option<ExerciseFile>,
@@ -468,6 +456,7 @@ impl<'a> Reader<'a> {
                 slug,
             },
             None => {
+                let backend = config.scenario.backend.as_deref().unwrap_or("server");
                 let lab = lab_file(backend, &slug);
                 let files = self
                     .sources

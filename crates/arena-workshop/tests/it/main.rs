@@ -1,4 +1,8 @@
 //! What the model makes of texts: text in, values and problems out.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helper that cannot go on ends the test"
+)]
 
 mod config;
 mod folder;

@@ -34,13 +34,33 @@ fn the_same_workshop_gives_the_same_plan_byte_for_byte() {
 }
 
 #[test]
-fn harbour_is_planned_as_a_tree() {
-    insta::assert_snapshot!(planned(&example("harbour"), &target()).tree());
+fn a_plan_is_shown_as_a_tree() {
+    insta::assert_snapshot!(planned(&reference(), &target()).tree());
 }
 
 #[test]
-fn hello_is_planned_as_a_tree() {
-    insta::assert_snapshot!(planned(&example("hello"), &target()).tree());
+fn the_samples_are_planned() {
+    let plan = planned(&example("harbour"), &target());
+    assert!(
+        !plan.databases.mongodb.unwrap().data.is_empty()
+            && !plan.databases.postgres.unwrap().data.is_empty()
+    );
+    let apps: Vec<&str> = plan
+        .template
+        .apps
+        .iter()
+        .map(|app| app.kind.as_str())
+        .collect();
+    assert_eq!(apps, ["backend", "frontend"]);
+    let plan = planned(&example("hello"), &target());
+    assert_eq!(
+        (plan.databases.mongodb, plan.databases.postgres),
+        (None, None)
+    );
+    assert_eq!(
+        plan.template.apps[0].start.as_deref().unwrap(),
+        ["npm", "start"]
+    );
 }
 
 #[test]
