@@ -193,6 +193,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_wait)
         .max_headers(limits.headers_max)
+        .max_header_size(limits.head_bytes_max)
         .max_buf_size(limits.head_bytes_max)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

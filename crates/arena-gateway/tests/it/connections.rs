@@ -1,5 +1,7 @@
 //! Connections: limits, changes while they run, and their end.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! WebSockets: who may open one, what passes, how they end.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
 use std::time::Duration;
 
 use arena_gateway::Limits;

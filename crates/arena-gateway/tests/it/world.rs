@@ -1,5 +1,7 @@
 //! A small event: seats `ada` and `eve`, a portal, the gateway in front.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
