@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Outbound;
-use crate::{Capability, DatabaseName, EventId, SeatId, ServiceName};
+use crate::{Capability, DatabaseName, EventId, Exercise, SeatId, ServiceName};
 
 pub use difference::{Change, Difference, difference};
 pub use make::plan;
@@ -269,6 +269,17 @@ pub struct DatabasesPlan {
     pub postgres: Option<PostgresPlan>,
     /// What exercises can count on.
     pub capabilities: BTreeSet<Capability>,
+}
+
+impl DatabasesPlan {
+    /// Returns what an exercise needs and these databases do not have: it is greyed out.
+    pub fn missing(&self, exercise: &Exercise) -> BTreeSet<Capability> {
+        exercise
+            .needs
+            .difference(&self.capabilities)
+            .copied()
+            .collect()
+    }
 }
 
 /// MongoDB for all seats.

@@ -121,6 +121,13 @@ impl Problem {
         self.hint = Some(hint.into());
         self
     }
+
+    /// Returns the same problem without the line of text, which holds a secret.
+    #[must_use]
+    pub fn without_excerpt(mut self) -> Self {
+        self.excerpt = None;
+        self
+    }
 }
 
 impl Problems {

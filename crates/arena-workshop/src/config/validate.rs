@@ -168,10 +168,17 @@ impl Checker<'_> {
     }
 
     fn note(&mut self, path: &[&str], message: String) {
-        self.problems.push(
-            self.file
-                .problem(Severity::Note, self.node.find_key(path), message),
-        );
+        let problem = self
+            .file
+            .problem(Severity::Note, self.node.find_key(path), message);
+        let is_secret = path
+            .last()
+            .is_some_and(|key| key.ends_with("_password") || key.ends_with("_key"));
+        self.problems.push(if is_secret {
+            problem.without_excerpt()
+        } else {
+            problem
+        });
     }
 
     fn cloud_keys(&mut self) {
@@ -371,8 +378,8 @@ impl Checker<'_> {
                 self.node.find_key(&path),
                 format!("`arena.database.{key}` is not a URI of {key}"),
             );
-            self.problems
-                .push(problem.hint(format!("begin it with {}", schemes.join(" or "))));
+            let hint = format!("begin it with {}", schemes.join(" or "));
+            self.problems.push(problem.without_excerpt().hint(hint));
         }
     }
 

@@ -75,9 +75,9 @@ fn what_a_schema_cannot_say_is_checked_too() {
 }
 
 #[test]
-fn secrets_are_never_shown_by_debug() {
-    let (parsed, _) = parse(REFERENCE_CONFIG);
-    let shown = format!("{:?}", parsed.unwrap());
+fn secrets_are_shown_neither_by_debug_nor_by_notes() {
+    let (parsed, problems) = parse(REFERENCE_CONFIG);
+    let shown = format!("{:?}\n{problems}", parsed.unwrap());
     for secret in [
         "MongoArena",
         "ArenaAdminPassword",
