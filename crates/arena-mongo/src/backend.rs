@@ -1,0 +1,272 @@
+//! The way to the engine: a bounded pool of PostgreSQL connections, shared
+//! fairly. A user has few statements at once, so that one seat's slow queries
+//! hold up that seat and nobody else; every statement has a time limit.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bson::RawDocumentBuf;
+use bytes::{BufMut, BytesMut};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::error::{CommandError, chain};
+
+const DATABASE: &str = "postgres";
+const ROLE: &str = "arena_front";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the engine needs to notice that a statement's time is over.
+const CANCEL_MARGIN: Duration = Duration::from_secs(2);
+
+type SqlError = Box<dyn std::error::Error + Sync + Send>;
+
+/// BSON on its way into the engine: one document, or documents one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BsonIn<'a>(pub(crate) &'a [u8]);
+
+impl ToSql for BsonIn<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, SqlError> {
+        out.put_slice(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(ty.name(), "bson" | "bsonsequence")
+    }
+
+    to_sql_checked!();
+}
+
+/// BSON from the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct BsonOut(pub(crate) Vec<u8>);
+
+impl BsonOut {
+    pub(crate) fn document(self) -> Result<RawDocumentBuf, CommandError> {
+        RawDocumentBuf::from_bytes(self.0).map_err(|_| CommandError::internal())
+    }
+}
+
+impl FromSql<'_> for BsonOut {
+    fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, SqlError> {
+        Ok(Self(raw.to_vec()))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        ty.name() == "bson"
+    }
+}
+
+/// One user's share of the engine.
+#[derive(Debug)]
+pub(crate) struct Share {
+    statements: Arc<Semaphore>,
+}
+
+impl Share {
+    pub(crate) fn of(statements: usize) -> Self {
+        Self {
+            statements: Arc::new(Semaphore::new(statements)),
+        }
+    }
+}
+
+/// Whose statement it is and how long it may take, waiting for its turn included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget<'a> {
+    pub(crate) share: &'a Share,
+    pub(crate) time: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Backend {
+    config: tokio_postgres::Config,
+    statements: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+}
+
+struct Connection {
+    client: Client,
+    prepared: HashMap<&'static str, Statement>,
+    time_limit: Duration,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+impl Backend {
+    pub(crate) fn new(socket_dir: &PathBuf, statements: usize) -> Self {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host_path(socket_dir)
+            .dbname(DATABASE)
+            .user(ROLE)
+            .application_name("arena-mongo")
+            .connect_timeout(CONNECT_TIMEOUT);
+        Self {
+            config,
+            statements: Semaphore::new(statements),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Runs a statement that gives one row.
+    pub(crate) async fn row(
+        &self,
+        budget: Budget<'_>,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, CommandError> {
+        let mut rows = self.rows(budget, sql, parameters).await?;
+        rows.pop().ok_or_else(CommandError::internal)
+    }
+
+    /// Runs a statement.
+    ///
+    /// # Cancellation
+    /// The connection is closed, which ends the statement.
+    pub(crate) async fn rows(
+        &self,
+        budget: Budget<'_>,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, CommandError> {
+        let deadline = Instant::now() + budget.time;
+        let run = async {
+            let _turn = self.turn(budget).await?;
+            let mut connection = self.connection().await?;
+            connection.limit_time(budget.time).await?;
+            let statement = connection.prepared(sql).await?;
+            let result = connection.client.query(&statement, parameters).await;
+            self.give_back(connection);
+            result.map_err(|error| CommandError::from_postgres(&error))
+        };
+        timeout_at(deadline + CANCEL_MARGIN, run)
+            .await
+            .map_err(|_| CommandError::time_limit())?
+    }
+
+    /// Runs a statement that cannot have parameters and returns the first column's texts. The caller
+    /// must have built it from nothing that a client could have broken out of.
+    pub(crate) async fn texts(
+        &self,
+        budget: Budget<'_>,
+        sql: &str,
+    ) -> Result<Vec<String>, CommandError> {
+        let deadline = Instant::now() + budget.time;
+        let run = async {
+            let _turn = self.turn(budget).await?;
+            let mut connection = self.connection().await?;
+            connection.limit_time(budget.time).await?;
+            let result = connection.client.simple_query(sql).await;
+            self.give_back(connection);
+            let messages = result.map_err(|error| CommandError::from_postgres(&error))?;
+            Ok(messages.iter().filter_map(first_column).collect())
+        };
+        timeout_at(deadline + CANCEL_MARGIN, run)
+            .await
+            .map_err(|_| CommandError::time_limit())?
+    }
+
+    /// Waits for the user's turn, then for the engine's: the first wait is only for oneself.
+    async fn turn<'a>(
+        &'a self,
+        budget: Budget<'a>,
+    ) -> Result<
+        (
+            tokio::sync::SemaphorePermit<'a>,
+            tokio::sync::SemaphorePermit<'a>,
+        ),
+        CommandError,
+    > {
+        let closed = |_| CommandError::engine_away();
+        let own = budget.share.statements.acquire().await.map_err(closed)?;
+        let all = self.statements.acquire().await.map_err(closed)?;
+        Ok((own, all))
+    }
+
+    async fn connection(&self) -> Result<Connection, CommandError> {
+        loop {
+            let idle = self
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            match idle {
+                Some(connection) if connection.client.is_closed() => {}
+                Some(connection) => return Ok(connection),
+                None => break,
+            }
+        }
+        self.connect().await.map_err(|error| {
+            tracing::warn!(error = %chain(&error), "cannot connect to the database engine");
+            CommandError::engine_away()
+        })
+    }
+
+    async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
+        let (client, connection) = self.config.connect(NoTls).await?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %chain(&error), "a connection to the database engine ended");
+            }
+        });
+        let driver = AbortOnDropHandle::new(driver);
+        client
+            .batch_execute("SET client_min_messages = warning")
+            .await?;
+        Ok(Connection {
+            client,
+            prepared: HashMap::new(),
+            time_limit: Duration::MAX,
+            _driver: driver,
+        })
+    }
+
+    fn give_back(&self, connection: Connection) {
+        if !connection.client.is_closed() {
+            self.idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(connection);
+        }
+    }
+}
+
+impl Connection {
+    async fn limit_time(&mut self, limit: Duration) -> Result<(), CommandError> {
+        if self.time_limit != limit {
+            let sql = format!("SET statement_timeout = {}", limit.as_millis().max(1));
+            let set = self.client.batch_execute(&sql).await;
+            set.map_err(|error| CommandError::from_postgres(&error))?;
+            self.time_limit = limit;
+        }
+        Ok(())
+    }
+
+    async fn prepared(&mut self, sql: &'static str) -> Result<Statement, CommandError> {
+        if let Some(statement) = self.prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        let prepared = self.client.prepare(sql).await;
+        let statement = prepared.map_err(|error| CommandError::from_postgres(&error))?;
+        self.prepared.insert(sql, statement.clone());
+        Ok(statement)
+    }
+}
+
+fn first_column(message: &SimpleQueryMessage) -> Option<String> {
+    match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }
+}

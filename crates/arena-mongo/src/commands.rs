@@ -1,0 +1,414 @@
+//! From a request to an answer: which command it is, whether this user may run it
+//! on this database, and which module runs it. What is not in [`KNOWN`] does not
+//! exist.
+
+mod accounts;
+mod aggregation;
+mod connecting;
+mod definitions;
+mod duplicates;
+mod explaining;
+mod reading;
+mod statistics;
+mod writing;
+
+use std::time::Duration;
+
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+
+use crate::backend::Budget;
+use crate::connection::Session;
+use crate::error::CommandError;
+use crate::pipeline::Reader;
+use crate::server::{Place, Server};
+use crate::settings::SchemaChange;
+use crate::users::{Action, User};
+use crate::wire::Request;
+
+pub(crate) use accounts::load_users;
+pub(crate) use connecting::FAILED_LOGINS_MAX;
+
+type Answer = Result<RawDocumentBuf, CommandError>;
+
+/// Fields that any command may carry and that the engine must not see.
+const GENERIC_FIELDS: [&str; 16] = [
+    "$db",
+    "lsid",
+    "$clusterTime",
+    "apiVersion",
+    "apiStrict",
+    "apiDeprecationErrors",
+    "$readPreference",
+    "readConcern",
+    "writeConcern",
+    "txnNumber",
+    "stmtId",
+    "stmtIds",
+    "maxTimeMS",
+    "comment",
+    "autocommit",
+    "startTransaction",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Allowed before login.
+    Connecting,
+    Reading,
+    Writing,
+    Aggregation,
+    Definition,
+    Statistics,
+    Explaining,
+    /// Users; only for `root`.
+    Accounts,
+}
+
+/// Every command there is.
+const KNOWN: [(&str, Kind); 61] = [
+    ("hello", Kind::Connecting),
+    ("isMaster", Kind::Connecting),
+    ("ismaster", Kind::Connecting),
+    ("ping", Kind::Connecting),
+    ("buildInfo", Kind::Connecting),
+    ("buildinfo", Kind::Connecting),
+    ("saslStart", Kind::Connecting),
+    ("saslContinue", Kind::Connecting),
+    ("logout", Kind::Connecting),
+    ("connectionStatus", Kind::Connecting),
+    ("whatsmyuri", Kind::Connecting),
+    ("endSessions", Kind::Connecting),
+    ("find", Kind::Reading),
+    ("getMore", Kind::Reading),
+    ("killCursors", Kind::Reading),
+    ("count", Kind::Reading),
+    ("distinct", Kind::Reading),
+    ("listIndexes", Kind::Reading),
+    ("listCollections", Kind::Reading),
+    ("aggregate", Kind::Aggregation),
+    ("insert", Kind::Writing),
+    ("update", Kind::Writing),
+    ("delete", Kind::Writing),
+    ("findAndModify", Kind::Writing),
+    ("findandmodify", Kind::Writing),
+    ("create", Kind::Definition),
+    ("drop", Kind::Definition),
+    ("dropDatabase", Kind::Definition),
+    ("collMod", Kind::Definition),
+    ("renameCollection", Kind::Definition),
+    ("createIndexes", Kind::Definition),
+    ("dropIndexes", Kind::Definition),
+    ("deleteIndexes", Kind::Definition),
+    ("collStats", Kind::Statistics),
+    ("collstats", Kind::Statistics),
+    ("dbStats", Kind::Statistics),
+    ("dbstats", Kind::Statistics),
+    ("validate", Kind::Statistics),
+    ("listDatabases", Kind::Statistics),
+    ("serverStatus", Kind::Statistics),
+    ("hostInfo", Kind::Statistics),
+    ("getParameter", Kind::Statistics),
+    ("getLog", Kind::Statistics),
+    ("getCmdLineOpts", Kind::Statistics),
+    ("startSession", Kind::Statistics),
+    ("refreshSessions", Kind::Statistics),
+    ("killSessions", Kind::Statistics),
+    ("commitTransaction", Kind::Statistics),
+    ("abortTransaction", Kind::Statistics),
+    ("mapReduce", Kind::Statistics),
+    ("createSearchIndexes", Kind::Statistics),
+    ("listSearchIndexes", Kind::Statistics),
+    ("dropSearchIndex", Kind::Statistics),
+    ("updateSearchIndex", Kind::Statistics),
+    ("explain", Kind::Explaining),
+    ("createUser", Kind::Accounts),
+    ("updateUser", Kind::Accounts),
+    ("dropUser", Kind::Accounts),
+    ("grantRolesToUser", Kind::Accounts),
+    ("revokeRolesFromUser", Kind::Accounts),
+    ("usersInfo", Kind::Accounts),
+];
+
+/// One command of a user who is logged in.
+pub(crate) struct Call<'a> {
+    server: &'a Server,
+    request: &'a Request,
+    name: &'a str,
+    database: &'a str,
+    user_name: &'a str,
+    user: &'a User,
+    place: &'a Place,
+    time: Duration,
+}
+
+/// Runs one request and returns the answer's body.
+pub(crate) async fn run(server: &Server, session: &mut Session, request: &Request) -> Answer {
+    let body: &RawDocument = &request.body;
+    let Some(Ok((name, _))) = body.iter().next() else {
+        return Err(CommandError::failed_to_parse("empty command"));
+    };
+    let name = name.as_str();
+    let database = body
+        .get_str("$db")
+        .map_err(|_| CommandError::failed_to_parse("'$db' must be a string"))?;
+    if !is_database_name(database) {
+        return Err(CommandError::new(
+            73,
+            "InvalidNamespace",
+            format!("Invalid database name: '{database}'"),
+        ));
+    }
+    let kind = KNOWN
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, kind)| *kind);
+    let kind = kind.ok_or_else(|| CommandError::command_not_found(name))?;
+    if kind == Kind::Connecting {
+        return connecting::run(server, session, name, body).await;
+    }
+    let needs_login =
+        || CommandError::unauthorized(format!("Command {name} requires authentication"));
+    let user_name = session.user.clone().ok_or_else(needs_login)?;
+    // Looked up at every command: what was taken away is gone at once.
+    let user = server.users().get(&user_name).ok_or_else(needs_login)?;
+    refuse_transactions(body)?;
+    let place = server.place_of(&user_name);
+    let time = time_limit(server, &user, body)?;
+    let call = Call {
+        server,
+        request,
+        name,
+        database,
+        user_name: &user_name,
+        user: &user,
+        place: &place,
+        time,
+    };
+    match kind {
+        Kind::Reading => reading::run(&call).await,
+        Kind::Aggregation => aggregation::run(&call).await,
+        Kind::Writing => writing::run(&call).await,
+        Kind::Definition => definitions::run(&call).await,
+        Kind::Statistics => statistics::run(&call).await,
+        Kind::Explaining => explaining::run(&call).await,
+        Kind::Accounts => accounts::run(&call).await,
+        Kind::Connecting => Err(CommandError::internal()),
+    }
+}
+
+fn refuse_transactions(body: &RawDocument) -> Result<(), CommandError> {
+    let is_set = |field: &str| body.get(field).is_ok_and(|value| value.is_some());
+    if is_set("startTransaction") || is_set("autocommit") {
+        let message = "multi-document transactions are not supported by the built-in database (DocumentDB) yet";
+        return Err(CommandError::new(
+            263,
+            "OperationNotSupportedInTransaction",
+            message,
+        ));
+    }
+    Ok(())
+}
+
+/// `maxTimeMS`, never more than the ceiling; 0 means none was asked for.
+fn time_limit(server: &Server, user: &User, body: &RawDocument) -> Result<Duration, CommandError> {
+    let limits = &server.settings.limits;
+    let ceiling = if user.is_root() {
+        limits.root_statement_time
+    } else {
+        limits.statement_time
+    };
+    let asked = match body.get("maxTimeMS")? {
+        None => return Ok(ceiling),
+        Some(value) => integer(value).and_then(|value| u64::try_from(value).ok()),
+    };
+    match asked {
+        Some(0) => Ok(ceiling),
+        Some(milliseconds) => Ok(ceiling.min(Duration::from_millis(milliseconds))),
+        None => Err(CommandError::bad_value(
+            "maxTimeMS must be a non-negative integer",
+        )),
+    }
+}
+
+impl<'a> Call<'a> {
+    fn body(&self) -> &'a RawDocument {
+        &self.request.body
+    }
+
+    fn budget(&self) -> Budget<'_> {
+        Budget {
+            share: &self.place.share,
+            time: self.time,
+        }
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            user: self.user,
+            database: self.database,
+        }
+    }
+
+    fn allow(&self, action: Action) -> Result<(), CommandError> {
+        self.allow_on(action, self.database)
+    }
+
+    fn allow_on(&self, action: Action, database: &str) -> Result<(), CommandError> {
+        if self.user.may(action, database) {
+            Ok(())
+        } else {
+            Err(self.refused(database))
+        }
+    }
+
+    fn allow_root(&self) -> Result<(), CommandError> {
+        if self.user.is_root() {
+            Ok(())
+        } else {
+            Err(self.refused(self.database))
+        }
+    }
+
+    fn refused(&self, database: &str) -> CommandError {
+        CommandError::unauthorized(format!(
+            "not authorized on {database} to execute command {}",
+            self.name
+        ))
+    }
+
+    /// The collection that the command's first field names.
+    fn collection(&self) -> Result<&'a str, CommandError> {
+        collection_in(self.body(), self.name)
+    }
+
+    /// The command as the engine should see it.
+    fn spec(&self) -> Result<RawDocumentBuf, CommandError> {
+        without(self.body(), &GENERIC_FIELDS)
+    }
+
+    /// Makes a retried write harmless: the engine runs one of these numbers once.
+    fn transaction_id(&self) -> Option<String> {
+        let number = self.body().get_i64("txnNumber").ok()?;
+        let session = self
+            .body()
+            .get_document("lsid")
+            .ok()?
+            .get_binary("id")
+            .ok()?;
+        let session: String = session
+            .bytes
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Some(format!("{}:{session}:{number}", self.user_name))
+    }
+
+    fn schema_changed(&self, database: &str, collection: Option<&str>) {
+        if let Some(tell) = &self.server.settings.on_schema_change {
+            let collection = collection.map(str::to_owned);
+            tell(SchemaChange {
+                user: self.user_name.to_owned(),
+                database: database.to_owned(),
+                collection,
+            });
+        }
+    }
+}
+
+fn collection_in<'b>(body: &'b RawDocument, command: &str) -> Result<&'b str, CommandError> {
+    let name = body.get_str(command).map_err(|_| {
+        CommandError::new(
+            73,
+            "InvalidNamespace",
+            format!("collection name of {command} must be a string"),
+        )
+    })?;
+    if is_collection_name(name) {
+        Ok(name)
+    } else {
+        Err(CommandError::new(
+            73,
+            "InvalidNamespace",
+            format!("Invalid collection name: '{name}'"),
+        ))
+    }
+}
+
+/// MongoDB's rule for database names.
+pub(crate) fn is_database_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && !name.contains([
+            '/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?', '\0',
+        ])
+}
+
+/// MongoDB's rule for collection names, without the engine's own.
+pub(crate) fn is_collection_name(name: &str) -> bool {
+    (1..=200).contains(&name.len())
+        && !name.contains(['$', '\0'])
+        && !name.starts_with('.')
+        && !name.ends_with('.')
+        && !name.starts_with("system.")
+}
+
+/// Returns a document without some of its fields.
+fn without(document: &RawDocument, fields: &[&str]) -> Result<RawDocumentBuf, CommandError> {
+    let mut kept = RawDocumentBuf::new();
+    for element in document {
+        let (key, value) = element?;
+        if !fields.contains(&key.as_str()) {
+            kept.append(key, value);
+        }
+    }
+    Ok(kept)
+}
+
+/// Returns a whole number, however the client wrote it.
+fn integer(value: RawBsonRef<'_>) -> Option<i64> {
+    match value {
+        RawBsonRef::Int32(value) => Some(value.into()),
+        RawBsonRef::Int64(value) => Some(value),
+        RawBsonRef::Double(value) if value.fract() == 0.0 && value.abs() < 9.0e15 => {
+            format!("{value:.0}").parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// MongoDB's idea of true for options: true, or a number other than 0.
+fn is_true(document: &RawDocument, field: &str) -> bool {
+    match document.get(field) {
+        Ok(Some(RawBsonRef::Boolean(value))) => value,
+        Ok(Some(value)) => integer(value).is_some_and(|value| value != 0),
+        _ => false,
+    }
+}
+
+fn raw(document: &bson::Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document).expect("field names of an answer contain no zero byte")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        for name in ["", "a.b", "a b", "a$", "a/b", "a\\b", &"x".repeat(64)] {
+            assert!(!is_database_name(name), "{name}");
+        }
+        for name in ["", "$cmd", "system.users", ".a", "a.", "a\0b"] {
+            assert!(!is_collection_name(name), "{name}");
+        }
+        assert!(is_database_name("ada-1_x") && is_collection_name("listings.and.reviews"));
+    }
+
+    #[test]
+    fn each_command_is_listed_once() {
+        let mut names: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), KNOWN.len());
+    }
+}

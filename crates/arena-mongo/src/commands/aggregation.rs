@@ -1,0 +1,109 @@
+//! The aggregate command.
+
+use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+
+use super::{Answer, Call, GENERIC_FIELDS, reading, without};
+use crate::error::CommandError;
+use crate::pipeline::Place;
+use crate::users::Action;
+
+const AGGREGATE: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.aggregate_cursor_first_page($1, $2)";
+
+pub(super) async fn run(call: &Call<'_>) -> Answer {
+    if super::is_true(call.body(), "explain") {
+        return super::explaining::explain_aggregate(call, call.body()).await;
+    }
+    let spec = checked_spec(call, call.body())?;
+    let writes_to = writes_to(&spec);
+    let answer = reading::first_page(call, AGGREGATE, &spec).await?;
+    if let Some((database, collection)) = writes_to {
+        call.schema_changed(
+            database.as_deref().unwrap_or(call.database),
+            Some(&collection),
+        );
+    }
+    Ok(answer)
+}
+
+/// Returns the command as the engine may run it.
+pub(super) fn checked_spec(
+    call: &Call<'_>,
+    body: &RawDocument,
+) -> Result<RawDocumentBuf, CommandError> {
+    call.allow(Action::Read)?;
+    match body.get("aggregate")? {
+        Some(RawBsonRef::String(_)) => drop(super::collection_in(body, "aggregate")?),
+        Some(number) if super::integer(number) == Some(1) => check_starts_with_documents(body)?,
+        _ => {
+            return Err(CommandError::new(
+                73,
+                "InvalidNamespace",
+                "aggregate needs a collection's name or 1",
+            ));
+        }
+    }
+    let stages = body
+        .get_array("pipeline")
+        .map_err(|_| CommandError::type_mismatch("'pipeline' must be an array"))?;
+    let stages = Bson::try_from(RawBsonRef::Array(stages))?;
+    let Bson::Array(stages) = stages else {
+        return Err(CommandError::internal());
+    };
+    let checked = call.reader().check_pipeline(&stages, Place::Top)?;
+    let mut spec = without(
+        body,
+        &[&GENERIC_FIELDS[..], &["pipeline", "explain"]].concat(),
+    )?;
+    let pipeline = RawBson::try_from(Bson::Array(checked))?;
+    spec.append(bson::cstr!("pipeline"), pipeline);
+    Ok(spec)
+}
+
+/// Without a collection there must be something else to read from.
+fn check_starts_with_documents(body: &RawDocument) -> Result<(), CommandError> {
+    let first = body
+        .get_array("pipeline")
+        .ok()
+        .and_then(|stages| stages.into_iter().next()?.ok());
+    let name = match first {
+        Some(RawBsonRef::Document(stage)) => stage
+            .iter()
+            .next()
+            .and_then(Result::ok)
+            .map(|(name, _)| name.as_str().to_owned()),
+        _ => None,
+    };
+    match name.as_deref() {
+        // These get their own answer from the walk through the stages.
+        Some(
+            "$documents" | "$changeStream" | "$currentOp" | "$listLocalSessions" | "$listSessions",
+        ) => Ok(()),
+        _ => Err(CommandError::new(
+            73,
+            "InvalidNamespace",
+            "{aggregate: 1} is only valid with $documents as the first stage",
+        )),
+    }
+}
+
+/// A pipeline that ends in `$out` or `$merge` may make a collection.
+fn writes_to(spec: &RawDocument) -> Option<(Option<String>, String)> {
+    let last = spec.get_array("pipeline").ok()?.into_iter().last()?.ok()?;
+    let (name, value) = last.as_document()?.iter().next()?.ok()?;
+    let target = match name.as_str() {
+        "$out" => value,
+        "$merge" => match value {
+            RawBsonRef::Document(merge) => merge.get("into").ok()??,
+            other => other,
+        },
+        _ => return None,
+    };
+    match target {
+        RawBsonRef::String(collection) => Some((None, collection.to_owned())),
+        RawBsonRef::Document(target) => {
+            let database = target.get_str("db").ok().map(str::to_owned);
+            Some((database, target.get_str("coll").ok()?.to_owned()))
+        }
+        _ => None,
+    }
+}

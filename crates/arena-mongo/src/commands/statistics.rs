@@ -1,0 +1,211 @@
+//! Commands about databases, collections and the server, sessions, and the clear
+//! refusals of what MongoDB can and the built-in database cannot.
+
+use bson::{Binary, Bson, DateTime, RawBsonRef, RawDocument, doc, rawdoc, spec::BinarySubtype};
+
+use super::{Answer, Call, is_true, raw};
+use crate::backend::{BsonIn, BsonOut};
+use crate::error::CommandError;
+use crate::scram::random;
+use crate::users::Action;
+
+const COLL_STATS: &str = "SELECT documentdb_api.coll_stats($1, $2, $3)";
+const DB_STATS: &str = "SELECT documentdb_api.db_stats($1, $2)";
+const VALIDATE: &str = "SELECT document FROM documentdb_api.validate($1, $2)";
+const LIST_DATABASES: &str = "SELECT documentdb_api.list_databases($1)";
+
+pub(super) async fn run(call: &Call<'_>) -> Answer {
+    match call.name {
+        "collStats" | "collstats" => collection_statistics(call).await,
+        "dbStats" | "dbstats" => database_statistics(call).await,
+        "validate" => validate(call).await,
+        "listDatabases" => list_databases(call).await,
+        "serverStatus" => server_status(call),
+        "hostInfo" => host_info(call),
+        "getParameter" => parameter(call),
+        "getLog" => log(call),
+        "getCmdLineOpts" => {
+            call.allow_root()?;
+            Ok(raw(&doc! { "argv": ["arena"], "parsed": {}, "ok": 1.0 }))
+        }
+        "startSession" => start_session(),
+        "refreshSessions" | "killSessions" => Ok(rawdoc! { "ok": 1.0 }),
+        "commitTransaction" | "abortTransaction" => Err(CommandError::new(
+            251,
+            "NoSuchTransaction",
+            "there is no transaction in progress",
+        )),
+        "listSearchIndexes" | "createSearchIndexes" | "dropSearchIndex" | "updateSearchIndex" => {
+            Err(search_refusal())
+        }
+        "mapReduce" => Err(CommandError::not_supported("mapReduce")),
+        other => Err(CommandError::command_not_found(other)),
+    }
+}
+
+fn search_refusal() -> CommandError {
+    let message = "Using Atlas Search Database Commands and the $listSearchIndexes aggregation stage requires additional configuration.";
+    CommandError::new(31082, "SearchNotEnabled", message)
+}
+
+fn scale(body: &RawDocument) -> Result<f64, CommandError> {
+    match body.get("scale")? {
+        None => Ok(1.0),
+        Some(RawBsonRef::Int32(scale)) if scale > 0 => Ok(scale.into()),
+        Some(RawBsonRef::Double(scale)) if scale >= 1.0 => Ok(scale),
+        _ => Err(CommandError::bad_value("scale must be a positive number")),
+    }
+}
+
+async fn collection_statistics(call: &Call<'_>) -> Answer {
+    call.allow(Action::Look)?;
+    let collection = call.collection()?;
+    let scale = scale(call.body())?;
+    let row = call
+        .server
+        .backend
+        .row(
+            call.budget(),
+            COLL_STATS,
+            &[&call.database, &collection, &scale],
+        )
+        .await?;
+    row.get::<_, BsonOut>(0).document()
+}
+
+async fn database_statistics(call: &Call<'_>) -> Answer {
+    call.allow(Action::Look)?;
+    let scale = scale(call.body())?;
+    let row = call
+        .server
+        .backend
+        .row(call.budget(), DB_STATS, &[&call.database, &scale])
+        .await?;
+    row.get::<_, BsonOut>(0).document()
+}
+
+async fn validate(call: &Call<'_>) -> Answer {
+    call.allow(Action::Administer)?;
+    call.collection()?;
+    let spec = call.spec()?;
+    let row = call
+        .server
+        .backend
+        .row(
+            call.budget(),
+            VALIDATE,
+            &[&call.database, &BsonIn(spec.as_bytes())],
+        )
+        .await?;
+    row.get::<_, BsonOut>(0).document()
+}
+
+/// Lists what this user may see, with sizes that the engine's own list leaves at 0.
+async fn list_databases(call: &Call<'_>) -> Answer {
+    let mut spec = rawdoc! { "listDatabases": 1, "nameOnly": true };
+    if let Some(filter @ RawBsonRef::Document(_)) = call.body().get("filter")? {
+        spec.append(bson::cstr!("filter"), filter);
+    }
+    let row = call
+        .server
+        .backend
+        .row(call.budget(), LIST_DATABASES, &[&BsonIn(spec.as_bytes())])
+        .await?;
+    let listed = row.get::<_, BsonOut>(0).document()?;
+    let name_only = is_true(call.body(), "nameOnly");
+    let (mut databases, mut total) = (Vec::new(), 0.0);
+    for database in listed.get_array("databases")? {
+        let RawBsonRef::Document(database) = database? else {
+            continue;
+        };
+        let name = database.get_str("name")?;
+        if !call.user.may(Action::Look, name) {
+            continue;
+        }
+        let mut shown = doc! { "name": name };
+        if !name_only {
+            let size = size_of(call, name).await?;
+            total += size;
+            shown.extend(doc! { "sizeOnDisk": size, "empty": false });
+        }
+        databases.push(Bson::Document(shown));
+    }
+    let mut answer = doc! { "databases": databases };
+    if !name_only {
+        answer.extend(doc! { "totalSize": total, "totalSizeMb": (total / 1_048_576.0).floor() });
+    }
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
+}
+
+async fn size_of(call: &Call<'_>, database: &str) -> Result<f64, CommandError> {
+    let row = call
+        .server
+        .backend
+        .row(call.budget(), DB_STATS, &[&database, &1.0_f64])
+        .await?;
+    let statistics = row.get::<_, BsonOut>(0).document()?;
+    Ok(statistics.get_f64("totalSize").unwrap_or(0.0))
+}
+
+fn server_status(call: &Call<'_>) -> Answer {
+    call.allow_root()?;
+    let uptime = call.server.started.elapsed();
+    Ok(raw(&doc! {
+        "host": "arena", "version": "7.0.0", "process": "arena-mongo", "pid": i64::from(std::process::id()),
+        "uptime": uptime.as_secs_f64(), "uptimeMillis": i64::try_from(uptime.as_millis()).unwrap_or(i64::MAX),
+        "localTime": DateTime::now(), "ok": 1.0,
+    }))
+}
+
+fn host_info(call: &Call<'_>) -> Answer {
+    call.allow_root()?;
+    let system = doc! { "currentTime": DateTime::now(), "cpuArch": std::env::consts::ARCH };
+    Ok(raw(
+        &doc! { "system": system, "os": { "type": "Linux" }, "extra": {}, "ok": 1.0 },
+    ))
+}
+
+/// The one parameter that shells ask for; nothing else is told.
+fn parameter(call: &Call<'_>) -> Answer {
+    let name = "featureCompatibilityVersion";
+    let asks = call.body().get(name)?.is_some()
+        || call
+            .body()
+            .get_str("getParameter")
+            .is_ok_and(|asked| asked == "*");
+    if !asks {
+        return Err(CommandError::new(
+            72,
+            "InvalidOptions",
+            "no option found to get",
+        ));
+    }
+    Ok(raw(&doc! { name: { "version": "7.0" }, "ok": 1.0 }))
+}
+
+/// Shells show warnings of the start; there are none. The log itself is not for clients.
+fn log(call: &Call<'_>) -> Answer {
+    if !call
+        .body()
+        .get_str("getLog")
+        .is_ok_and(|name| name == "startupWarnings")
+    {
+        call.allow_root()?;
+    }
+    Ok(raw(&doc! { "totalLinesWritten": 0, "log": [], "ok": 1.0 }))
+}
+
+fn start_session() -> Answer {
+    let mut bytes = random::<16>();
+    // The marks of a random UUID.
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let id = Binary {
+        subtype: BinarySubtype::Uuid,
+        bytes: bytes.to_vec(),
+    };
+    Ok(raw(
+        &doc! { "id": { "id": id }, "timeoutMinutes": 30, "ok": 1.0 },
+    ))
+}

@@ -1,0 +1,235 @@
+//! Commands that change documents. A sequence of documents goes to the engine as
+//! the bytes that came, and a retried write runs once.
+
+use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bytes::Bytes;
+
+use super::{Answer, Call, duplicates, is_true, raw};
+use crate::backend::{BsonIn, BsonOut};
+use crate::error::CommandError;
+use crate::pipeline::check_raw_expressions;
+use crate::users::Action;
+use crate::wire::documents_of;
+
+const INSERT: &str = "SELECT p_result, p_success FROM documentdb_api.insert($1, $2, $3, $4)";
+const UPDATE: &str = "SELECT p_result, p_success FROM documentdb_api.update($1, $2, $3, $4)";
+const DELETE: &str = "SELECT p_result, p_success FROM documentdb_api.delete($1, $2, $3, $4)";
+const FIND_AND_MODIFY: &str =
+    "SELECT p_result, p_success FROM documentdb_api.find_and_modify($1, $2, $3)";
+
+/// What MongoDB allows in one command; hello says less.
+const BATCH_MAX: usize = 100_000;
+
+pub(super) async fn run(call: &Call<'_>) -> Answer {
+    call.allow(Action::Write)?;
+    let collection = call.collection()?;
+    match call.name {
+        "insert" => batch(call, collection, INSERT, "documents").await,
+        "update" => batch(call, collection, UPDATE, "updates").await,
+        "delete" => batch(call, collection, DELETE, "deletes").await,
+        _ => find_and_modify(call, collection).await,
+    }
+}
+
+async fn batch(call: &Call<'_>, collection: &str, sql: &'static str, field: &str) -> Answer {
+    let sequence = sequence(call, field)?;
+    let operations = operations(call, sequence, field)?;
+    if operations.is_empty() || operations.len() > BATCH_MAX {
+        let message = format!(
+            "Write batch sizes must be between 1 and {BATCH_MAX}. Got {} operations.",
+            operations.len()
+        );
+        return Err(CommandError::new(16, "InvalidLength", message));
+    }
+    if field != "documents" {
+        operations
+            .iter()
+            .try_for_each(|operation| check_operation(call, operation))?;
+    }
+    let spec = call.spec()?;
+    let documents = sequence.map(|bytes| BsonIn(bytes));
+    let transaction = call.transaction_id();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [
+        &call.database,
+        &BsonIn(spec.as_bytes()),
+        &documents,
+        &transaction,
+    ];
+    let row = call
+        .server
+        .backend
+        .row(call.budget(), sql, &parameters)
+        .await?;
+    let result = row.get::<_, BsonOut>(0).document()?;
+    with_readable_errors(call, collection, result, &operations).await
+}
+
+/// The only sequence a command may carry is that of its operations.
+fn sequence<'a>(call: &Call<'a>, field: &str) -> Result<Option<&'a Bytes>, CommandError> {
+    match call.request.sequences.as_slice() {
+        [] => Ok(None),
+        [(name, bytes)] if name == field => Ok(Some(bytes)),
+        [(name, _), ..] => Err(CommandError::new(
+            40415,
+            "Location40415",
+            format!("BSON field '{}.{name}' is an unknown field.", call.name),
+        )),
+    }
+}
+
+fn operations<'a>(
+    call: &Call<'a>,
+    sequence: Option<&'a Bytes>,
+    field: &str,
+) -> Result<Vec<&'a RawDocument>, CommandError> {
+    if let Some(sequence) = sequence {
+        return Ok(documents_of(sequence).collect());
+    }
+    let listed = call.body().get_array(field);
+    let listed = listed.map_err(|_| {
+        CommandError::new(
+            40414,
+            "Location40414",
+            format!(
+                "BSON field '{}.{field}' is missing but a required field",
+                call.name
+            ),
+        )
+    })?;
+    let mut operations = Vec::new();
+    for operation in listed {
+        match operation? {
+            RawBsonRef::Document(operation) => operations.push(operation),
+            _ => {
+                return Err(CommandError::type_mismatch(format!(
+                    "'{}.{field}' must hold objects",
+                    call.name
+                )));
+            }
+        }
+    }
+    Ok(operations)
+}
+
+/// One update or delete: no code in it, and only a few stages in an update by pipeline.
+fn check_operation(call: &Call<'_>, operation: &RawDocument) -> Result<(), CommandError> {
+    for field in ["q", "query", "arrayFilters", "c", "let"] {
+        if let Some(RawBsonRef::Document(part)) = operation.get(field)? {
+            check_raw_expressions(part)?;
+        }
+    }
+    for field in ["u", "update"] {
+        if let Some(RawBsonRef::Array(_)) = operation.get(field)? {
+            let Bson::Array(stages) =
+                Bson::try_from(RawBsonRef::Array(operation.get_array(field)?))?
+            else {
+                return Err(CommandError::internal());
+            };
+            call.reader().check_update_pipeline(&stages)?;
+        }
+    }
+    Ok(())
+}
+
+async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
+    call.allow(Action::Read)?;
+    check_operation(call, call.body())?;
+    let mut spec = call.spec()?;
+    if call.name != "findAndModify" {
+        let rest = super::without(&spec, &[call.name])?;
+        spec = bson::rawdoc! { "findAndModify": collection };
+        for element in &rest {
+            let (key, value) = element?;
+            spec.append(key, value);
+        }
+    }
+    let transaction = call.transaction_id();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&call.database, &BsonIn(spec.as_bytes()), &transaction];
+    let row = call
+        .server
+        .backend
+        .row(call.budget(), FIND_AND_MODIFY, &parameters)
+        .await;
+    match row {
+        Ok(row) => {
+            let result = row.get::<_, BsonOut>(0).document()?;
+            // A removal reports no `updatedExisting`; everything else is as MongoDB says it.
+            debug_assert!(
+                !is_true(&result, "writeErrors"),
+                "find and modify has no write errors"
+            );
+            Ok(result)
+        }
+        Err(error) if error.code == 11000 => {
+            Err(duplicates::described(call, collection, &error, call.body()).await)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Rewrites `writeErrors`: codes from packed SQLSTATEs, duplicate keys as MongoDB describes them.
+async fn with_readable_errors(
+    call: &Call<'_>,
+    collection: &str,
+    result: RawDocumentBuf,
+    operations: &[&RawDocument],
+) -> Answer {
+    if result.get("writeErrors")?.is_none() {
+        return Ok(result);
+    }
+    let mut result = Document::try_from(result)?;
+    let errors = result.get_array("writeErrors").cloned().unwrap_or_default();
+    let mut readable = Vec::with_capacity(errors.len());
+    for error in errors {
+        let Bson::Document(error) = error else {
+            continue;
+        };
+        readable.push(Bson::Document(
+            readable_error(call, collection, error, operations).await,
+        ));
+    }
+    result.insert("writeErrors", readable);
+    Ok(raw(&result))
+}
+
+async fn readable_error(
+    call: &Call<'_>,
+    collection: &str,
+    error: Document,
+    operations: &[&RawDocument],
+) -> Document {
+    let index = error.get_i32("index").unwrap_or(0);
+    let message = error.get_str("errmsg").unwrap_or_default();
+    let packed = error.get_i32("code").unwrap_or(0);
+    let (name, code) = CommandError::unpacked_code(packed).unwrap_or(("UnknownError", 8));
+    let described = CommandError::new(code, name, message);
+    let operation = usize::try_from(index)
+        .ok()
+        .and_then(|index| operations.get(index));
+    let described = match operation {
+        Some(operation) if code == 11000 => {
+            duplicates::described(call, collection, &described, operation).await
+        }
+        Some(operation) if code == 121 => with_failing_id(described, operation),
+        _ => described,
+    };
+    let mut readable = doc! { "index": index, "code": described.code, "errmsg": described.message };
+    readable.extend(described.details);
+    readable
+}
+
+/// A validator's refusal names the document.
+fn with_failing_id(mut error: CommandError, operation: &RawDocument) -> CommandError {
+    let id = operation
+        .get("_id")
+        .ok()
+        .flatten()
+        .map(|id| Bson::try_from(RawBson::from(id)));
+    if let Some(Ok(id)) = id {
+        error
+            .details
+            .insert("errInfo", doc! { "failingDocumentId": id });
+    }
+    error
+}

@@ -1,0 +1,208 @@
+//! What a client is told when a command fails: MongoDB's codes, names and
+//! wording, also where the engine below says it in PostgreSQL's.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use bson::{Document, RawDocumentBuf, doc};
+use tokio_postgres::error::{DbError, SqlState};
+
+/// `codeName,SQLSTATE,code` of every error that DocumentDB raises on purpose.
+const ENGINE_ERRORS: &str = include_str!("errors.csv");
+
+static BY_SQLSTATE: LazyLock<HashMap<&'static str, (&'static str, i32)>> = LazyLock::new(|| {
+    let entries = ENGINE_ERRORS.lines().filter_map(|line| {
+        let mut fields = line.split(',');
+        let (name, state, code) = (fields.next()?, fields.next()?, fields.next()?);
+        Some((state, (name, code.trim().parse().ok()?)))
+    });
+    entries.collect()
+});
+
+/// The failure of one command; the connection stays usable.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CommandError {
+    pub(crate) code: i32,
+    pub(crate) name: &'static str,
+    pub(crate) message: String,
+    /// More fields of the answer, such as `keyPattern`.
+    pub(crate) details: Document,
+    pub(crate) labels: &'static [&'static str],
+}
+
+impl CommandError {
+    pub(crate) fn new(code: i32, name: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            name,
+            message: message.into(),
+            details: Document::new(),
+            labels: &[],
+        }
+    }
+
+    pub(crate) fn bad_value(message: impl Into<String>) -> Self {
+        Self::new(2, "BadValue", message)
+    }
+
+    pub(crate) fn failed_to_parse(message: impl Into<String>) -> Self {
+        Self::new(9, "FailedToParse", message)
+    }
+
+    pub(crate) fn type_mismatch(message: impl Into<String>) -> Self {
+        Self::new(14, "TypeMismatch", message)
+    }
+
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(13, "Unauthorized", message)
+    }
+
+    /// The same words whatever was wrong, so that nobody learns which names exist.
+    pub(crate) fn authentication_failed() -> Self {
+        Self::new(18, "AuthenticationFailed", "Authentication failed.")
+    }
+
+    /// For what MongoDB can and the built-in database cannot.
+    pub(crate) fn not_supported(what: impl std::fmt::Display) -> Self {
+        let message = format!("{what} is not supported by the built-in database (DocumentDB)");
+        Self::new(115, "CommandNotSupported", message)
+    }
+
+    pub(crate) fn command_not_found(name: &str) -> Self {
+        Self::new(59, "CommandNotFound", format!("no such command: '{name}'"))
+    }
+
+    pub(crate) fn time_limit() -> Self {
+        Self::new(50, "MaxTimeMSExpired", "operation exceeded time limit")
+    }
+
+    /// The engine is away; drivers repeat the command after this one.
+    pub(crate) fn engine_away() -> Self {
+        Self::new(
+            91,
+            "ShutdownInProgress",
+            "the built-in database is restarting",
+        )
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(
+            1,
+            "InternalError",
+            "the built-in database failed to run this command",
+        )
+    }
+
+    /// Returns the failure as MongoDB words it for an error of PostgreSQL.
+    pub(crate) fn from_postgres(error: &tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(database) => Self::from_database_error(database),
+            None => {
+                tracing::warn!(error = %chain(error), "lost a connection to the database engine");
+                Self::engine_away()
+            }
+        }
+    }
+
+    fn from_database_error(error: &DbError) -> Self {
+        let state = error.code();
+        if let Some((name, code)) = BY_SQLSTATE.get(state.code()) {
+            return Self::new(*code, name, error.message());
+        }
+        if *state == SqlState::QUERY_CANCELED {
+            return Self::time_limit();
+        }
+        let conflicts = [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::LOCK_NOT_AVAILABLE,
+        ];
+        if conflicts.contains(state) {
+            let message = "Write conflict during plan execution and yielding is disabled. Please retry your operation.";
+            return Self {
+                labels: &["TransientTransactionError"],
+                ..Self::new(112, "WriteConflict", message)
+            };
+        }
+        // 57P01…57P03: the server shuts down, crashed or starts.
+        if state.code().starts_with("57P") {
+            return Self::engine_away();
+        }
+        // Unknown codes of the engine's own class carry a message meant for users.
+        if state.code().starts_with('M') {
+            return Self::new(8, "UnknownError", error.message());
+        }
+        if *state == SqlState::DISK_FULL {
+            return Self::new(
+                14031,
+                "OutOfDiskSpace",
+                "the built-in database's disk is full",
+            );
+        }
+        tracing::error!(error = %error, sqlstate = state.code(), "the database engine failed unexpectedly");
+        Self::internal()
+    }
+
+    /// Returns the code and name for a code inside `writeErrors`, which is an SQLSTATE packed six bits a
+    /// character, lowest first.
+    pub(crate) fn unpacked_code(packed: i32) -> Option<(&'static str, i32)> {
+        let packed = u32::try_from(packed).ok()?;
+        let characters =
+            (0..5).map(|position| char::from_u32(48 + ((packed >> (6 * position)) & 0x3f)));
+        let state: Option<String> = characters.collect();
+        BY_SQLSTATE.get(state?.as_str()).copied()
+    }
+
+    /// Returns the answer to the client.
+    pub(crate) fn to_answer(&self) -> RawDocumentBuf {
+        let mut answer =
+            doc! { "ok": 0.0, "errmsg": &self.message, "code": self.code, "codeName": self.name };
+        answer.extend(self.details.clone());
+        if !self.labels.is_empty() {
+            answer.insert("errorLabels", self.labels.to_vec());
+        }
+        RawDocumentBuf::try_from(&answer).expect("field names of an answer contain no zero byte")
+    }
+}
+
+/// Returns an error with what caused it, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// For reading fields of a document that was checked for well-formedness when it came.
+impl From<bson::error::Error> for CommandError {
+    fn from(error: bson::error::Error) -> Self {
+        Self::failed_to_parse(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_code_is_the_sqlstate_of_the_table() {
+        assert_eq!(
+            CommandError::unpacked_code(319_029_277),
+            Some(("DuplicateKey", 11000))
+        );
+        assert_eq!(
+            CommandError::unpacked_code(525_074_461),
+            Some(("DocumentValidationFailure", 121))
+        );
+        assert_eq!(CommandError::unpacked_code(-1), None);
+    }
+
+    #[test]
+    fn every_line_of_the_table_is_read() {
+        assert_eq!(BY_SQLSTATE.len(), ENGINE_ERRORS.lines().count());
+    }
+}

@@ -1,0 +1,509 @@
+//! What may stand in queries and aggregation pipelines. Stages are allowed by
+//! name, pipelines inside pipelines get the same walk, and whatever names another
+//! database needs a right there. The guard also stands here: what the engine would
+//! answer wrongly without saying so is refused or rewritten.
+
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+
+use crate::error::CommandError;
+use crate::users::{Action, User};
+
+/// Stages that neither read another collection nor write.
+const PLAIN_STAGES: [&str; 26] = [
+    "$match",
+    "$project",
+    "$addFields",
+    "$set",
+    "$unset",
+    "$group",
+    "$sort",
+    "$limit",
+    "$skip",
+    "$unwind",
+    "$bucket",
+    "$bucketAuto",
+    "$count",
+    "$sortByCount",
+    "$replaceRoot",
+    "$replaceWith",
+    "$sample",
+    "$redact",
+    "$setWindowFields",
+    "$densify",
+    "$fill",
+    "$geoNear",
+    "$documents",
+    "$vectorSearch",
+    "$indexStats",
+    "$collStats",
+];
+
+/// Operators that run code inside the database; nowhere allowed.
+const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
+
+/// Stages that exist at MongoDB and say so when they are missing here.
+const MISSING_STAGES: [(&str, &str); 8] = [
+    ("$changeStream", "watching changes ($changeStream)"),
+    (
+        "$changeStreamSplitLargeEvent",
+        "watching changes ($changeStream)",
+    ),
+    ("$searchMeta", "Atlas Search ($searchMeta)"),
+    ("$currentOp", "$currentOp"),
+    ("$listSessions", "$listSessions"),
+    ("$listLocalSessions", "$listLocalSessions"),
+    ("$planCacheStats", "$planCacheStats"),
+    ("$rankFusion", "$rankFusion"),
+];
+
+/// Whose pipeline it is and which database it reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) database: &'a str,
+}
+
+/// Where a pipeline stands, which decides whether it may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The pipeline of an aggregate command.
+    Top,
+    /// Inside a stage, or the definition of a view.
+    Inner,
+}
+
+impl Reader<'_> {
+    /// Checks a pipeline and returns it as it has to run.
+    pub(crate) fn check_pipeline(
+        self,
+        pipeline: &[Bson],
+        place: Place,
+    ) -> Result<Vec<Bson>, CommandError> {
+        check_redact(pipeline)?;
+        let mut checked = Vec::with_capacity(pipeline.len());
+        for (position, stage) in pipeline.iter().enumerate() {
+            let (name, value) = only_field(stage)?;
+            let is_last = position + 1 == pipeline.len();
+            if matches!(name, "$out" | "$merge") && !(place == Place::Top && is_last) {
+                let message = format!("{name} can only be the final stage in the pipeline");
+                return Err(CommandError::new(40601, "Location40601", message));
+            }
+            checked.push(Bson::Document(
+                doc! { name: self.check_stage(name, value)? },
+            ));
+            if name == "$bucket" {
+                // MongoDB gives buckets in the order of their boundaries; the engine in any.
+                checked.push(Bson::Document(doc! { "$sort": { "_id": 1 } }));
+            }
+        }
+        Ok(checked)
+    }
+
+    /// Checks one stage and returns its value as it has to run.
+    fn check_stage(self, name: &str, value: &Bson) -> Result<Bson, CommandError> {
+        check_expressions(value)?;
+        match name {
+            _ if PLAIN_STAGES.contains(&name) => Ok(value.clone()),
+            "$facet" => self.check_facet(value),
+            "$lookup" => self.check_joined(name, value, "from"),
+            "$graphLookup" => self.check_joined(name, value, "from"),
+            "$unionWith" => match value {
+                Bson::String(collection) => checked_collection(collection).map(|()| value.clone()),
+                _ => self.check_joined(name, value, "coll"),
+            },
+            "$out" => self.check_target(name, value).map(|()| value.clone()),
+            "$merge" => self.check_merge(value),
+            "$search" => check_search(value).map(|()| value.clone()),
+            "$listSearchIndexes" => Err(CommandError::new(
+                31082,
+                "SearchNotEnabled",
+                "Using Atlas Search Database Commands and the $listSearchIndexes aggregation stage requires additional configuration.",
+            )),
+            _ => match MISSING_STAGES.iter().find(|(missing, _)| *missing == name) {
+                Some((_, what)) => Err(CommandError::not_supported(what)),
+                None => {
+                    let message = format!("Unrecognized pipeline stage name: '{name}'");
+                    Err(CommandError::new(40324, "Location40324", message))
+                }
+            },
+        }
+    }
+
+    fn check_facet(self, value: &Bson) -> Result<Bson, CommandError> {
+        let facets = value
+            .as_document()
+            .ok_or_else(|| CommandError::type_mismatch("$facet must be an object"))?;
+        let mut checked = Document::new();
+        for (facet, pipeline) in facets {
+            let stages = pipeline
+                .as_array()
+                .ok_or_else(|| CommandError::type_mismatch("arguments to $facet must be arrays"))?;
+            checked.insert(facet, self.check_pipeline(stages, Place::Inner)?);
+        }
+        Ok(Bson::Document(checked))
+    }
+
+    /// `$lookup`, `$graphLookup` and `$unionWith` name a collection of the same database.
+    fn check_joined(self, stage: &str, value: &Bson, field: &str) -> Result<Bson, CommandError> {
+        let mut joined = value.as_document().cloned().ok_or_else(|| {
+            CommandError::type_mismatch(format!("the {stage} specification must be an object"))
+        })?;
+        if joined.contains_key("db") {
+            return Err(self.other_database(stage));
+        }
+        match joined.get(field) {
+            Some(Bson::String(collection)) => checked_collection(collection)?,
+            None => {}
+            Some(_) => return Err(self.other_database(stage)),
+        }
+        if let Some(pipeline) = joined.get("pipeline") {
+            let stages = pipeline
+                .as_array()
+                .ok_or_else(|| CommandError::type_mismatch("'pipeline' option must be an array"))?;
+            let checked = self.check_pipeline(stages, Place::Inner)?;
+            joined.insert("pipeline", checked);
+        }
+        Ok(Bson::Document(joined))
+    }
+
+    fn other_database(self, stage: &str) -> CommandError {
+        CommandError::unauthorized(format!(
+            "{stage} may only name a collection of the database '{}'",
+            self.database
+        ))
+    }
+
+    /// `$out` and `$merge` write: here, or in another database with a right to write there.
+    fn check_target(self, stage: &str, target: &Bson) -> Result<(), CommandError> {
+        let (database, collection) = match target {
+            Bson::String(collection) => (self.database, collection.as_str()),
+            Bson::Document(target) => {
+                if let Some(key) = target
+                    .keys()
+                    .find(|key| !matches!(key.as_str(), "db" | "coll"))
+                {
+                    return Err(CommandError::not_supported(format_args!(
+                        "'{key}' of {stage}"
+                    )));
+                }
+                let text = |key: &str| target.get_str(key).ok();
+                let collection = text("coll").ok_or_else(|| {
+                    CommandError::failed_to_parse(format!("{stage} needs 'coll'"))
+                })?;
+                let database = if target.contains_key("db") {
+                    text("db")
+                } else {
+                    Some(self.database)
+                };
+                (
+                    database.ok_or_else(|| {
+                        CommandError::failed_to_parse(format!("'db' of {stage} must be a string"))
+                    })?,
+                    collection,
+                )
+            }
+            _ => {
+                return Err(CommandError::type_mismatch(format!(
+                    "{stage} must be a string or an object"
+                )));
+            }
+        };
+        checked_collection(collection)?;
+        if !crate::commands::is_database_name(database) || !self.user.may(Action::Write, database) {
+            return Err(CommandError::unauthorized(format!(
+                "not authorized on {database} to write with {stage}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_merge(self, value: &Bson) -> Result<Bson, CommandError> {
+        let Bson::Document(merge) = value else {
+            return self.check_target("$merge", value).map(|()| value.clone());
+        };
+        let into = merge
+            .get("into")
+            .ok_or_else(|| CommandError::failed_to_parse("$merge needs 'into'"))?;
+        self.check_target("$merge", into)?;
+        let mut merge = merge.clone();
+        if let Some(Bson::Array(stages)) = merge.get("whenMatched") {
+            let checked = self.check_update_pipeline(stages)?;
+            merge.insert("whenMatched", checked);
+        }
+        Ok(Bson::Document(merge))
+    }
+
+    /// Updates by pipeline know few stages.
+    pub(crate) fn check_update_pipeline(self, stages: &[Bson]) -> Result<Vec<Bson>, CommandError> {
+        for stage in stages {
+            let (name, _) = only_field(stage)?;
+            if !matches!(
+                name,
+                "$set" | "$addFields" | "$unset" | "$project" | "$replaceRoot" | "$replaceWith"
+            ) {
+                let message = format!("{name} is not allowed to be used within an update");
+                return Err(CommandError::new(72, "InvalidOptions", message));
+            }
+        }
+        self.check_pipeline(stages, Place::Inner)
+    }
+}
+
+/// `$redact` followed by a stage that counts does not prune in the engine: the count would be wrong.
+fn check_redact(pipeline: &[Bson]) -> Result<(), CommandError> {
+    let names: Vec<&str> = pipeline
+        .iter()
+        .filter_map(|stage| stage.as_document()?.keys().next())
+        .map(String::as_str)
+        .collect();
+    let Some(redact) = names.iter().position(|name| *name == "$redact") else {
+        return Ok(());
+    };
+    let counting = [
+        "$group",
+        "$count",
+        "$sortByCount",
+        "$bucket",
+        "$bucketAuto",
+        "$facet",
+    ];
+    match names[redact..].iter().find(|name| counting.contains(name)) {
+        Some(name) => Err(CommandError::not_supported(format_args!(
+            "$redact followed by {name}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Only the engine's own vector search goes by this name; text search is Atlas's.
+fn check_search(value: &Bson) -> Result<(), CommandError> {
+    match value.as_document() {
+        Some(search) if search.contains_key("cosmosSearch") => Ok(()),
+        _ => Err(CommandError::not_supported("Atlas Search ($search)")),
+    }
+}
+
+fn only_field(stage: &Bson) -> Result<(&str, &Bson), CommandError> {
+    let message = "A pipeline stage specification object must contain exactly one field.";
+    let error = || CommandError::new(40323, "Location40323", message);
+    let stage = stage
+        .as_document()
+        .filter(|stage| stage.len() == 1)
+        .ok_or_else(error)?;
+    stage
+        .iter()
+        .next()
+        .map(|(name, value)| (name.as_str(), value))
+        .ok_or_else(error)
+}
+
+fn checked_collection(name: &str) -> Result<(), CommandError> {
+    if crate::commands::is_collection_name(name) {
+        Ok(())
+    } else {
+        Err(CommandError::new(
+            73,
+            "InvalidNamespace",
+            format!("Invalid collection name: {name}"),
+        ))
+    }
+}
+
+/// Checks expressions in every depth: no code, and nothing that the engine computes wrongly.
+fn check_expressions(value: &Bson) -> Result<(), CommandError> {
+    match value {
+        Bson::Document(document) => document.iter().try_for_each(|(key, value)| {
+            check_operator(key, || match value {
+                Bson::Document(arguments) => arguments.get("timezone").map(is_utc),
+                _ => None,
+            })?;
+            check_expressions(value)
+        }),
+        Bson::Array(values) => values.iter().try_for_each(check_expressions),
+        _ => Ok(()),
+    }
+}
+
+fn is_utc(timezone: &Bson) -> bool {
+    timezone.as_str().is_some_and(|name| {
+        matches!(
+            name,
+            "UTC" | "GMT" | "Etc/UTC" | "Z" | "+00:00" | "+0000" | "+00"
+        )
+    })
+}
+
+fn check_operator(
+    name: &str,
+    timezone_is_utc: impl Fn() -> Option<bool>,
+) -> Result<(), CommandError> {
+    if CODE_OPERATORS.contains(&name) {
+        return Err(CommandError::not_supported(name));
+    }
+    if name == "$dateTrunc" && timezone_is_utc() == Some(false) {
+        return Err(CommandError::not_supported(
+            "$dateTrunc with a timezone other than UTC",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a filter, a projection or an update without copying it.
+pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<(), CommandError> {
+    for element in document {
+        let (key, value) = element?;
+        check_operator(key.as_str(), || {
+            let timezone = value.as_document()?.get("timezone").ok()??;
+            Some(Bson::try_from(timezone).is_ok_and(|timezone| is_utc(&timezone)))
+        })?;
+        check_raw_value(value)?;
+    }
+    Ok(())
+}
+
+fn check_raw_value(value: RawBsonRef<'_>) -> Result<(), CommandError> {
+    match value {
+        RawBsonRef::Document(inner) => check_raw_expressions(inner),
+        RawBsonRef::Array(values) => {
+            for value in values {
+                check_raw_value(value?)?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::bson;
+
+    use super::*;
+    use crate::scram::ScramVerifier;
+    use crate::users::Role;
+
+    fn check_as(roles: &[&str], pipeline: Bson) -> Result<Vec<Bson>, CommandError> {
+        let roles = roles
+            .iter()
+            .map(|role| Role::parse(role).unwrap())
+            .collect();
+        let user = User {
+            verifier: ScramVerifier::of_nobody(&[0; 32], ""),
+            roles,
+        };
+        let Bson::Array(stages) = pipeline else {
+            panic!("a pipeline is an array")
+        };
+        Reader {
+            user: &user,
+            database: "ada",
+        }
+        .check_pipeline(&stages, Place::Top)
+    }
+
+    fn code(pipeline: Bson) -> i32 {
+        check_as(&["readWrite@ada"], pipeline).map_or_else(|error| error.code, |_| 0)
+    }
+
+    #[test]
+    fn no_stage_reaches_another_database() {
+        for stage in [
+            bson!({ "$lookup": { "from": { "db": "bob", "coll": "c" }, "as": "x", "pipeline": [] } }),
+            bson!({ "$lookup": { "from": "c", "db": "bob", "as": "x", "pipeline": [] } }),
+            bson!({ "$graphLookup": { "from": { "db": "bob", "coll": "c" } } }),
+            bson!({ "$unionWith": { "db": "bob", "coll": "c" } }),
+            bson!({ "$out": { "db": "bob", "coll": "c" } }),
+            bson!({ "$merge": { "into": { "db": "bob", "coll": "c" } } }),
+            bson!({ "$out": { "db": "admin", "coll": "c" } }),
+        ] {
+            assert_eq!(code(bson!([stage.clone()])), 13, "{stage}");
+            if !stage
+                .as_document()
+                .unwrap()
+                .keys()
+                .any(|key| matches!(key.as_str(), "$out" | "$merge"))
+            {
+                assert_eq!(code(bson!([{ "$facet": { "f": [stage.clone()] } }])), 13);
+                assert_eq!(
+                    code(
+                        bson!([{ "$lookup": { "from": "c", "as": "x", "pipeline": [{ "$facet": { "f": [stage] } }] } }])
+                    ),
+                    13
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn writing_elsewhere_needs_the_right_there() {
+        let out = || bson!([{ "$out": { "db": "bob", "coll": "c" } }]);
+        assert!(check_as(&["readWrite@ada", "read@bob"], out()).is_err());
+        assert!(check_as(&["readWrite@ada", "readWrite@bob"], out()).is_ok());
+        assert!(check_as(&["root@admin"], out()).is_ok());
+        assert!(check_as(&["read@ada"], bson!([{ "$out": "c" }])).is_err());
+    }
+
+    #[test]
+    fn writing_stages_only_end_a_pipeline() {
+        assert_eq!(code(bson!([{ "$out": "c" }, { "$match": {} }])), 40601);
+        assert_eq!(
+            code(bson!([{ "$unionWith": { "coll": "c", "pipeline": [{ "$out": "d" }] } }])),
+            40601
+        );
+        assert_eq!(
+            code(bson!([{ "$facet": { "f": [{ "$merge": "d" }] } }])),
+            40601
+        );
+    }
+
+    #[test]
+    fn unknown_stages_and_code_are_refused_in_every_depth() {
+        assert_eq!(code(bson!([{ "$inverseMatch": { "from": "x" } }])), 40324);
+        assert_eq!(code(bson!([{ "$match": {}, "$out": "x" }])), 40323);
+        assert_eq!(code(bson!([{ "$changeStream": {} }])), 115);
+        assert_eq!(
+            code(bson!([{ "$match": { "$or": [{ "a": 1 }, { "$where": "1" }] } }])),
+            115
+        );
+        assert_eq!(
+            code(bson!([{ "$group": { "_id": 1, "n": { "$accumulator": {} } } }])),
+            115
+        );
+        assert_eq!(code(bson!([{ "$listSearchIndexes": {} }])), 31082);
+    }
+
+    #[test]
+    fn answers_that_would_be_wrong_are_refused() {
+        assert_eq!(
+            code(bson!([{ "$redact": "$$PRUNE" }, { "$match": {} }, { "$count": "n" }])),
+            115
+        );
+        assert_eq!(code(bson!([{ "$redact": "$$PRUNE" }, { "$match": {} }])), 0);
+        let truncated = |zone: &str| bson!([{ "$project": { "d": { "$dateTrunc": { "date": "$d", "unit": "day", "timezone": zone } } } }]);
+        assert_eq!(code(truncated("Europe/Berlin")), 115);
+        assert_eq!(code(truncated("UTC")), 0);
+    }
+
+    #[test]
+    fn buckets_are_sorted() {
+        let checked = check_as(
+            &["read@ada"],
+            bson!([{ "$bucket": { "groupBy": "$a" } }, { "$limit": 1 }]),
+        )
+        .unwrap();
+        assert_eq!(checked[1], bson!({ "$sort": { "_id": 1 } }));
+        assert_eq!(checked.len(), 3);
+    }
+
+    #[test]
+    fn raw_filters_get_the_same_look() {
+        let check =
+            |document| check_raw_expressions(&bson::RawDocumentBuf::try_from(&document).unwrap());
+        assert!(check(doc! { "a": [{ "$where": "1" }] }).is_err());
+        assert!(
+            check(doc! { "$expr": { "$dateTrunc": { "date": "$d", "timezone": "Asia/Tokyo" } } })
+                .is_err()
+        );
+        assert!(check(doc! { "a": { "$gt": 1 } }).is_ok());
+    }
+}

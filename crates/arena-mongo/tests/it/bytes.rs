@@ -1,0 +1,299 @@
+//! Attacks by hand-made bytes: what no driver would send.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::world::{PASSWORD, World};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A client that sends exactly what it is told.
+struct Wire(TcpStream);
+
+impl Wire {
+    async fn open(world: &World) -> Self {
+        Self(TcpStream::connect(&world.address).await.unwrap())
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// The next answer, or nothing when the server has closed the connection.
+    async fn answer(&mut self) -> Option<Document> {
+        let mut length = [0; 4];
+        let read = timeout(LIMIT, self.0.read_exact(&mut length))
+            .await
+            .expect("no answer and not closed");
+        read.ok()?;
+        let mut rest = vec![0; usize::try_from(i32::from_le_bytes(length)).unwrap() - 4];
+        self.0.read_exact(&mut rest).await.unwrap();
+        Some(Document::from_reader(&rest[17..]).unwrap())
+    }
+
+    async fn run(&mut self, command: &Document) -> Document {
+        self.send(&message(&document(command))).await;
+        self.answer().await.expect("closed instead of answering")
+    }
+
+    /// Logs in by hand and returns the last message, as one who listens would have it.
+    async fn log_in(&mut self, user: &str, password: &str) -> (Document, String) {
+        let first = format!("n={user},r=abcdef");
+        let start = self.run(&sasl("saslStart", &format!("n,,{first}"))).await;
+        let server_first =
+            String::from_utf8(start.get_binary_generic("payload").unwrap().clone()).unwrap();
+        let last = proof(password, &first, &server_first);
+        (self.run(&sasl("saslContinue", &last)).await, last)
+    }
+}
+
+fn sasl(command: &str, payload: &str) -> Document {
+    let payload = Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: payload.as_bytes().to_vec(),
+    };
+    doc! { command: 1, "mechanism": "SCRAM-SHA-256", "payload": payload, "conversationId": 1, "$db": "admin", "options": { "skipEmptyExchange": true } }
+}
+
+fn proof(password: &str, first: &str, server_first: &str) -> String {
+    let field = |name: &str| {
+        server_first
+            .split(',')
+            .find_map(|part| part.strip_prefix(name))
+            .unwrap()
+    };
+    let mac = |key: &[u8], text: &[u8]| -> [u8; 32] {
+        Hmac::<Sha256>::new_from_slice(key)
+            .unwrap()
+            .chain_update(text)
+            .finalize()
+            .into_bytes()
+            .into()
+    };
+    let mut salted = [0; 32];
+    let salt = BASE64.decode(field("s=")).unwrap();
+    pbkdf2::pbkdf2_hmac::<Sha256>(
+        password.as_bytes(),
+        &salt,
+        field("i=").parse().unwrap(),
+        &mut salted,
+    );
+    let client_key = mac(&salted, b"Client Key");
+    let without_proof = format!("c=biws,r={}", field("r="));
+    let mut proof = mac(
+        &Sha256::digest(client_key),
+        format!("{first},{server_first},{without_proof}").as_bytes(),
+    );
+    proof
+        .iter_mut()
+        .zip(client_key)
+        .for_each(|(byte, other)| *byte ^= other);
+    format!("{without_proof},p={}", BASE64.encode(proof))
+}
+
+fn document(document: &Document) -> Vec<u8> {
+    bson::serialize_to_vec(document).unwrap()
+}
+
+/// An `OP_MSG` around a body.
+fn message(body: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(16 + 4 + 1 + body.len()).unwrap();
+    let head: Vec<u8> = [length, 7, 0, 2013, 0]
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    [&head[..], &[0], body].concat()
+}
+
+/// Runs one command as a user who has logged in by hand.
+pub(crate) async fn command(
+    world: &World,
+    user: &str,
+    database: &str,
+    command: &Document,
+) -> Document {
+    let mut wire = Wire::open(world).await;
+    wire.log_in(user, PASSWORD).await;
+    let mut command = command.clone();
+    command.insert("$db", database);
+    wire.run(&command).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lying_lengths_close_the_connection_and_nothing_else() {
+    let world = World::start().await;
+    let ping = message(&document(&doc! { "ping": 1, "$db": "admin" }));
+    for (at, lies) in [
+        (0, [i32::MIN, -1, 0, 15, i32::MAX]),
+        (21, [i32::MIN, -1, 0, 4, i32::MAX]),
+    ] {
+        for lie in lies {
+            let mut bytes = ping.clone();
+            bytes[at..at + 4].copy_from_slice(&lie.to_le_bytes());
+            let mut wire = Wire::open(&world).await;
+            wire.send(&bytes).await;
+            let answer = wire.answer().await;
+            assert!(answer.is_none(), "{at} {lie}: {answer:?}");
+        }
+    }
+    let mut wire = Wire::open(&world).await;
+    wire.send(&ping).await;
+    assert_eq!(wire.answer().await.unwrap().get_f64("ok").unwrap(), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_login_a_large_message_is_not_even_awaited() {
+    let world = World::start().await;
+    let mut wire = Wire::open(&world).await;
+    let head: Vec<u8> = [47_000_000, 7, 0, 2013]
+        .iter()
+        .flat_map(|number: &i32| number.to_le_bytes())
+        .collect();
+    wire.send(&head).await;
+    assert!(wire.answer().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicate_fields_and_deep_nesting_are_refused() {
+    let world = World::start().await;
+    world.seat("ada");
+    let mut wire = Wire::open(&world).await;
+    wire.log_in("ada", PASSWORD).await;
+    // `$db` twice: one for the checker, one for the engine.
+    let mut body = document(&doc! { "find": "c", "$db": "ada", "$dc": "bob" });
+    let second = body.windows(4).position(|name| name == b"$dc\0").unwrap();
+    body[second..second + 4].copy_from_slice(b"$db\0");
+    wire.send(&message(&body)).await;
+    let answer = wire.answer().await.unwrap();
+    assert!(
+        answer.get_str("errmsg").unwrap().contains("appears twice"),
+        "{answer}"
+    );
+    let nested = (0..150).fold(doc! {}, |inner, _| doc! { "a": inner });
+    let answer = wire
+        .run(&doc! { "find": "c", "filter": nested, "$db": "ada" })
+        .await;
+    assert!(
+        answer.get_str("errmsg").unwrap().contains("nesting"),
+        "{answer}"
+    );
+    let answer = wire.run(&doc! { "find": "c", "$db": "ada" }).await;
+    assert_eq!(answer.get_f64("ok").unwrap(), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_cannot_hide_what_the_body_says() {
+    let world = World::start().await;
+    world.seat("ada");
+    let mut wire = Wire::open(&world).await;
+    wire.log_in("ada", PASSWORD).await;
+    let body = document(&doc! { "insert": "c", "documents": [{ "_id": 1 }], "$db": "ada" });
+    let hidden = document(&doc! { "_id": 2 });
+    let section = [b"documents\0", &hidden[..]].concat();
+    let length = i32::try_from(section.len() + 4).unwrap();
+    let mut bytes = [
+        message(&body),
+        vec![1],
+        length.to_le_bytes().to_vec(),
+        section,
+    ]
+    .concat();
+    let whole = i32::try_from(bytes.len()).unwrap();
+    bytes[..4].copy_from_slice(&whole.to_le_bytes());
+    wire.send(&bytes).await;
+    assert!(wire.answer().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_login_cannot_be_replayed() {
+    let world = World::start().await;
+    world.seat("ada");
+    let mut victim = Wire::open(&world).await;
+    let (answer, recorded) = victim.log_in("ada", PASSWORD).await;
+    assert!(answer.get_bool("done").unwrap(), "{answer}");
+    let mut thief = Wire::open(&world).await;
+    thief.run(&sasl("saslStart", "n,,n=ada,r=abcdef")).await;
+    let answer = thief.run(&sasl("saslContinue", &recorded)).await;
+    assert_eq!(answer.get_i32("code").unwrap(), 18);
+    let answer = thief.run(&doc! { "find": "c", "$db": "ada" }).await;
+    assert_eq!(answer.get_i32("code").unwrap(), 13);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_of_a_login_cannot_be_skipped() {
+    let world = World::start().await;
+    world.seat("ada");
+    let mut wire = Wire::open(&world).await;
+    for step in [
+        sasl("saslContinue", ""),
+        sasl("saslContinue", "c=biws,r=x,p=AAAA"),
+    ] {
+        assert_eq!(wire.run(&step).await.get_i32("code").unwrap(), 18);
+    }
+    let plain = doc! { "saslStart": 1, "mechanism": "PLAIN", "payload": Bson::from("\0ada\0x"), "$db": "admin" };
+    assert_eq!(wire.run(&plain).await.get_i32("code").unwrap(), 334);
+    // That was the third: the connection is over.
+    wire.send(&message(&document(&doc! { "ping": 1, "$db": "admin" })))
+        .await;
+    assert!(wire.answer().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_users_handshake_looks_like_a_known_ones() {
+    let world = World::start().await;
+    world.seat("ada");
+    let mut shapes = Vec::new();
+    for name in ["ada", "eve"] {
+        let mut salts = Vec::new();
+        for _ in 0..2 {
+            let answer = Wire::open(&world)
+                .await
+                .run(&sasl("saslStart", &format!("n,,n={name},r=abcdef")))
+                .await;
+            let text =
+                String::from_utf8(answer.get_binary_generic("payload").unwrap().clone()).unwrap();
+            let fields: Vec<String> = text.split(',').map(str::to_owned).collect();
+            salts.push(fields[1].clone());
+            shapes.push((fields[0].len(), fields[1].len(), fields[2].clone()));
+        }
+        assert_eq!(salts[0], salts[1], "{name}");
+    }
+    shapes.dedup();
+    assert_eq!(shapes.len(), 1, "{shapes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_legacy_hello_is_answered_in_its_own_form() {
+    let world = World::start().await;
+    let mut payload = 0_i32.to_le_bytes().to_vec();
+    payload.extend_from_slice(b"admin.$cmd\0");
+    payload.extend_from_slice(&[0, 0, 0, 0, 255, 255, 255, 255]);
+    payload.extend_from_slice(&document(&doc! { "isMaster": 1, "helloOk": true }));
+    let length = i32::try_from(payload.len() + 16).unwrap();
+    let head: Vec<u8> = [length, 7, 0, 2004]
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    let mut wire = Wire::open(&world).await;
+    wire.send(&[head, payload].concat()).await;
+    let mut reply = [0; 36];
+    wire.0.read_exact(&mut reply).await.unwrap();
+    assert_eq!(reply[12..16], 1_i32.to_le_bytes());
+    let mut rest =
+        vec![0; usize::try_from(i32::from_le_bytes(reply[..4].try_into().unwrap())).unwrap() - 36];
+    wire.0.read_exact(&mut rest).await.unwrap();
+    assert!(
+        Document::from_reader(&rest[..])
+            .unwrap()
+            .get_bool("ismaster")
+            .unwrap()
+    );
+}

@@ -1,0 +1,409 @@
+//! A world for tests: a real engine in a folder of its own and the front before
+//! it. The engine's tree comes from `ARENA_ENGINE_TREE` or the tool cache.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use arena_mongo::{
+    Limits, Listener, Role, RoleName, SchemaChange, ScramVerifier, Settings, Socket, User, Users,
+};
+use mongodb::Client;
+use mongodb::bson::Document;
+use mongodb::options::ClientOptions;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const READY_WAIT: Duration = Duration::from_secs(30);
+const TEMPLATE_SQL: &str = "CREATE EXTENSION documentdb CASCADE;\n\
+    CREATE ROLE arena_front LOGIN;\n\
+    GRANT documentdb_admin_role TO arena_front;\n\
+    CREATE SCHEMA arena_front AUTHORIZATION arena_front;\n\
+    SELECT cron.unschedule(jobid) FROM cron.job WHERE jobname LIKE 'documentdb_index_build_task_%';\n";
+
+/// Password of every user that [`World::user`] makes.
+pub(crate) const PASSWORD: &str = "correct horse";
+
+/// Where the engine's tree is; a missing one fails the test with what to do.
+fn tree() -> PathBuf {
+    let from_environment = env::var_os("ARENA_ENGINE_TREE").map(PathBuf::from);
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    let in_cache = cache.map(|cache| cache.join("arena/engine/current"));
+    let places = [
+        from_environment,
+        in_cache,
+        Some("/var/cache/arena/engine/current".into()),
+    ];
+    let found = places
+        .into_iter()
+        .flatten()
+        .find(|tree| tree.join("arena-engine.json").exists());
+    found.unwrap_or_else(|| {
+        panic!("no database engine here; install it with: cargo run -- tools install engine")
+    })
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    output.stdout == b"0\n"
+}
+
+/// A program of the tree, run as `nobody` when the tests run as root (PostgreSQL refuses root), and
+/// killed when this process dies.
+fn program(name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if is_root() {
+        command.args([
+            "--reuid",
+            "nobody",
+            "--regid",
+            "nogroup",
+            "--clear-groups",
+            "--inh-caps=-all",
+        ]);
+    }
+    let tree = fs::canonicalize(tree()).unwrap();
+    let home = tree.join("usr/lib/postgresql/18");
+    let libraries = tree.join(format!("usr/lib/{}-linux-gnu", env::consts::ARCH));
+    let loader = fs::read_dir(&libraries)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let mut loader = loader.filter(|path| {
+        path.file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("ld-linux-")
+    });
+    command.arg(loader.next().unwrap());
+    command.arg("--library-path").arg(format!(
+        "{}:{}",
+        libraries.display(),
+        home.join("lib").display()
+    ));
+    command
+        .arg("--argv0")
+        .arg(home.join("bin").join(name))
+        .arg(home.join("bin.elf").join(name));
+    command
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn give_to_server(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    if is_root() {
+        run(Command::new("chown")
+            .arg("-R")
+            .arg("nobody:nogroup")
+            .arg(path));
+    }
+}
+
+/// An initialised data directory, made once per checkout and copied by every test.
+fn template() -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MAKING.lock().unwrap();
+    let id = fs::canonicalize(tree()).unwrap();
+    let id = id
+        .file_name()
+        .unwrap_or(OsStr::new("tree"))
+        .to_string_lossy()
+        .into_owned();
+    let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("engine-template-{id}"));
+    if template.exists() {
+        return template;
+    }
+    let work = TempDir::with_prefix("arena-template-").unwrap();
+    give_to_server(work.path());
+    let data = work.path().join("data");
+    run(program("initdb")
+        .args([
+            "--auth=peer",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+        ])
+        .args(["--wal-segsize=4", "--no-sync", "--username=arena", "-D"])
+        .arg(&data));
+    configure(&data, work.path());
+    let sql = work.path().join("template.sql");
+    fs::write(&sql, TEMPLATE_SQL).unwrap();
+    run(program("postgres")
+        .arg("--single")
+        .arg("-D")
+        .arg(&data)
+        .arg("postgres")
+        .stdin(fs::File::open(sql).unwrap()));
+    let new = template.with_extension(format!("new-{}", std::process::id()));
+    run(Command::new("cp").arg("-a").arg(&data).arg(&new));
+    let _ = fs::rename(&new, &template);
+    template
+}
+
+fn configure(data: &Path, sockets: &Path) {
+    let sockets = sockets.display();
+    let settings = format!(
+        "listen_addresses = ''\nunix_socket_directories = '{sockets}'\nunix_socket_permissions = 0700\n\
+         shared_preload_libraries = 'pg_cron,pg_documentdb_core,pg_documentdb'\ncron.database_name = 'postgres'\n\
+         cron.use_background_workers = on\ncron.log_run = off\n\
+         documentdb.localhost_connection_string = 'host={sockets}'\ndocumentdb.useFileBasedPersistedCursors = on\n\
+         documentdb.defaultCursorExpiryTimeLimitSeconds = 600\ndocumentdb_core.enableCollation = on\n\
+         documentdb.enablePrimaryKeyCursorScan = off\nenable_seqscan = off\ntimezone = 'GMT'\nlog_timezone = 'GMT'\n\
+         wal_level = minimal\nmax_wal_senders = 0\nshared_buffers = 64MB\njit = off\n"
+    );
+    fs::write(data.join("postgresql.conf"), settings).unwrap();
+    fs::write(data.join("pg_hba.conf"), "local all all peer map=self\n").unwrap();
+    let me = Command::new("id").arg("-un").output().unwrap();
+    let me = String::from_utf8(me.stdout).unwrap();
+    fs::write(
+        data.join("pg_ident.conf"),
+        format!("self {} all\nself nobody all\n", me.trim()),
+    )
+    .unwrap();
+}
+
+/// PostgreSQL with DocumentDB; ends when dropped.
+pub(crate) struct Engine {
+    folder: TempDir,
+    server: Option<Child>,
+}
+
+impl Engine {
+    fn start() -> Self {
+        let folder = TempDir::with_prefix("arena-engine-").unwrap();
+        let data = folder.path().join("data");
+        run(Command::new("cp").arg("-a").arg(template()).arg(&data));
+        configure(&data, folder.path());
+        give_to_server(folder.path());
+        let mut engine = Self {
+            folder,
+            server: None,
+        };
+        engine.run_server();
+        engine
+    }
+
+    pub(crate) fn run_server(&mut self) {
+        // The thread that starts a child with a death signal must live as long as the child.
+        let data = self.folder.path().join("data");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let log = fs::File::create(data.join("log")).unwrap();
+            sender
+                .send(
+                    program("postgres")
+                        .arg("-D")
+                        .arg(&data)
+                        .stderr(log)
+                        .spawn()
+                        .unwrap(),
+                )
+                .unwrap();
+            loop {
+                thread::park();
+            }
+        });
+        self.server = Some(receiver.recv().unwrap());
+        let deadline = Instant::now() + READY_WAIT;
+        while !self.socket().exists() {
+            assert!(
+                Instant::now() < deadline,
+                "the engine does not start: {}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().unwrap();
+            server.wait().unwrap();
+            let _ = fs::remove_file(self.socket());
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join(".s.PGSQL.5432")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("data/log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("the engine's log:\n{}", self.log());
+        }
+    }
+}
+
+/// The front before an engine, with one administrator `root`.
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) users: Users,
+    pub(crate) address: String,
+    pub(crate) changes: Arc<Mutex<Vec<SchemaChange>>>,
+    listeners: mpsc::Sender<Listener>,
+    shutdown: CancellationToken,
+    serving: Option<JoinHandle<()>>,
+    limits: Limits,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with_limits(Limits::default()).await
+    }
+
+    pub(crate) async fn with_limits(limits: Limits) -> Self {
+        let engine = tokio::task::spawn_blocking(Engine::start).await.unwrap();
+        let (listeners, _) = mpsc::channel(1);
+        let mut world = Self {
+            engine,
+            users: Users::default(),
+            address: String::new(),
+            changes: Arc::default(),
+            listeners,
+            shutdown: CancellationToken::new(),
+            serving: None,
+            limits,
+        };
+        world.user("root", &[(RoleName::Root, "admin")]);
+        world.serve().await;
+        world
+    }
+
+    /// Starts the front; with the users that it was given, and those kept in the engine.
+    async fn serve(&mut self) {
+        let changes = Arc::clone(&self.changes);
+        let settings = Settings {
+            engine_socket_dir: self.engine.folder.path().to_path_buf(),
+            users: self.users.clone(),
+            limits: self.limits,
+            on_schema_change: Some(Arc::new(move |change| changes.lock().unwrap().push(change))),
+        };
+        let (sender, receiver) = mpsc::channel(8);
+        self.listeners = sender;
+        self.shutdown = CancellationToken::new();
+        let shutdown = self.shutdown.clone();
+        self.serving = Some(tokio::spawn(async move {
+            arena_mongo::serve(settings, receiver, shutdown)
+                .await
+                .unwrap();
+        }));
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.address = socket.local_addr().unwrap().to_string();
+        self.listeners
+            .send(Listener::new(Socket::Tcp(socket)))
+            .await
+            .unwrap();
+    }
+
+    /// Ends the front and starts another one, which knows only `root`.
+    pub(crate) async fn restart_front(&mut self) {
+        self.shutdown.cancel();
+        self.serving.take().unwrap().await.unwrap();
+        self.users = Users::default();
+        self.user("root", &[(RoleName::Root, "admin")]);
+        self.serve().await;
+    }
+
+    pub(crate) fn user(&self, name: &str, roles: &[(RoleName, &str)]) {
+        let roles = roles
+            .iter()
+            .map(|(role, database)| Role::new(*role, *database).unwrap())
+            .collect();
+        self.users.set(
+            name,
+            User {
+                verifier: ScramVerifier::from_password(PASSWORD),
+                roles,
+            },
+        );
+    }
+
+    /// A seat: a user with a database of the same name.
+    pub(crate) fn seat(&self, name: &str) {
+        self.user(name, &[(RoleName::ReadWrite, name)]);
+    }
+
+    /// A unix socket where only this user may log in.
+    pub(crate) async fn seat_socket(&self, user: &str) -> PathBuf {
+        let path = self.engine.folder.path().join(format!("{user}.sock"));
+        let socket = Socket::Unix(UnixListener::bind(&path).unwrap());
+        self.listeners
+            .send(Listener::only_for(socket, user))
+            .await
+            .unwrap();
+        path
+    }
+
+    pub(crate) fn uri(&self, user: &str) -> String {
+        format!(
+            "mongodb://{user}:{}@{}/?serverSelectionTimeoutMS=5000",
+            PASSWORD.replace(' ', "%20"),
+            self.address
+        )
+    }
+
+    /// A driver that is logged in, or not if the password is wrong; it connects when used.
+    pub(crate) async fn client(&self, user: &str) -> Client {
+        Client::with_options(ClientOptions::parse(self.uri(user)).await.unwrap()).unwrap()
+    }
+
+    pub(crate) async fn client_with_password(&self, user: &str, password: &str) -> Client {
+        let uri = format!("mongodb://{user}:{password}@{}/", self.address);
+        Client::with_uri_str(uri).await.unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// The code of a command that the server refused.
+pub(crate) fn code(result: mongodb::error::Result<Document>) -> i32 {
+    match result {
+        Ok(answer) => panic!("was answered: {answer}"),
+        Err(error) => code_of(&error),
+    }
+}
+
+/// The code of an error, wherever the driver keeps it.
+pub(crate) fn code_of(error: &mongodb::error::Error) -> i32 {
+    use mongodb::error::{ErrorKind, WriteFailure};
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => command.code,
+        ErrorKind::Write(WriteFailure::WriteError(write)) => write.code,
+        ErrorKind::InsertMany(many) => many
+            .write_errors
+            .as_ref()
+            .map_or(0, |errors| errors[0].code),
+        other => panic!("another error: {other:?}"),
+    }
+}
