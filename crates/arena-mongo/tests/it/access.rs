@@ -8,6 +8,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, Credential, ServerAddress};
 use mongodb::{Client, error::ErrorKind};
 
+use crate::crud::slow_pipeline;
 use crate::world::{PASSWORD, World, code, code_of};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,10 +371,7 @@ async fn one_users_slow_statements_hold_up_nobody_else() {
         .database("bob")
         .collection::<Document>("c");
     bob.insert_one(doc! { "_id": 1 }).await.unwrap();
-    let slow = doc! {
-        "aggregate": "n", "cursor": {},
-        "pipeline": [{ "$lookup": { "from": "n", "as": "x", "pipeline": [{ "$lookup": { "from": "n", "as": "y", "pipeline": [] } }] } }, { "$count": "n" }],
-    };
+    let slow = doc! { "aggregate": "n", "pipeline": slow_pipeline("n"), "cursor": {} };
     let running: Vec<_> = (0..6)
         .map(|_| {
             tokio::spawn({
