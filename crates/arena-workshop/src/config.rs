@@ -21,6 +21,7 @@ use crate::source::{Problems, SourceFile};
 use crate::yaml;
 
 pub use forms::Outbound;
+pub(crate) use validate::stays_inside;
 
 /// The file, checked, and the defaults that filled its gaps.
 #[derive(Debug, Clone, PartialEq)]

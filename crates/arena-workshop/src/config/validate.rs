@@ -155,6 +155,15 @@ fn chosen(config: &Config) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Returns whether a path stays inside the workshop's repository, without `.git`.
+pub(crate) fn stays_inside(path: &str) -> bool {
+    let is_plain = |part: &str| !["..", ".git", "."].contains(&part);
+    !path.is_empty()
+        && !path.starts_with(['/', '-'])
+        && !path.contains(['\\', '\0'])
+        && path.split('/').all(is_plain)
+}
+
 struct Checker<'a> {
     file: &'a SourceFile,
     node: &'a Node,
@@ -285,12 +294,7 @@ impl Checker<'_> {
     }
 
     fn relative_path(&mut self, path: &[&str], folder: &str) {
-        let is_inside = !folder.starts_with(['/', '-'])
-            && !folder.contains(['\\', '\0'])
-            && folder
-                .split('/')
-                .all(|part| part != ".." && part != ".git" && part != ".");
-        if !is_inside {
+        if !stays_inside(folder) {
             let hint = "write a path inside the repository, such as `server`".to_owned();
             self.error(
                 path,

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::stays_inside;
 use crate::plan::AppKind;
+use crate::source::{Problems, SourceFile};
+use crate::yaml::Node;
 
 /// The file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -90,4 +93,57 @@ pub struct DataKeys {
     pub mongodb: Option<Vec<String>>,
     /// For PostgreSQL: `.sql`.
     pub postgres: Option<Vec<String>>,
+}
+
+/// Checks what a schema cannot say: paths stay inside the workshop, variables have names. Returns
+/// whether all is well; what is not is in `problems`.
+pub(super) fn check(
+    file: &SourceFile,
+    node: &Node,
+    keys: &ContentKeys,
+    problems: &mut Problems,
+) -> bool {
+    let before = problems.len();
+    let mut path = |place: &[&str], path: &str| {
+        if !stays_inside(path) && path != "." {
+            let problem = file.error(node.find(place), format!("`{path}` leaves the workshop"));
+            problems.push(problem.hint("write a path inside the workshop, such as `server`"));
+        }
+    };
+    for (index, removed) in keys.removed.iter().enumerate() {
+        path(&["removed", &index.to_string()], removed);
+    }
+    for kind in AppKind::ALL {
+        let Some(app) = keys.apps.get(kind) else {
+            continue;
+        };
+        if let Some(folder) = &app.folder {
+            path(&["apps", kind.as_str(), "folder"], folder);
+        }
+        for (index, folder) in app.static_folders.iter().flatten().enumerate() {
+            path(
+                &["apps", kind.as_str(), "static", &index.to_string()],
+                folder,
+            );
+        }
+    }
+    for kind in AppKind::ALL {
+        for name in keys
+            .apps
+            .get(kind)
+            .into_iter()
+            .flat_map(|app| app.env.keys())
+        {
+            let is_name = !name.starts_with(|c: char| c.is_ascii_digit())
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if !is_name {
+                let span = node.find_key(&["apps", kind.as_str(), "env", name]);
+                let problem = file.error(span, format!("`{name}` is no name of a variable"));
+                problems.push(problem.hint("use letters, digits and `_`, such as `LOG_LEVEL`"));
+            }
+        }
+    }
+    problems.len() == before
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::content;
 use super::{ContentKeys, Exercise, ParsedWorkshop, Sources, Workshop};
 use crate::check::{self, ExerciseFile};
 use crate::config::{self, Config, ParsedConfig};
@@ -98,6 +99,7 @@ impl<'a> Reader<'a> {
         let files = self.exercise_files();
         if let Some(parsed) = &parsed {
             self.apps(&parsed.config);
+            self.unserved(&parsed.config);
         }
         let ParsedConfig { config, defaults } = parsed?;
         let (content, participants, (all, shown)) = (content?, seats?, navigation?);
@@ -154,7 +156,7 @@ impl<'a> Reader<'a> {
             return Some(ContentKeys::default());
         };
         let (keys, node) = yaml::load::<ContentKeys>(file, self.problems)?;
-        let mut is_clean = true;
+        let mut is_clean = content::check(file, &node, &keys, self.problems);
         let data = [
             ("mongodb", &keys.data.mongodb),
             ("postgres", &keys.data.postgres),
@@ -169,6 +171,29 @@ impl<'a> Reader<'a> {
             is_clean &= self.exists(file, &node, &["first_file"], path);
         }
         is_clean.then_some(keys)
+    }
+
+    /// Warns about what is configured and not served yet.
+    fn unserved(&mut self, config: &Config) {
+        let Some(file) = self
+            .sources
+            .config
+            .as_ref()
+            .filter(|_| config.scenario.llm.enabled)
+        else {
+            return;
+        };
+        let node = yaml::parse(file, &mut Problems::default());
+        let span = node
+            .map(|node| node.find(&["scenario", "llm", "enabled"]))
+            .unwrap_or_default();
+        let problem = file.problem(
+            Severity::Warning,
+            span,
+            "no language model answers on this machine yet",
+        );
+        self.problems
+            .push(problem.hint("write `enabled: false`, or go on without it"));
     }
 
     /// Reports a path that is no file of the workshop.

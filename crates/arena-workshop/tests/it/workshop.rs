@@ -1,4 +1,4 @@
-use arena_workshop::{SourceFile, Sources, Workshop};
+use arena_workshop::{Severity, SourceFile, Sources, Workshop};
 
 use crate::folder::{example, reference};
 
@@ -41,7 +41,15 @@ fn shown(sources: &Sources) -> String {
                 answers.join(" ")
             )
         }
-        Err(problems) => problems.to_string(),
+        Err(problems) => {
+            let shown = problems
+                .iter()
+                .filter(|problem| problem.severity > Severity::Note);
+            shown
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        }
     }
 }
 
@@ -123,5 +131,18 @@ fn an_event_without_seats_is_refused() {
         config: Some(config),
         ..Sources::default()
     };
+    insta::assert_snapshot!(shown(&sources));
+}
+
+#[test]
+fn an_authors_file_stays_inside_the_workshop() {
+    let mut sources = reference();
+    let text = "apps:\n  backend: {folder: ../server, env: {'A B': x, OK: y}}\n  frontend: {static: [out, /etc]}\nremoved: [.git/hooks]\nnode: 12\n";
+    sources.workshop = Some(SourceFile::new("arena/workshop.yaml", text));
+    insta::assert_snapshot!(shown(&sources));
+    sources.workshop = Some(SourceFile::new(
+        "arena/workshop.yaml",
+        text.replace("node: 12", "node: 22"),
+    ));
     insta::assert_snapshot!(shown(&sources));
 }
