@@ -102,8 +102,10 @@ impl<'a> Reader<'a> {
             self.unserved(&parsed.config);
         }
         let ParsedConfig { config, defaults } = parsed?;
-        let (content, participants, (all, shown)) = (content?, seats?, navigation?);
-        let exercises = self.exercises(&config, &all, &shown, files?);
+        // What could not be read has its errors; the questions between files are asked of the rest.
+        let (content, participants) = (content.unwrap_or_default(), seats.unwrap_or_default());
+        let (all, shown) = navigation?;
+        let exercises = self.exercises(&config, &all, &shown, files);
         let listed: BTreeSet<&ExerciseSlug> =
             exercises.iter().map(|exercise| &exercise.slug).collect();
         let needed_answers = answered(&self.sources.files)
@@ -299,10 +301,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads every check file. `None` when one has a mistake.
-    fn exercise_files(&mut self) -> Option<BTreeMap<ExerciseSlug, (&'a SourceFile, ExerciseFile)>> {
+    /// Reads every check file; those with a mistake are left out.
+    fn exercise_files(&mut self) -> BTreeMap<ExerciseSlug, (&'a SourceFile, ExerciseFile)> {
         let mut files = BTreeMap::new();
-        let mut is_clean = true;
         for (path, file) in &self.sources.exercises {
             let name = path.rsplit('/').next().unwrap_or(path);
             let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
@@ -315,23 +316,18 @@ impl<'a> Reader<'a> {
                 let problem = file.error(start, format!("the file's name `{stem}` is no exercise"));
                 self.problems
                     .push(problem.hint("name it after its page: `/crud/1/` is `crud-1.yaml`"));
-                is_clean = false;
                 continue;
             };
-            match check::parse(file, &slug, self.problems) {
-                None => is_clean = false,
-                Some(parsed) => {
-                    if files.insert(slug.clone(), (file, parsed)).is_some() {
-                        let problem =
-                            file.error(start, format!("the exercise `{slug}` has two files"));
-                        self.problems
-                            .push(problem.hint("keep one of `.yaml` and `.yml`"));
-                        is_clean = false;
-                    }
-                }
+            let Some(parsed) = check::parse(file, &slug, self.problems) else {
+                continue;
+            };
+            if files.insert(slug.clone(), (file, parsed)).is_some() {
+                let problem = file.error(start, format!("the exercise `{slug}` has two files"));
+                self.problems
+                    .push(problem.hint("keep one of `.yaml` and `.yml`"));
             }
         }
-        is_clean.then_some(files)
+        files
     }
 
     /// Reports apps whose folder does not exist, and folders that look like an app nobody named.
