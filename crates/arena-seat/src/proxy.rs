@@ -228,12 +228,18 @@ fn clean(headers: &mut HeaderMap) {
     headers.remove("keep-alive");
 }
 
-/// Carries bytes both ways until either side ends.
+/// Carries bytes both ways until either side ends. A WebSocket is over when one side has gone;
+/// waiting for the other to notice would leave programs that never do in the count.
 async fn tunnel(client: hyper::upgrade::OnUpgrade, app: hyper::upgrade::OnUpgrade) {
     // Either may fail when its side has gone meanwhile.
     let (Ok(client), Ok(app)) = tokio::join!(client, app) else {
         return;
     };
-    let (mut client, mut app) = (TokioIo::new(client), TokioIo::new(app));
-    drop(tokio::io::copy_bidirectional(&mut client, &mut app).await);
+    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_app, mut to_app) = tokio::io::split(TokioIo::new(app));
+    // What the ended side has sent is written by then; the other direction has no reader.
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_client, &mut to_app) => {}
+        _ = tokio::io::copy(&mut from_app, &mut to_client) => {}
+    }
 }

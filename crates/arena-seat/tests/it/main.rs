@@ -1,0 +1,10 @@
+//! A seat's agent as others meet it: HTTP on its listener, files in its folder,
+//! real apps under Node, hostile ones included.
+
+mod apps;
+mod editor;
+mod events;
+mod files;
+mod hostile;
+mod terminal;
+mod world;
