@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Output kept for the terminal named *server*.
 const TAIL_LINES: usize = 500;
 /// Lines of output in a message.
-const LAST_LINES: usize = 8;
+const LAST_LINES: usize = 20;
 
 /// An app that runs.
 pub(crate) struct App {

@@ -203,7 +203,7 @@ async fn a_repository_with_one_commit_and_the_apps_own_settings_are_made_once() 
     );
     let seat = seat.stop().await.start().await;
     seat.health().await;
-    seat.stop().await;
+    let _world = seat.stop().await;
     assert_eq!(commits(), "Start of the workshop\n");
     assert_eq!(
         std::fs::read_to_string(work.join("server/.env")).unwrap(),
