@@ -1,11 +1,19 @@
-//! This machine as a runtime: tools, sandbox, template, seats, convergence
+//! This machine as a runtime: whether it can run a workshop ([`machine`]), what is fetched for it
+//! ([`tools`], [`engine`]), how strangers' programs are kept apart ([`sandbox`], [`nest`]), and
+//! what is made of a plan: the [`template`], [`seat`]s, the databases' servers, and the ways from
+//! a seat to a service ([`forward`]) and out ([`outbound`]). The binary composes them.
+//!
+//! Nothing here knows a page, a check or a participant. Begin reading at [`seat::Seats`].
 
-pub mod engine;
-pub mod forward;
-pub mod nest;
-pub mod outbound;
-pub mod sandbox;
-pub mod seat;
-pub mod template;
 pub mod paths;
+pub mod machine;
+pub mod tools;
+pub mod sandbox;
+pub mod nest;
+pub mod template;
 mod workroom;
+pub mod seat;
+pub mod engine;
+pub mod postgres;
+pub mod forward;
+pub mod outbound;
