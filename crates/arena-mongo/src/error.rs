@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use bson::{Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio_postgres::error::{DbError, SqlState};
 
 /// `codeName,SQLSTATE,code` of every error that DocumentDB raises on purpose.
@@ -26,7 +26,7 @@ pub(crate) struct CommandError {
     pub(crate) name: &'static str,
     pub(crate) message: String,
     /// More fields of the answer, such as `keyPattern`.
-    pub(crate) details: Document,
+    pub(crate) details: Option<Box<Document>>,
     pub(crate) labels: &'static [&'static str],
 }
 
@@ -36,9 +36,16 @@ impl CommandError {
             code,
             name,
             message: message.into(),
-            details: Document::new(),
+            details: None,
             labels: &[],
         }
+    }
+
+    /// Returns the error with one more field in its answer.
+    #[must_use]
+    pub(crate) fn with(mut self, field: &str, value: impl Into<Bson>) -> Self {
+        self.details.get_or_insert_default().insert(field, value);
+        self
     }
 
     pub(crate) fn bad_value(message: impl Into<String>) -> Self {
@@ -106,11 +113,14 @@ impl CommandError {
 
     fn from_database_error(error: &DbError) -> Self {
         let state = error.code();
-        if let Some((name, code)) = BY_SQLSTATE.get(state.code()) {
-            return Self::new(*code, name, error.message());
-        }
         if *state == SqlState::QUERY_CANCELED {
             return Self::time_limit();
+        }
+        if *state == SqlState::INSUFFICIENT_PRIVILEGE {
+            return Self::unauthorized("not authorized to do this in the built-in database");
+        }
+        if let Some((name, code)) = BY_SQLSTATE.get(state.code()) {
+            return Self::new(*code, name, error.message());
         }
         let conflicts = [
             SqlState::T_R_SERIALIZATION_FAILURE,
@@ -157,7 +167,11 @@ impl CommandError {
     pub(crate) fn to_answer(&self) -> RawDocumentBuf {
         let mut answer =
             doc! { "ok": 0.0, "errmsg": &self.message, "code": self.code, "codeName": self.name };
-        answer.extend(self.details.clone());
+        answer.extend(
+            self.details
+                .iter()
+                .flat_map(|details| Document::clone(details)),
+        );
         if !self.labels.is_empty() {
             answer.insert("errorLabels", self.labels.to_vec());
         }
@@ -203,6 +217,14 @@ mod tests {
 
     #[test]
     fn every_line_of_the_table_is_read() {
-        assert_eq!(BY_SQLSTATE.len(), ENGINE_ERRORS.lines().count());
+        let states = ENGINE_ERRORS
+            .lines()
+            .filter_map(|line| line.split(',').nth(1));
+        assert!(states.clone().count() > 80);
+        assert!(
+            states
+                .into_iter()
+                .all(|state| BY_SQLSTATE.contains_key(state))
+        );
     }
 }

@@ -254,7 +254,7 @@ mod tests {
             "double": 1.5, "text": "ä", "document": { "a": [1, { "b": null }] }, "flag": true,
             "id": bson::oid::ObjectId::new(), "at": bson::DateTime::now(), "int": 1, "long": 1_i64,
             "decimal": bson::Bson::Decimal128(bson::Decimal128::from_bytes([0; 16])),
-            "regex": bson::Regex::from_strings("a", "i").unwrap(), "min": bson::Bson::MinKey, "max": bson::Bson::MaxKey,
+            "regex": bson::Regex { pattern: bson::cstr!("a").into(), options: bson::cstr!("i").into() }, "min": bson::Bson::MinKey, "max": bson::Bson::MaxKey,
             "binary": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![1, 2] },
             "code": bson::Bson::JavaScriptCodeWithScope(bson::JavaScriptCodeWithScope { code: "x".into(), scope: doc! { "a": 1 } }),
         };

@@ -154,7 +154,7 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
         )
         .await?;
     call.schema_changed(call.database, Some(collection));
-    Ok(with_ok(row.get::<_, BsonOut>(0).document()?)?)
+    with_ok(row.get::<_, BsonOut>(0).document()?)
 }
 
 async fn rename(call: &Call<'_>) -> Answer {

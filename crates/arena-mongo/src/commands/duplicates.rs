@@ -23,9 +23,9 @@ pub(super) async fn described(
     let values = key_values(&pattern, &written);
     let mut described = error.clone();
     described.message = message(&format!("{}.{collection}", call.database), index, &values);
-    described.details.insert("keyPattern", pattern);
-    described.details.insert("keyValue", values);
     described
+        .with("keyPattern", pattern)
+        .with("keyValue", values)
 }
 
 fn without_values(call: &Call<'_>, collection: &str, error: &CommandError) -> CommandError {

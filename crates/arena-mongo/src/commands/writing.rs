@@ -1,7 +1,7 @@
 //! Commands that change documents. A sequence of documents goes to the engine as
 //! the bytes that came, and a retried write runs once.
 
-use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use bytes::Bytes;
 
 use super::{Answer, Call, duplicates, is_true, raw};
@@ -215,21 +215,15 @@ async fn readable_error(
         _ => described,
     };
     let mut readable = doc! { "index": index, "code": described.code, "errmsg": described.message };
-    readable.extend(described.details);
+    readable.extend(described.details.into_iter().flat_map(|details| *details));
     readable
 }
 
 /// A validator's refusal names the document.
-fn with_failing_id(mut error: CommandError, operation: &RawDocument) -> CommandError {
-    let id = operation
-        .get("_id")
-        .ok()
-        .flatten()
-        .map(|id| Bson::try_from(RawBson::from(id)));
-    if let Some(Ok(id)) = id {
-        error
-            .details
-            .insert("errInfo", doc! { "failingDocumentId": id });
+fn with_failing_id(error: CommandError, operation: &RawDocument) -> CommandError {
+    let id = operation.get("_id").ok().flatten().map(Bson::try_from);
+    match id {
+        Some(Ok(id)) => error.with("errInfo", doc! { "failingDocumentId": id }),
+        _ => error,
     }
-    error
 }

@@ -1,5 +1,7 @@
 //! Attacks by hand-made bytes: what no driver would send.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
 use std::time::Duration;
 
 use base64::Engine as _;

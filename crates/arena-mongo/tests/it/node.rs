@@ -2,6 +2,8 @@
 //! `ARENA_TEST_NODE` is Node's executable (else `node` on PATH) and
 //! `ARENA_TEST_NODE_MODULES` a `node_modules` folder with both packages.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Output;

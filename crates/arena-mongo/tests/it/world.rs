@@ -1,6 +1,8 @@
 //! A world for tests: a real engine in a folder of its own and the front before
 //! it. The engine's tree comes from `ARENA_ENGINE_TREE` or the tool cache.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
