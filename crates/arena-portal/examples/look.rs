@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arena_portal::{ExerciseEntry, Language, Prizes, Settings, StaticPage, serve};
 use arena_store::{
-    Actor, AppState, AppStatus, Attempt, CheckOutcome, DatabaseStatus, EditorStatus, SeatPhase, SeatSpec, SeatStatus,
-    Store, Trigger,
+    Actor, AppState, AppStatus, Attempt, CheckOutcome, DatabaseStatus, EditorStatus, SeatPhase,
+    SeatSpec, SeatStatus, Store, Trigger,
 };
 use arena_workshop::plan::{Address, AppKind};
 use arena_workshop::scoring::Scoring;
@@ -22,21 +22,30 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let port: u16 = arguments.next().and_then(|port| port.parse().ok()).unwrap_or(8099);
+    let port: u16 = arguments
+        .next()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(8099);
     let principal = arguments.next();
     let folder = tempfile::tempdir()?;
     let store = Store::open(folder.path().join("event.db"))?;
     fill(&store).await?;
     let socket = folder.path().join("portal.sock");
     let listener = UnixListener::bind(&socket)?;
-    let portal = tokio::spawn(serve(settings(store, port)?, listener, CancellationToken::new()));
+    let portal = tokio::spawn(serve(
+        settings(store, port)?,
+        listener,
+        CancellationToken::new(),
+    ));
     let door = TcpListener::bind(("127.0.0.1", port)).await?;
     loop {
         let (browser, _) = door.accept().await?;
         let (socket, principal) = (socket.clone(), principal.clone());
         tokio::spawn(async move {
             let answer = service_fn(|request| forward(&socket, principal.as_deref(), request));
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(browser), answer).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(browser), answer)
+                .await;
         });
         if portal.is_finished() {
             return Ok(portal.await??);
@@ -57,14 +66,19 @@ async fn forward(
         headers.insert("x-arena-principal", principal.parse()?);
     }
     let stream = UnixStream::connect(socket).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(sender.send_request(request.map(BodyExt::boxed)).await?)
 }
 
 fn settings(store: Store, port: u16) -> Result<Settings, Failure> {
     let exercises = EXERCISES.iter().map(|(slug, title)| {
-        Ok(ExerciseEntry { slug: ExerciseSlug::new(*slug)?, title: (*title).to_owned(), page: None })
+        Ok(ExerciseEntry {
+            slug: ExerciseSlug::new(*slug)?,
+            title: (*title).to_owned(),
+            page: None,
+        })
     });
     let page = StaticPage {
         content_type: "text/html".to_owned(),
@@ -74,11 +88,18 @@ fn settings(store: Store, port: u16) -> Result<Settings, Failure> {
     Ok(Settings {
         event: EventId::new("harbour")?,
         title: "Harbour Stays".to_owned(),
-        address: Address { scheme: "http".to_owned(), domain: "arena.localhost".to_owned(), port },
+        address: Address {
+            scheme: "http".to_owned(),
+            domain: "arena.localhost".to_owned(),
+            port,
+        },
         language: Language::English,
         exercises: exercises.collect::<Result<_, Failure>>()?,
         scoring: Scoring::Timed,
-        prizes: Some(Prizes { place: "at the stage".to_owned(), time: "17:00".to_owned() }),
+        prizes: Some(Prizes {
+            place: "at the stage".to_owned(),
+            time: "17:00".to_owned(),
+        }),
         app_path: Some("/app/".to_owned()),
         instructions_path: "/".to_owned(),
         instructions: Arc::new(move |_| Some(page.clone())),
@@ -96,46 +117,93 @@ const EXERCISES: &[(&str, &str)] = &[
 ];
 
 const PEOPLE: &[&str] = &[
-    "Ada Lovelace", "Grace Hopper", "Edsger Dijkstra", "Barbara Liskov", "Katherine Johnson", "Donald Knuth",
-    "Radia Perlman", "Zoë Ó Briain", "Wolfeschlegelsteinhausenbergerdorff von Hohenfels the Third", "李小龍",
+    "Ada Lovelace",
+    "Grace Hopper",
+    "Edsger Dijkstra",
+    "Barbara Liskov",
+    "Katherine Johnson",
+    "Donald Knuth",
+    "Radia Perlman",
+    "Zoë Ó Briain",
+    "Wolfeschlegelsteinhausenbergerdorff von Hohenfels the Third",
+    "李小龍",
 ];
 
 async fn fill(store: &Store) -> Result<(), Failure> {
     let mut specs = Vec::new();
     for name in PEOPLE {
         let id: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
-        let seat = SeatId::new(if id.is_empty() { "li".to_owned() } else { id.to_lowercase() })?;
-        specs.push(SeatSpec { seat, display_name: (*name).to_owned(), email: None, listed: true });
+        let seat = SeatId::new(if id.is_empty() {
+            "li".to_owned()
+        } else {
+            id.to_lowercase()
+        })?;
+        specs.push(SeatSpec {
+            seat,
+            display_name: (*name).to_owned(),
+            email: None,
+            listed: true,
+        });
     }
     for number in 0..3 {
         let seat = SeatId::new(format!("harbour-{number}"))?;
-        specs.push(SeatSpec { display_name: seat.to_string(), seat, email: None, listed: false });
+        specs.push(SeatSpec {
+            display_name: seat.to_string(),
+            seat,
+            email: None,
+            listed: false,
+        });
     }
     store.sync_seats(specs.clone()).await?;
     for (index, spec) in specs.iter().take(8).enumerate() {
         store.take_listed(&spec.seat).await?;
         for (number, (slug, _)) in EXERCISES.iter().enumerate().take(7 - index.min(6)) {
-            store.record_attempt(attempt(&spec.seat, slug, number + index < 6)?).await?;
+            store
+                .record_attempt(attempt(&spec.seat, slug, number + index < 6)?)
+                .await?;
         }
         let failed = index == 3;
         let app = AppStatus {
             kind: AppKind::Backend,
-            state: if failed { AppState::Failed } else { AppState::Ready },
-            message: failed.then(|| "SyntaxError: Unexpected token ')' in server/src/lab/find-2.lab.js:14".to_owned()),
+            state: if failed {
+                AppState::Failed
+            } else {
+                AppState::Ready
+            },
+            message: failed.then(|| {
+                "SyntaxError: Unexpected token ')' in server/src/lab/find-2.lab.js:14".to_owned()
+            }),
         };
-        let editor = if index == 5 { EditorStatus::Queued { position: 2 } } else { EditorStatus::Ready };
-        let editor = if index == 0 { EditorStatus::Starting } else { editor };
-        let status = SeatStatus { phase: SeatPhase::Ready, editor, apps: vec![app], database: DatabaseStatus::Ready, message: None };
+        let editor = if index == 5 {
+            EditorStatus::Queued { position: 2 }
+        } else {
+            EditorStatus::Ready
+        };
+        let editor = if index == 0 {
+            EditorStatus::Starting
+        } else {
+            editor
+        };
+        let status = SeatStatus {
+            phase: SeatPhase::Ready,
+            editor,
+            apps: vec![app],
+            database: DatabaseStatus::Ready,
+            message: None,
+        };
         store.set_status(&spec.seat, status).await?;
     }
     let grace = Actor::Facilitator("Grace".to_owned());
-    store.set_excluded(&specs[6].seat, true, grace.clone()).await?;
+    store
+        .set_excluded(&specs[6].seat, true, grace.clone())
+        .await?;
     let soon = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_mins(14))?;
     Ok(store.set_close_on(Some(soon), grace).await?)
 }
 
 fn attempt(seat: &SeatId, slug: &str, passed: bool) -> Result<Attempt, Failure> {
-    let message = "the answer had 20 stays, we expected 10: use limit() with the page size".to_owned();
+    let message =
+        "the answer had 20 stays, we expected 10: use limit() with the page size".to_owned();
     Ok(Attempt {
         seat: seat.clone(),
         exercise: ExerciseSlug::new(slug)?,
@@ -144,7 +212,11 @@ fn attempt(seat: &SeatId, slug: &str, passed: bool) -> Result<Attempt, Failure> 
         trigger: Trigger::Save,
         trial: false,
         passed,
-        checks: vec![CheckOutcome { name: "returns one page".to_owned(), passed, message }],
+        checks: vec![CheckOutcome {
+            name: "returns one page".to_owned(),
+            passed,
+            message,
+        }],
         started_at: jiff::Timestamp::now(),
         duration: std::time::Duration::from_millis(120),
     })

@@ -40,7 +40,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/admin/leaderboard/download", get(download))
         .route("/admin/leaderboard/exclude", post(exclude))
         .route("/admin/leaderboard/status", get(status))
-        .route("/admin/prizes/close-date", get(close_date).post(set_close_date))
+        .route(
+            "/admin/prizes/close-date",
+            get(close_date).post(set_close_date),
+        )
         .route("/admin/database/restore", post(restore))
 }
 
@@ -68,7 +71,10 @@ async fn participants(State(app): State<Arc<App>>) -> Json<Value> {
 async fn available(State(app): State<Arc<App>>) -> Json<Value> {
     let seats = seats(&app);
     let taken = seats.iter().filter(|seat| seat.taken.is_some()).count();
-    let free = seats.iter().filter(|seat| seat.taken.is_none() && !seat.listed).count();
+    let free = seats
+        .iter()
+        .filter(|seat| seat.taken.is_none() && !seat.listed)
+        .count();
     Json(json!({"available_count": free, "active_count": taken, "total_count": seats.len()}))
 }
 
@@ -96,7 +102,9 @@ async fn take(
     }
     let record = take_free(&app, &request.name, &request.email).await?;
     let taken_at = record.taken.as_ref().map(|taken| taken.at);
-    Ok(Json(json!({"_id": record.seat, "name": record.display_name, "taken": true, "taken_timestamp": taken_at})))
+    Ok(Json(
+        json!({"_id": record.seat, "name": record.display_name, "taken": true, "taken_timestamp": taken_at}),
+    ))
 }
 
 #[derive(Deserialize)]
@@ -110,7 +118,17 @@ async fn results(State(app): State<Arc<App>>, Query(query): Query<FormatQuery>) 
         return csv_file("results.csv", results_csv(app.settings.scoring, &board));
     }
     let timed = app.settings.scoring == Scoring::Timed;
-    let rows: Vec<Value> = board.rows.iter().map(|row| if timed { timed_row(row) } else { score_row(row) }).collect();
+    let rows: Vec<Value> = board
+        .rows
+        .iter()
+        .map(|row| {
+            if timed {
+                timed_row(row)
+            } else {
+                score_row(row)
+            }
+        })
+        .collect();
     Json(rows).into_response()
 }
 
@@ -136,8 +154,15 @@ fn results_csv(kind: Scoring, board: &Board) -> String {
     let (header, row): (&[&str], fn(&Row) -> Value) = match kind {
         Scoring::Timed => (
             &[
-                "rank", "user_id", "username", "name", "exercises_completed", "duration", "duration_ms",
-                "first_timestamp", "last_timestamp",
+                "rank",
+                "user_id",
+                "username",
+                "name",
+                "exercises_completed",
+                "duration",
+                "duration_ms",
+                "first_timestamp",
+                "last_timestamp",
             ],
             timed_row,
         ),
@@ -145,16 +170,22 @@ fn results_csv(kind: Scoring, board: &Board) -> String {
     };
     let mut file = csv::line(header.iter().copied());
     for row in board.rows.iter().map(row) {
-        let cells: Vec<String> = header.iter().map(|column| match &row[*column] {
-            Value::String(text) => text.clone(),
-            value => value.to_string(),
-        }).collect();
+        let cells: Vec<String> = header
+            .iter()
+            .map(|column| match &row[*column] {
+                Value::String(text) => text.clone(),
+                value => value.to_string(),
+            })
+            .collect();
         file.push_str(&csv::line(cells.iter().map(String::as_str)));
     }
     file
 }
 
-async fn user_results(State(app): State<Arc<App>>, Path(seat): Path<String>) -> Result<Json<Value>, Problem> {
+async fn user_results(
+    State(app): State<Arc<App>>,
+    Path(seat): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let record = seat_named(&app, &seat).ok_or(Problem::new(Code::NoResults))?;
     if record.excluded {
         return Err(Problem::new(Code::Excluded));
@@ -163,7 +194,11 @@ async fn user_results(State(app): State<Arc<App>>, Path(seat): Path<String>) -> 
         let section = row.exercise.as_str().rsplit_once('-').map(|(section, _)| section.to_owned());
         json!({"name": row.exercise, "username": row.seat, "timestamp": row.at, "section": section})
     }).collect();
-    if rows.is_empty() { Err(Problem::new(Code::NoResults)) } else { Ok(Json(Value::Array(rows))) }
+    if rows.is_empty() {
+        Err(Problem::new(Code::NoResults))
+    } else {
+        Ok(Json(Value::Array(rows)))
+    }
 }
 
 async fn progress(State(app): State<Arc<App>>) -> Json<Value> {
@@ -173,9 +208,18 @@ async fn progress(State(app): State<Arc<App>>) -> Json<Value> {
         let own: Vec<_> = results.iter().filter(|row| row.seat == seat.seat).collect();
         let minutes = own.last().map(|row| now.duration_since(row.at).as_mins());
         let status = match minutes {
-            None => { idle += 1; "not_started" }
-            Some(minutes) if minutes > STUCK_AFTER_MINUTES => { stuck += 1; "stuck" }
-            Some(_) => { active += 1; "active" }
+            None => {
+                idle += 1;
+                "not_started"
+            }
+            Some(minutes) if minutes > STUCK_AFTER_MINUTES => {
+                stuck += 1;
+                "stuck"
+            }
+            Some(_) => {
+                active += 1;
+                "active"
+            }
         };
         users.push(json!({
             "user_id": seat.seat,
@@ -187,18 +231,33 @@ async fn progress(State(app): State<Arc<App>>) -> Json<Value> {
             "status": status,
         }));
     }
-    let summary = json!({"total": users.len(), "active": active, "stuck": stuck, "not_started": idle});
+    let summary =
+        json!({"total": users.len(), "active": active, "stuck": stuck, "not_started": idle});
     Json(json!({"users": users, "summary": summary}))
 }
 
-async fn download(State(app): State<Arc<App>>, facilitator: Facilitator) -> Result<Response, Problem> {
+async fn download(
+    State(app): State<Arc<App>>,
+    facilitator: Facilitator,
+) -> Result<Response, Problem> {
     let (store, results) = (&app.settings.store, app.settings.store.results());
-    store.audit(facilitator.actor(), "download", "leaderboard with e-mails").await?;
+    store
+        .audit(facilitator.actor(), "download", "leaderboard with e-mails")
+        .await?;
     let mut file = csv::line(["user_id", "name", "email", "exercises_solved"]);
     for seat in seats(&app).into_iter().filter(|seat| seat.taken.is_some()) {
-        let solved = results.iter().filter(|row| row.seat == seat.seat).count().to_string();
+        let solved = results
+            .iter()
+            .filter(|row| row.seat == seat.seat)
+            .count()
+            .to_string();
         let email = store.email(&seat.seat).unwrap_or_default();
-        file.push_str(&csv::line([seat.seat.as_str(), seat.display_name.as_str(), email.as_str(), solved.as_str()]));
+        file.push_str(&csv::line([
+            seat.seat.as_str(),
+            seat.display_name.as_str(),
+            email.as_str(),
+            solved.as_str(),
+        ]));
     }
     Ok(csv_file("leaderboard.csv", file))
 }
@@ -214,8 +273,13 @@ async fn exclude(
     facilitator: Facilitator,
     Json(request): Json<ExcludeRequest>,
 ) -> Result<Json<Value>, Problem> {
-    let seat = seat_named(&app, &request.identifier).ok_or(Problem::new(Code::SeatUnknown))?.seat;
-    app.settings.store.set_excluded(&seat, request.exclude, facilitator.actor()).await?;
+    let seat = seat_named(&app, &request.identifier)
+        .ok_or(Problem::new(Code::SeatUnknown))?
+        .seat;
+    app.settings
+        .store
+        .set_excluded(&seat, request.exclude, facilitator.actor())
+        .await?;
     Ok(Json(json!({"user_id": seat, "excluded": request.exclude})))
 }
 
@@ -240,11 +304,22 @@ async fn set_close_date(
     facilitator: Facilitator,
     Json(request): Json<CloseRequest>,
 ) -> Result<Json<Value>, Problem> {
-    let close_on = match request.close_on.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
-        Some(text) => Some(text.parse::<Timestamp>().map_err(|_| Problem::new(Code::Malformed))?),
+    let close_on = match request
+        .close_on
+        .as_deref()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+    {
+        Some(text) => Some(
+            text.parse::<Timestamp>()
+                .map_err(|_| Problem::new(Code::Malformed))?,
+        ),
         None => None,
     };
-    app.settings.store.set_close_on(close_on, facilitator.actor()).await?;
+    app.settings
+        .store
+        .set_close_on(close_on, facilitator.actor())
+        .await?;
     Ok(Json(json!({"close_on": app.settings.store.close_on()})))
 }
 
@@ -278,7 +353,12 @@ async fn restore(
 }
 
 fn seats(app: &App) -> Vec<SeatRecord> {
-    app.settings.store.seats().into_iter().filter(|seat| !seat.decommissioned).collect()
+    app.settings
+        .store
+        .seats()
+        .into_iter()
+        .filter(|seat| !seat.decommissioned)
+        .collect()
 }
 
 fn seat_named(app: &App, id: &str) -> Option<SeatRecord> {
@@ -287,5 +367,12 @@ fn seat_named(app: &App, id: &str) -> Option<SeatRecord> {
 
 fn csv_file(name: &str, text: String) -> Response {
     let disposition = format!("attachment; filename=\"{name}\"");
-    ([(CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, disposition)], text).into_response()
+    (
+        [
+            (CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+            (CONTENT_DISPOSITION, disposition),
+        ],
+        text,
+    )
+        .into_response()
 }

@@ -17,14 +17,23 @@ const FILES: &[(&str, &str, &str)] = &[
     ("seat.js", JS, include_str!("../assets/seat.js")),
     ("board.js", JS, include_str!("../assets/board.js")),
     ("room.js", JS, include_str!("../assets/room.js")),
-    ("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
+    (
+        "icon.svg",
+        "image/svg+xml",
+        include_str!("../assets/icon.svg"),
+    ),
 ];
 
 /// `GET /_assets/{version}/{name}`
-pub(crate) async fn show(Path((_version, name)): Path<(String, String)>) -> Result<Response, Problem> {
+pub(crate) async fn show(
+    Path((_version, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
     let found = FILES.iter().find(|(known, ..)| *known == name);
     let (_, kind, text) = found.ok_or(Problem::new(Code::NotFound))?;
-    let headers = [(CONTENT_TYPE, *kind), (CACHE_CONTROL, "public, max-age=31536000, immutable")];
+    let headers = [
+        (CONTENT_TYPE, *kind),
+        (CACHE_CONTROL, "public, max-age=31536000, immutable"),
+    ];
     Ok((headers, *text).into_response())
 }
 
@@ -36,5 +45,9 @@ pub(crate) fn version() -> String {
         hash.update(name);
         hash.update(text);
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

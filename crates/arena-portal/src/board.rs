@@ -34,8 +34,6 @@ pub(crate) struct Board {
     pub(crate) close_on: Option<Timestamp>,
     /// Whether it has frozen.
     pub(crate) frozen: bool,
-    /// Clock of the server, for the countdown.
-    pub(crate) now: Timestamp,
     /// Who has results, best first.
     pub(crate) rows: Vec<Row>,
 }
@@ -61,16 +59,22 @@ impl Board {
     pub(crate) fn of(settings: &Settings, now: Timestamp) -> Self {
         let store = &settings.store;
         let (event, seats, close_on) = (store.last_event(), store.seats(), store.close_on());
-        let slugs: Vec<ExerciseSlug> = settings.exercises.iter().map(|entry| entry.slug.clone()).collect();
+        let slugs: Vec<ExerciseSlug> = settings
+            .exercises
+            .iter()
+            .map(|entry| entry.slug.clone())
+            .collect();
         let rows = ranked(settings.scoring, &store.results(), &seats, &slugs, close_on);
         Self {
             event,
             kind: settings.scoring.as_str(),
             total: slugs.len(),
-            joined: seats.iter().filter(|seat| seat.taken.is_some() && !seat.decommissioned).count(),
+            joined: seats
+                .iter()
+                .filter(|seat| seat.taken.is_some() && !seat.decommissioned)
+                .count(),
             close_on,
             frozen: close_on.is_some_and(|at| at <= now),
-            now,
             rows,
         }
     }
@@ -87,16 +91,26 @@ impl Board {
             #[serde(flatten)]
             board: &'a Board,
             me: Option<&'a Row>,
+            /// The server's clock as it is sent, for the countdown.
+            now: Timestamp,
         }
         let me = seat.and_then(|seat| self.row(seat));
         let top;
         let board = if self.rows.len() > ROWS_MAX {
-            top = Self { rows: self.rows[..ROWS_MAX].to_vec(), ..self.clone() };
+            top = Self {
+                rows: self.rows[..ROWS_MAX].to_vec(),
+                ..self.clone()
+            };
             &top
         } else {
             self
         };
-        serde_json::to_string(&View { board, me }).unwrap_or_default()
+        serde_json::to_string(&View {
+            board,
+            me,
+            now: Timestamp::now(),
+        })
+        .unwrap_or_default()
     }
 }
 
@@ -114,34 +128,56 @@ pub(crate) fn ranked(
         .filter(|seat| seat.taken.is_some() && !seat.excluded && !seat.decommissioned)
         .map(|seat| (&seat.seat, seat))
         .collect();
-    let places: HashMap<&ExerciseSlug, usize> = exercises.iter().enumerate().map(|(place, slug)| (slug, place)).collect();
+    let places: HashMap<&ExerciseSlug, usize> = exercises
+        .iter()
+        .enumerate()
+        .map(|(place, slug)| (slug, place))
+        .collect();
     let mut marks: HashMap<&SeatId, Vec<bool>> = HashMap::new();
     let mut counted = Vec::with_capacity(results.len());
     for result in results {
         let late = close_on.is_some_and(|at| result.at > at);
-        let Some(place) = places.get(&result.exercise).filter(|_| !late && people.contains_key(&result.seat)) else {
+        let Some(place) = places
+            .get(&result.exercise)
+            .filter(|_| !late && people.contains_key(&result.seat))
+        else {
             continue;
         };
-        marks.entry(&result.seat).or_insert_with(|| vec![false; exercises.len()])[*place] = true;
-        counted.push(Solved { seat: result.seat.clone(), exercise: result.exercise.clone(), at: result.at });
+        marks
+            .entry(&result.seat)
+            .or_insert_with(|| vec![false; exercises.len()])[*place] = true;
+        counted.push(Solved {
+            seat: result.seat.clone(),
+            exercise: result.exercise.clone(),
+            at: result.at,
+        });
     }
-    let rules = Rules { close_on, ..Rules::default() };
+    let rules = Rules {
+        close_on,
+        ..Rules::default()
+    };
     let board = Leaderboard::rank(scoring, &counted, &rules);
-    board.rows.into_iter().map(|row| {
-        let duration = row.duration();
-        Row {
-            rank: row.rank,
-            name: people.get(&row.seat).map_or_else(|| row.seat.to_string(), |seat| seat.display_name.clone()),
-            solved: row.solved,
-            points: row.points,
-            duration: ShortDuration(duration).to_string(),
-            duration_ms: i64::try_from(duration.as_millis()).unwrap_or(i64::MAX),
-            first: row.first,
-            last: row.last,
-            marks: marks.remove(&row.seat).unwrap_or_default(),
-            seat: row.seat,
-        }
-    }).collect()
+    board
+        .rows
+        .into_iter()
+        .map(|row| {
+            let duration = row.duration();
+            Row {
+                rank: row.rank,
+                name: people
+                    .get(&row.seat)
+                    .map_or_else(|| row.seat.to_string(), |seat| seat.display_name.clone()),
+                solved: row.solved,
+                points: row.points,
+                duration: ShortDuration(duration).to_string(),
+                duration_ms: i64::try_from(duration.as_millis()).unwrap_or(i64::MAX),
+                first: row.first,
+                last: row.last,
+                marks: marks.remove(&row.seat).unwrap_or_default(),
+                seat: row.seat,
+            }
+        })
+        .collect()
 }
 
 /// Returns whether an event can change the board.
@@ -156,12 +192,19 @@ pub(crate) fn concerns(kind: &EventKind) -> bool {
 }
 
 /// Keeps the board current until the portal ends.
-pub(crate) async fn keep(settings: Settings, board: watch::Sender<Arc<Board>>, shutdown: CancellationToken) {
+pub(crate) async fn keep(
+    settings: Settings,
+    board: watch::Sender<Arc<Board>>,
+    shutdown: CancellationToken,
+) {
     let store: Store = settings.store.clone();
     let mut changes = store.events_changed();
     let mut seen = board.borrow().event;
     loop {
-        let freezes_in = store.close_on().map(|at| at.duration_since(Timestamp::now())).filter(|wait| wait.is_positive());
+        let freezes_in = store
+            .close_on()
+            .map(|at| at.duration_since(Timestamp::now()))
+            .filter(|wait| wait.is_positive());
         let freezes_in = freezes_in.and_then(|wait| Duration::try_from(wait).ok());
         let mut changed = false;
         // Each branch only waits: whichever is dropped loses nothing.
@@ -192,7 +235,10 @@ mod tests {
             seat: SeatId::new(id).unwrap(),
             display_name: id.to_owned(),
             listed: true,
-            taken: Some(Taken { at: Timestamp::UNIX_EPOCH, name: id.to_owned() }),
+            taken: Some(Taken {
+                at: Timestamp::UNIX_EPOCH,
+                name: id.to_owned(),
+            }),
             excluded: false,
             decommissioned: false,
             status: SeatStatus::default(),
@@ -201,7 +247,9 @@ mod tests {
     }
 
     fn slugs(all: &[&str]) -> Vec<ExerciseSlug> {
-        all.iter().map(|slug| ExerciseSlug::new(*slug).unwrap()).collect()
+        all.iter()
+            .map(|slug| ExerciseSlug::new(*slug).unwrap())
+            .collect()
     }
 
     fn results(rows: &[(&str, &str, i64)]) -> Vec<ResultRow> {
@@ -212,10 +260,6 @@ mod tests {
                 at: Timestamp::from_second(*second).unwrap(),
             })
             .collect()
-    }
-
-    fn places(rows: &[Row]) -> Vec<(usize, &str)> {
-        rows.iter().map(|row| (row.rank, row.name.as_str())).collect()
     }
 
     #[test]
@@ -231,9 +275,31 @@ mod tests {
             ("gone", "a-1", 2),
         ]);
         let close = Timestamp::from_second(6).unwrap();
-        let rows = ranked(Scoring::Score, &results, &people, &slugs(&["a-2", "a-1"]), Some(close));
-        let shown: Vec<_> = rows.iter().map(|row| (row.rank, row.name.as_str(), row.points, row.marks.as_slice())).collect();
+        let rows = ranked(
+            Scoring::Score,
+            &results,
+            &people,
+            &slugs(&["a-2", "a-1"]),
+            Some(close),
+        );
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                (
+                    row.rank,
+                    row.name.as_str(),
+                    row.points,
+                    row.marks.as_slice(),
+                )
+            })
+            .collect();
         // The first place of a hidden person goes to the next.
-        assert_eq!(shown, [(1, "ada", 100, &[false, true][..]), (2, "cy", 95, &[false, true][..])]);
+        assert_eq!(
+            shown,
+            [
+                (1, "ada", 100, &[false, true][..]),
+                (2, "cy", 95, &[false, true][..])
+            ]
+        );
     }
 }

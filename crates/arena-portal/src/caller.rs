@@ -56,7 +56,12 @@ impl Surface {
 
 impl Caller {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
         Self {
             principal: text("x-arena-principal").parse().ok(),
             session: text("x-arena-session").to_owned(),
@@ -110,8 +115,13 @@ impl FromRequestParts<Arc<App>> for Facilitator {
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
         let caller = Caller::of(&parts.headers);
         match caller.principal {
-            Some(Principal::Facilitator(name)) if Surface::of(&parts.headers) == Some(Surface::Portal) => {
-                Ok(Self { name, session: caller.session })
+            Some(Principal::Facilitator(name))
+                if Surface::of(&parts.headers) == Some(Surface::Portal) =>
+            {
+                Ok(Self {
+                    name,
+                    session: caller.session,
+                })
             }
             _ => Err(Problem::new(Code::FacilitatorsOnly)),
         }

@@ -8,7 +8,8 @@ pub(crate) fn line<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
     let mut line = String::new();
     for (index, cell) in cells.into_iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
+        let formula =
+            cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
         let apostrophe = if formula { "'" } else { "" };
         let cell = format!("{apostrophe}{cell}");
         let written = if cell.contains(['"', ',', '\n', '\r', ';']) || cell != cell.trim() {
@@ -28,8 +29,17 @@ mod tests {
 
     #[test]
     fn a_cell_that_starts_a_formula_is_text() {
-        assert_eq!(line(["=HYPERLINK(\"x\",\"y\")"]), "\"'=HYPERLINK(\"\"x\"\",\"\"y\"\")\"\r\n");
-        assert_eq!(line(["+1", "-2.5", "+cmd|' /C calc'!A0", "@x"]), "+1,-2.5,'+cmd|' /C calc'!A0,'@x\r\n");
-        assert_eq!(line(["Ada, the first", "a\nb", ""]), "\"Ada, the first\",\"a\nb\",\r\n");
+        assert_eq!(
+            line(["=HYPERLINK(\"x\",\"y\")"]),
+            "\"'=HYPERLINK(\"\"x\"\",\"\"y\"\")\"\r\n"
+        );
+        assert_eq!(
+            line(["+1", "-2.5", "+cmd|' /C calc'!A0", "@x"]),
+            "+1,-2.5,'+cmd|' /C calc'!A0,'@x\r\n"
+        );
+        assert_eq!(
+            line(["Ada, the first", "a\nb", ""]),
+            "\"Ada, the first\",\"a\nb\",\r\n"
+        );
     }
 }

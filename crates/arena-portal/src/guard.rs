@@ -24,7 +24,8 @@ pub(crate) fn may_change(method: &Method, headers: &HeaderMap, own_origins: &[St
 
 /// Returns the token for a form that `subject` gets: a session, or a personal link.
 pub(crate) fn token(store: &Store, subject: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(&store.event_secret()).expect("HMAC takes keys of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&store.event_secret())
+        .expect("HMAC takes keys of any length");
     mac.update(b"csrf|");
     mac.update(subject.as_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..16])
@@ -33,7 +34,10 @@ pub(crate) fn token(store: &Store, subject: &str) -> String {
 /// Returns whether a form came back with its token.
 pub(crate) fn holds(store: &Store, subject: &str, given: &str) -> bool {
     let wanted = token(store, subject);
-    let differs = wanted.bytes().zip(given.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
+    let differs = wanted
+        .bytes()
+        .zip(given.bytes())
+        .fold(0, |differs, (a, b)| differs | (a ^ b));
     !subject.is_empty() && wanted.len() == given.len() && differs == 0
 }
 
@@ -56,7 +60,11 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().unwrap());
-            assert_eq!(may_change(&Method::POST, &headers, &own), may, "{name}: {value}");
+            assert_eq!(
+                may_change(&Method::POST, &headers, &own),
+                may,
+                "{name}: {value}"
+            );
             assert!(may_change(&Method::GET, &headers, &own));
         }
     }

@@ -29,9 +29,14 @@ pub(crate) async fn show(
         }
         return Err(Problem::new(Code::NotFound));
     };
-    let kept = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == page.etag.as_bytes());
+    let kept = headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|tag| tag.as_bytes() == page.etag.as_bytes());
     // A page may be corrected while the event runs: browsers ask each time.
-    let common = [(ETAG, page.etag), (CACHE_CONTROL, "private, no-cache".to_owned())];
+    let common = [
+        (ETAG, page.etag),
+        (CACHE_CONTROL, "private, no-cache".to_owned()),
+    ];
     if kept {
         return Ok((StatusCode::NOT_MODIFIED, common).into_response());
     }

@@ -23,7 +23,10 @@ pub(crate) struct Guesses {
 impl Guesses {
     /// Returns how long the address must wait before it may guess; `None`: not at all.
     pub(crate) fn wait(&self, address: &str, now: Instant) -> Option<Duration> {
-        let guesses = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let guesses = self
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (spent, since) = *guesses.get(address)?;
         let refilled = now.saturating_duration_since(since).as_secs() / GUESS_EVERY.as_secs();
         (u64::from(spent) >= u64::from(GUESSES_AT_ONCE) + refilled).then_some(GUESS_EVERY)
@@ -31,13 +34,17 @@ impl Guesses {
 
     /// Counts a wrong guess.
     pub(crate) fn count(&self, address: &str, now: Instant) {
-        let mut guesses = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guesses = self
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if guesses.len() >= ADDRESSES_MAX {
             let full = GUESS_EVERY * GUESSES_AT_ONCE;
             guesses.retain(|_, (_, since)| now.saturating_duration_since(*since) < full);
         }
         let (spent, since) = guesses.entry(address.to_owned()).or_insert((0, now));
-        let refilled = u32::try_from(now.saturating_duration_since(*since).as_secs()).unwrap_or(u32::MAX);
+        let refilled =
+            u32::try_from(now.saturating_duration_since(*since).as_secs()).unwrap_or(u32::MAX);
         *spent = spent.saturating_sub(refilled).saturating_add(1);
         *since = now;
     }

@@ -55,17 +55,33 @@ pub(crate) async fn events(
 ) -> Response {
     let viewer = match caller.principal {
         Some(Principal::Participant(seat)) => Viewer::Participant(seat),
-        Some(Principal::Facilitator(_)) if Surface::of(&headers) == Some(Surface::Portal) => Viewer::Facilitator,
+        Some(Principal::Facilitator(_)) if Surface::of(&headers) == Some(Surface::Portal) => {
+            Viewer::Facilitator
+        }
         _ => Viewer::Anybody,
     };
     if app.tasks.len() >= STREAMS_MAX {
-        return (http::StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "5")]).into_response();
+        return (
+            http::StatusCode::SERVICE_UNAVAILABLE,
+            [("retry-after", "5")],
+        )
+            .into_response();
     }
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).or(resume.after);
+    let last = headers
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok()?.parse().ok())
+        .or(resume.after);
     let (sender, body) = Channel::<Bytes, std::io::Error>::new(QUEUE_LENGTH);
-    let stream = Stream { app: Arc::clone(&app), viewer, sender };
+    let stream = Stream {
+        app: Arc::clone(&app),
+        viewer,
+        sender,
+    };
     app.tasks.spawn(stream.run(last));
-    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-store"),
+    ];
     (headers, [("x-accel-buffering", "no")], Body::new(body)).into_response()
 }
 
@@ -104,7 +120,9 @@ impl Stream {
         let mut boards = self.app.board.clone();
         let newest = *changes.borrow_and_update();
         // An id from another life of this event's state is no place to go on from.
-        let mut last = resume.filter(|id| (0..=newest).contains(id)).unwrap_or(newest);
+        let mut last = resume
+            .filter(|id| (0..=newest).contains(id))
+            .unwrap_or(newest);
         self.send_raw("retry: 1000\n\n").await?;
         self.greet(last).await?;
         loop {
@@ -129,7 +147,10 @@ impl Stream {
     /// Sends how things are, to whoever comes.
     async fn greet(&mut self, last: i64) -> Result<(), Gone> {
         self.send_board(last).await?;
-        let touched = Touched { own_seat: matches!(self.viewer, Viewer::Participant(_)), ..Touched::default() };
+        let touched = Touched {
+            own_seat: matches!(self.viewer, Viewer::Participant(_)),
+            ..Touched::default()
+        };
         self.send_touched(touched, last).await
     }
 
@@ -156,18 +177,23 @@ impl Stream {
     async fn send_touched(&mut self, touched: Touched, last: i64) -> Result<(), Gone> {
         let store = self.app.settings.store.clone();
         if let Viewer::Participant(seat) = self.viewer.clone() {
-            if touched.own_seat && let Some(record) = store.seat(&seat) {
+            if touched.own_seat
+                && let Some(record) = store.seat(&seat)
+            {
                 self.send("seat", last, &SeatView::from(record)).await?;
             }
             let orders = store.open_orders();
             for exercise in touched.exercises {
                 let view = state::exercise(&store, &seat, &exercise, &orders);
-                self.send("exercise", last, &Named { exercise, view }).await?;
+                self.send("exercise", last, &Named { exercise, view })
+                    .await?;
             }
         }
         if !touched.seats.is_empty() {
             let records = touched.seats.iter().filter_map(|seat| store.seat(seat));
-            let tiles: Vec<_> = records.map(|record| crate::room::tile(&self.app.settings, record)).collect();
+            let tiles: Vec<_> = records
+                .map(|record| crate::room::tile(&self.app.settings, record))
+                .collect();
             self.send("room", last, &tiles).await?;
         }
         if touched.reload {
@@ -186,17 +212,22 @@ impl Stream {
             _ => None,
         };
         let json = board.json_for(seat);
-        self.send_raw(&format!("id: {last}\nevent: leaderboard\ndata: {json}\n\n")).await
+        self.send_raw(&format!("id: {last}\nevent: leaderboard\ndata: {json}\n\n"))
+            .await
     }
 
     async fn send<T: Serialize>(&mut self, name: &str, last: i64, data: &T) -> Result<(), Gone> {
         // JSON has no line breaks outside of strings, and escapes those inside.
         let json = serde_json::to_string(data).map_err(|_| Gone)?;
-        self.send_raw(&format!("id: {last}\nevent: {name}\ndata: {json}\n\n")).await
+        self.send_raw(&format!("id: {last}\nevent: {name}\ndata: {json}\n\n"))
+            .await
     }
 
     async fn send_raw(&mut self, text: &str) -> Result<(), Gone> {
-        self.sender.send_data(Bytes::copy_from_slice(text.as_bytes())).await.map_err(|_| Gone)
+        self.sender
+            .send_data(Bytes::copy_from_slice(text.as_bytes()))
+            .await
+            .map_err(|_| Gone)
     }
 }
 
@@ -216,10 +247,15 @@ impl Touched {
     /// Takes in an event about the viewer's own seat.
     fn add_own(&mut self, kind: &EventKind) {
         match kind {
-            EventKind::SeatStatus { .. } | EventKind::Joined { .. } | EventKind::Released { .. } => self.own_seat = true,
+            EventKind::SeatStatus { .. }
+            | EventKind::Joined { .. }
+            | EventKind::Released { .. } => self.own_seat = true,
             EventKind::Attempted { exercise, .. }
             | EventKind::Solved { exercise, .. }
-            | EventKind::OrderChanged { exercise: Some(exercise), .. } => {
+            | EventKind::OrderChanged {
+                exercise: Some(exercise),
+                ..
+            } => {
                 self.exercises.insert(exercise.clone());
             }
             EventKind::Message { text, .. } => self.messages.push(text.clone()),

@@ -47,7 +47,9 @@ impl Code {
     /// Returns the HTTP status.
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::UnknownHost | Self::Malformed | Self::MissingFields | Self::NameUnfit => StatusCode::BAD_REQUEST,
+            Self::UnknownHost | Self::Malformed | Self::MissingFields | Self::NameUnfit => {
+                StatusCode::BAD_REQUEST
+            }
             Self::NotFound
             | Self::LinkInvalid
             | Self::FacilitatorLinkInvalid
@@ -71,13 +73,17 @@ impl Code {
     /// Returns the stable name, which is also the name of its texts.
     pub(crate) fn name(self) -> String {
         let name = serde_json::to_value(self).ok();
-        name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+        name.and_then(|name| name.as_str().map(str::to_owned))
+            .unwrap_or_default()
     }
 }
 
 impl Problem {
     pub(crate) fn new(code: Code) -> Self {
-        Self { code, retry_after_seconds: None }
+        Self {
+            code,
+            retry_after_seconds: None,
+        }
     }
 
     /// Says that something of ours broke: the details go to the log, not to the client.
@@ -116,12 +122,21 @@ struct Details {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
-        let title = crate::texts::english(&format!("problem.{}.title", self.code.name())).to_owned();
-        let details = Details { r#type: "about:blank", title, status: status.as_u16(), code: self.code };
+        let title =
+            crate::texts::english(&format!("problem.{}.title", self.code.name())).to_owned();
+        let details = Details {
+            r#type: "about:blank",
+            title,
+            status: status.as_u16(),
+            code: self.code,
+        };
         let body = serde_json::to_string(&details).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

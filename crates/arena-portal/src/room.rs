@@ -36,27 +36,58 @@ const LINE_MAX: usize = 160;
 pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
     let exercises = settings.store.exercises(&record.seat);
     let listed = |slug: &ExerciseSlug| settings.exercises.iter().any(|entry| entry.slug == *slug);
-    let solved = exercises.iter().filter(|(slug, state)| state.solved_at.is_some() && listed(slug)).count();
-    let last = exercises.iter().filter_map(|(slug, state)| Some((state.last_at?, slug, state))).max_by_key(|(at, ..)| *at);
-    let failure = last.filter(|(_, _, state)| !state.passed).map(|(_, slug, state)| {
-        let message = state.checks.iter().find(|check| !check.passed).map_or("", |check| {
-            if check.message.is_empty() { &check.name } else { &check.message }
+    let solved = exercises
+        .iter()
+        .filter(|(slug, state)| state.solved_at.is_some() && listed(slug))
+        .count();
+    let last = exercises
+        .iter()
+        .filter_map(|(slug, state)| Some((state.last_at?, slug, state)))
+        .max_by_key(|(at, ..)| *at);
+    let failure = last
+        .filter(|(_, _, state)| !state.passed)
+        .map(|(_, slug, state)| {
+            let message = state
+                .checks
+                .iter()
+                .find(|check| !check.passed)
+                .map_or("", |check| {
+                    if check.message.is_empty() {
+                        &check.name
+                    } else {
+                        &check.message
+                    }
+                });
+            let line: String = message
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(LINE_MAX)
+                .collect();
+            format!("{}: {line}", settings.exercise_title(slug))
         });
-        let line: String = message.lines().next().unwrap_or_default().chars().take(LINE_MAX).collect();
-        format!("{}: {line}", settings.exercise_title(slug))
-    });
     let status = &record.status;
-    let app = status.apps.iter().map(|app| app.state).max_by_key(|state| severity(*state));
+    let app = status
+        .apps
+        .iter()
+        .map(|app| app.state)
+        .max_by_key(|state| severity(*state));
     Tile {
         solved,
         total: settings.exercises.len(),
-        last_activity: last.map(|(at, ..)| at).max(record.taken.as_ref().map(|taken| taken.at)),
+        last_activity: last
+            .map(|(at, ..)| at)
+            .max(record.taken.as_ref().map(|taken| taken.at)),
         failure,
         seat_state: phase_word(status.phase),
         editor: editor_word(status.editor),
         app: app.map_or("none", app_word),
         database: database_word(status.database),
-        message: status.message.clone().or_else(|| status.apps.iter().find_map(|app| app.message.clone())),
+        message: status
+            .message
+            .clone()
+            .or_else(|| status.apps.iter().find_map(|app| app.message.clone())),
         trouble: status.phase == SeatPhase::Failed
             || status.editor == EditorStatus::Failed
             || status.database == DatabaseStatus::Failed

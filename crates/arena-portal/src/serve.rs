@@ -10,7 +10,8 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, LOCATION, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
@@ -115,12 +116,22 @@ pub async fn serve(
         shutdown: stop.clone(),
         assets: assets::version(),
     });
-    let router = Router::new().fallback(dispatch).with_state(Doors::new(&app));
+    let router = Router::new()
+        .fallback(dispatch)
+        .with_state(Doors::new(&app));
     let told = stop.clone().cancelled_owned();
     let serving = async {
         match listener.into() {
-            Listener::Unix(listener) => axum::serve(listener, router).with_graceful_shutdown(told).await,
-            Listener::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(told).await,
+            Listener::Unix(listener) => {
+                axum::serve(listener, router)
+                    .with_graceful_shutdown(told)
+                    .await
+            }
+            Listener::Tcp(listener) => {
+                axum::serve(listener, router)
+                    .with_graceful_shutdown(told)
+                    .await
+            }
         }
     };
     let grace = async {
@@ -167,8 +178,14 @@ impl Doors {
             .route("/health", get(|| async { "ok" }))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
         Self {
-            portal: portal.merge(common.clone()).fallback(missing).with_state(Arc::clone(app)),
-            instructions: common.clone().fallback(get(instructions::show)).with_state(Arc::clone(app)),
+            portal: portal
+                .merge(common.clone())
+                .fallback(missing)
+                .with_state(Arc::clone(app)),
+            instructions: common
+                .clone()
+                .fallback(get(instructions::show))
+                .with_state(Arc::clone(app)),
             seat: common.fallback(missing).with_state(Arc::clone(app)),
             app: Arc::clone(app),
         }
@@ -176,16 +193,32 @@ impl Doors {
 }
 
 async fn dispatch(State(doors): State<Doors>, request: Request) -> Response {
-    let Doors { app, mut portal, mut instructions, mut seat } = doors;
+    let Doors {
+        app,
+        mut portal,
+        mut instructions,
+        mut seat,
+    } = doors;
     let caller = Caller::of(request.headers());
     let path = request.uri().path();
-    let is_api = ["/api/", "/backend/api/", "/_arena/", "/_assets/"].iter().any(|start| path.starts_with(start));
-    let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let is_api = ["/api/", "/backend/api/", "/_arena/", "/_assets/"]
+        .iter()
+        .any(|start| path.starts_with(start));
+    let accepts = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or_default();
     let wants_page = !is_api && accepts.contains("text/html");
     let surface = Surface::of(request.headers());
     let mut response = match surface {
         None => Problem::new(Code::UnknownHost).into_response(),
-        _ if !guard::may_change(request.method(), request.headers(), &own_origins(&app, request.headers())) => {
+        _ if !guard::may_change(
+            request.method(),
+            request.headers(),
+            &own_origins(&app, request.headers()),
+        ) =>
+        {
             Problem::new(Code::ForeignOrigin).into_response()
         }
         Some(Surface::Portal) => match main_host(&app, &request, wants_page) {
@@ -214,7 +247,10 @@ async fn call(router: &mut Router, request: Request) -> Response {
 
 /// Returns the origin that the browser used. The gateway has checked the host.
 fn own_origins(app: &App, headers: &HeaderMap) -> Vec<String> {
-    let forwarded = headers.get("x-forwarded-host").or_else(|| headers.get(HOST)).and_then(|host| host.to_str().ok());
+    let forwarded = headers
+        .get("x-forwarded-host")
+        .or_else(|| headers.get(HOST))
+        .and_then(|host| host.to_str().ok());
     let host = forwarded.unwrap_or(&app.settings.address.domain);
     vec![format!("{}://{host}", app.settings.address.scheme)]
 }
@@ -228,8 +264,15 @@ fn main_host(app: &App, request: &Request, wants_page: bool) -> Option<String> {
     if !wants_page || request.method() != Method::GET || host == settings.address.domain {
         return None;
     }
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let path = if host.starts_with("participants.") && path == "/" { "/participants" } else { path };
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    let path = if host.starts_with("participants.") && path == "/" {
+        "/participants"
+    } else {
+        path
+    };
     Some(format!("{}{path}", settings.portal_origin()))
 }
 
@@ -243,7 +286,10 @@ fn secure(app: &App, caller: &Caller, surface: Option<Surface>, headers: &mut He
             settings.portal_origin()
         )
     } else {
-        let editor = caller.seat().map(|seat| settings.editor_origin(seat)).unwrap_or_default();
+        let editor = caller
+            .seat()
+            .map(|seat| settings.editor_origin(seat))
+            .unwrap_or_default();
         format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; frame-src {} {editor}",
             settings.instructions_origin()
@@ -258,6 +304,12 @@ fn secure(app: &App, caller: &Caller, surface: Option<Surface>, headers: &mut He
     set(X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(REFERRER_POLICY, "same-origin");
     set(CACHE_CONTROL, "no-store");
-    set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
-    set(HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()");
+    set(
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    );
+    set(
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=()",
+    );
 }

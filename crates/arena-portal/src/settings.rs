@@ -97,23 +97,39 @@ impl Settings {
 
     pub(crate) fn app_url(&self, seat: &SeatId) -> Option<String> {
         let path = self.app_path.as_ref()?;
-        Some(format!("{}{path}", self.origin(&format!("{seat}.{}", self.address.domain))))
+        Some(format!(
+            "{}{path}",
+            self.origin(&format!("{seat}.{}", self.address.domain))
+        ))
     }
 
     /// Returns the exercise's title, else its slug.
     pub(crate) fn exercise_title<'a>(&'a self, slug: &'a ExerciseSlug) -> &'a str {
-        self.exercises.iter().find(|entry| entry.slug == *slug).map_or(slug.as_str(), |entry| &entry.title)
+        self.exercises
+            .iter()
+            .find(|entry| entry.slug == *slug)
+            .map_or(slug.as_str(), |entry| &entry.title)
     }
 
     /// Returns a `Set-Cookie` value that gives this browser a session on the portal's host.
     pub(crate) fn session_cookie(&self, secret: &str) -> String {
-        let (prefix, secure) = if self.address.scheme == "https" { ("__Host-", "; Secure") } else { ("", "") };
-        format!("{prefix}arena_{}={secret}; Path=/; HttpOnly; SameSite=Lax{secure}", self.event)
+        let (prefix, secure) = if self.address.scheme == "https" {
+            ("__Host-", "; Secure")
+        } else {
+            ("", "")
+        };
+        format!(
+            "{prefix}arena_{}={secret}; Path=/; HttpOnly; SameSite=Lax{secure}",
+            self.event
+        )
     }
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("event", &self.event).field("title", &self.title).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("event", &self.event)
+            .field("title", &self.title)
+            .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arena_store::{Actor, CheckOutcome, Order, OrderKind, OrderState, SeatRecord, SeatStatus, Store, Trigger};
+use arena_store::{
+    Actor, CheckOutcome, Order, OrderKind, OrderState, SeatRecord, SeatStatus, Store, Trigger,
+};
 use arena_workshop::{ExerciseSlug, SeatId};
 use axum::Json;
 use axum::extract::State;
@@ -56,14 +58,30 @@ pub(crate) struct CheckAnswer {
 }
 
 /// Returns how one exercise stands.
-pub(crate) fn exercise(store: &Store, seat: &SeatId, slug: &ExerciseSlug, orders: &[Order]) -> ExerciseView {
+pub(crate) fn exercise(
+    store: &Store,
+    seat: &SeatId,
+    slug: &ExerciseSlug,
+    orders: &[Order],
+) -> ExerciseView {
     let state = store.exercise(seat, slug);
-    let grading: Vec<&Order> = orders.iter().filter(|order| matches!(order.kind, OrderKind::Grade { .. })).collect();
+    let grading: Vec<&Order> = orders
+        .iter()
+        .filter(|order| matches!(order.kind, OrderKind::Grade { .. }))
+        .collect();
     let mine = |order: &&&Order| order.kind.seat() == seat && order.kind.exercise() == Some(slug);
     let running = grading.iter().any(|order| mine(&order));
-    let being_done = grading.iter().filter(mine).any(|order| order.state == OrderState::Running);
-    let waiting = grading.iter().filter(|order| order.state == OrderState::Pending);
-    let position = waiting.enumerate().find(|(_, order)| mine(order)).map(|(index, _)| index + 1);
+    let being_done = grading
+        .iter()
+        .filter(mine)
+        .any(|order| order.state == OrderState::Running);
+    let waiting = grading
+        .iter()
+        .filter(|order| order.state == OrderState::Pending);
+    let position = waiting
+        .enumerate()
+        .find(|(_, order)| mine(order))
+        .map(|(index, _)| index + 1);
     ExerciseView {
         solved: state.solved_at.is_some(),
         attempts: state.attempts,
@@ -76,7 +94,11 @@ pub(crate) fn exercise(store: &Store, seat: &SeatId, slug: &ExerciseSlug, orders
 
 impl From<SeatRecord> for SeatView {
     fn from(record: SeatRecord) -> Self {
-        Self { seat: record.seat, name: record.display_name, status: record.status }
+        Self {
+            seat: record.seat,
+            name: record.display_name,
+            status: record.status,
+        }
     }
 }
 
@@ -85,9 +107,15 @@ pub(crate) async fn show(State(app): State<Arc<App>>, participant: Participant) 
     let store = &app.settings.store;
     let orders = store.open_orders();
     let exercises = app.settings.exercises.iter().map(|entry| {
-        (entry.slug.clone(), exercise(store, &participant.seat, &entry.slug, &orders))
+        (
+            entry.slug.clone(),
+            exercise(store, &participant.seat, &entry.slug, &orders),
+        )
     });
-    Json(StateView { seat: store.seat(&participant.seat).map(SeatView::from), exercises: exercises.collect() })
+    Json(StateView {
+        seat: store.seat(&participant.seat).map(SeatView::from),
+        exercises: exercises.collect(),
+    })
 }
 
 /// `POST /_arena/check`
@@ -96,10 +124,21 @@ pub(crate) async fn check(
     participant: Participant,
     Json(request): Json<CheckRequest>,
 ) -> Result<(StatusCode, Json<CheckAnswer>), Problem> {
-    let wanted = app.settings.exercises.iter().find(|entry| entry.slug.as_str() == request.exercise);
-    let exercise = wanted.ok_or(Problem::new(Code::ExerciseUnknown))?.slug.clone();
+    let wanted = app
+        .settings
+        .exercises
+        .iter()
+        .find(|entry| entry.slug.as_str() == request.exercise);
+    let exercise = wanted
+        .ok_or(Problem::new(Code::ExerciseUnknown))?
+        .slug
+        .clone();
     let by = Actor::Participant(participant.seat.clone());
-    let kind = OrderKind::Grade { seat: participant.seat, exercise, trigger: Trigger::Button };
+    let kind = OrderKind::Grade {
+        seat: participant.seat,
+        exercise,
+        trigger: Trigger::Button,
+    };
     let order = app.settings.store.place_order(kind, by).await?;
     Ok((StatusCode::ACCEPTED, Json(CheckAnswer { order })))
 }

@@ -21,8 +21,10 @@ pub(crate) struct Texts {
     texts: &'static HashMap<&'static str, &'static str>,
 }
 
-static ENGLISH: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| parse(include_str!("../texts/en.txt")));
-static SPANISH: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| parse(include_str!("../texts/es.txt")));
+static ENGLISH: LazyLock<HashMap<&str, &str>> =
+    LazyLock::new(|| parse(include_str!("../texts/en.txt")));
+static SPANISH: LazyLock<HashMap<&str, &str>> =
+    LazyLock::new(|| parse(include_str!("../texts/es.txt")));
 
 impl Texts {
     pub(crate) fn of(language: Language) -> Self {
@@ -45,8 +47,13 @@ impl Texts {
 
     /// Returns a text with two `{}` replaced by values.
     pub(crate) fn with_both(&self, key: &str, first: impl Display, second: impl Display) -> String {
-        let Some((start, rest)) = self.get(key).split_once("{}") else { return self.get(key).to_owned() };
-        format!("{start}{first}{}", rest.replacen("{}", &second.to_string(), 1))
+        let Some((start, rest)) = self.get(key).split_once("{}") else {
+            return self.get(key).to_owned();
+        };
+        format!(
+            "{start}{first}{}",
+            rest.replacen("{}", &second.to_string(), 1)
+        )
     }
 
     /// Returns the language's code for `lang`.
@@ -81,7 +88,11 @@ mod tests {
         let keys: BTreeSet<_> = ENGLISH.keys().collect();
         assert_eq!(keys, SPANISH.keys().collect::<BTreeSet<_>>());
         for key in keys {
-            assert_eq!(ENGLISH[key].matches("{}").count(), SPANISH[key].matches("{}").count(), "{key}");
+            assert_eq!(
+                ENGLISH[key].matches("{}").count(),
+                SPANISH[key].matches("{}").count(),
+                "{key}"
+            );
         }
     }
 
@@ -89,13 +100,24 @@ mod tests {
     fn every_text_that_a_page_wants_exists() {
         let sources = ["src", "src/pages", "templates"].map(|folder| {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-            std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
+            std::fs::read_dir(folder)
+                .unwrap()
+                .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
         });
         for source in sources.into_iter().flatten() {
-            for call in ["t.get(\"", "t.with(\"", "t.with_both(\"", "texts.get(\"", "texts.with(\""] {
+            for call in [
+                "t.get(\"",
+                "t.with(\"",
+                "t.with_both(\"",
+                "texts.get(\"",
+                "texts.with(\"",
+            ] {
                 for part in source.split(call).skip(1) {
                     let key = part.split('"').next().unwrap();
-                    assert!(ENGLISH.contains_key(key) || key.contains('{'), "no text {key}");
+                    assert!(
+                        ENGLISH.contains_key(key) || key.contains('{'),
+                        "no text {key}"
+                    );
                 }
             }
         }

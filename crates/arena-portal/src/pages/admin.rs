@@ -88,9 +88,15 @@ pub(crate) async fn room(
 ) -> Response {
     let (settings, t) = (&app.settings, app.texts);
     let store = &settings.store;
-    let seats: Vec<SeatRecord> = store.seats().into_iter().filter(|seat| !seat.decommissioned).collect();
+    let seats: Vec<SeatRecord> = store
+        .seats()
+        .into_iter()
+        .filter(|seat| !seat.decommissioned)
+        .collect();
     let close_on = store.close_on();
-    let known = ["hide", "show", "restart", "restore", "release", "freeze", "unfreeze", "grade"];
+    let known = [
+        "hide", "show", "restart", "restore", "release", "freeze", "unfreeze", "grade",
+    ];
     let done = query.done.filter(|done| known.contains(&done.as_str()));
     let who = query.who.unwrap_or_default();
     page(&Room {
@@ -102,7 +108,11 @@ pub(crate) async fn room(
         join_host: settings.portal_origin(),
         close_on: close_on.map(|at| at.to_string()).unwrap_or_default(),
         frozen: close_on.is_some_and(|at| at <= Timestamp::now()),
-        log: store.audit_log(LOG_LINES).into_iter().map(|entry| log_line(&app, entry)).collect(),
+        log: store
+            .audit_log(LOG_LINES)
+            .into_iter()
+            .map(|entry| log_line(&app, entry))
+            .collect(),
     })
 }
 
@@ -112,8 +122,13 @@ fn row(app: &App, record: SeatRecord) -> RoomRow {
     let link = settings.store.link_token(&record.seat).filter(|_| has_link);
     let tile = tile(settings, record);
     RoomRow {
-        activity: tile.last_activity.map(|at| at.to_string()).unwrap_or_default(),
-        link: link.map(|token| format!("{}/join/{token}", settings.portal_origin())).unwrap_or_default(),
+        activity: tile
+            .last_activity
+            .map(|at| at.to_string())
+            .unwrap_or_default(),
+        link: link
+            .map(|token| format!("{}/join/{token}", settings.portal_origin()))
+            .unwrap_or_default(),
         tile,
     }
 }
@@ -121,10 +136,19 @@ fn row(app: &App, record: SeatRecord) -> RoomRow {
 fn log_line(app: &App, entry: AuditEntry) -> LogLine {
     let by = match entry.by {
         Actor::Facilitator(name) => name,
-        Actor::Participant(seat) => app.settings.store.seat(&seat).map_or(seat.to_string(), |seat| seat.display_name),
+        Actor::Participant(seat) => app
+            .settings
+            .store
+            .seat(&seat)
+            .map_or(seat.to_string(), |seat| seat.display_name),
         Actor::System => "Arena".to_owned(),
     };
-    LogLine { at: entry.at.to_string(), by, what: entry.action.replace('_', " "), subject: entry.subject }
+    LogLine {
+        at: entry.at.to_string(),
+        by,
+        what: entry.action.replace('_', " "),
+        subject: entry.subject,
+    }
 }
 
 /// `POST /admin/board`: freeze now, in some minutes, or not at all.
@@ -139,14 +163,29 @@ pub(crate) async fn board(
         "freeze" => Some(now),
         "unfreeze" => None,
         "freeze_in" => {
-            let minutes = form.minutes.trim().parse().ok().filter(|minutes| (1..=MINUTES_MAX).contains(minutes));
+            let minutes = form
+                .minutes
+                .trim()
+                .parse()
+                .ok()
+                .filter(|minutes| (1..=MINUTES_MAX).contains(minutes));
             let minutes = minutes.ok_or(Problem::new(Code::Malformed))?;
-            Some(now.checked_add(SignedDuration::from_mins(minutes)).map_err(|error| Problem::broken(&error))?)
+            Some(
+                now.checked_add(SignedDuration::from_mins(minutes))
+                    .map_err(|error| Problem::broken(&error))?,
+            )
         }
         _ => return Err(Problem::new(Code::Malformed)),
     };
-    app.settings.store.set_close_on(close_on, facilitator.actor()).await?;
-    Ok(go_to(if close_on.is_some() { "/admin?done=freeze" } else { "/admin?done=unfreeze" }))
+    app.settings
+        .store
+        .set_close_on(close_on, facilitator.actor())
+        .await?;
+    Ok(go_to(if close_on.is_some() {
+        "/admin?done=freeze"
+    } else {
+        "/admin?done=unfreeze"
+    }))
 }
 
 /// `GET /admin/seats/{seat}/{action}`: asks once more.
@@ -159,12 +198,26 @@ pub(crate) async fn confirm(
     let record = seat_of(&app, &seat)?;
     let t = app.texts;
     let (question, text, button) = match action.as_str() {
-        "restore" => (t.with("confirm.restore", &record.display_name), t.get("confirm.restore.text"), t.get("room.restore")),
-        "release" => (t.with("confirm.release", &record.display_name), t.get("confirm.release.text"), t.get("room.release")),
+        "restore" => (
+            t.with("confirm.restore", &record.display_name),
+            t.get("confirm.restore.text"),
+            t.get("room.restore"),
+        ),
+        "release" => (
+            t.with("confirm.release", &record.display_name),
+            t.get("confirm.release.text"),
+            t.get("room.release"),
+        ),
         _ => return Err(Problem::new(Code::NotFound)),
     };
     let action = format!("/admin/seats/{}/{action}", record.seat);
-    Ok(page(&Confirm { frame: Frame::of(&app, &caller), question, text, button, action }))
+    Ok(page(&Confirm {
+        frame: Frame::of(&app, &caller),
+        question,
+        text,
+        button,
+        action,
+    }))
 }
 
 /// `POST /admin/seats/{seat}/{action}`
@@ -182,20 +235,31 @@ pub(crate) async fn act(
         "show" => store.set_excluded(&seat, false, by).await?,
         "release" => store.release(&seat, by).await?,
         "restore" => {
-            store.place_order(OrderKind::RestoreDatabase { seat }, by).await?;
+            store
+                .place_order(OrderKind::RestoreDatabase { seat }, by)
+                .await?;
         }
         "restart" => {
             let known = record.status.apps.iter().map(|app| app.kind).min();
-            let kind = OrderKind::RestartApp { seat, app: known.unwrap_or(AppKind::Backend) };
+            let kind = OrderKind::RestartApp {
+                seat,
+                app: known.unwrap_or(AppKind::Backend),
+            };
             store.place_order(kind, by).await?;
         }
         _ => return Err(Problem::new(Code::NotFound)),
     }
-    let who: String = record.display_name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let who: String = record
+        .display_name
+        .bytes()
+        .map(|byte| format!("%{byte:02X}"))
+        .collect();
     Ok(go_to(&format!("/admin?done={action}&who={who}")))
 }
 
 fn seat_of(app: &App, seat: &str) -> Result<SeatRecord, Problem> {
-    let seat = SeatId::new(seat).ok().and_then(|seat| app.settings.store.seat(&seat));
+    let seat = SeatId::new(seat)
+        .ok()
+        .and_then(|seat| app.settings.store.seat(&seat));
     seat.ok_or(Problem::new(Code::SeatUnknown))
 }

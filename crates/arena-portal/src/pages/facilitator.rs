@@ -39,7 +39,11 @@ pub(crate) async fn link(
         return Err(Problem::new(Code::FacilitatorLinkInvalid));
     }
     let form_token = guard::token(&app.settings.store, &format!("facilitator|{token}"));
-    Ok(page(&Welcome { frame: Frame::of(&app, &caller), token, form_token }))
+    Ok(page(&Welcome {
+        frame: Frame::of(&app, &caller),
+        token,
+        form_token,
+    }))
 }
 
 /// `POST /facilitator/{token}`
@@ -55,6 +59,8 @@ pub(crate) async fn enter(
     if !store.redeem_facilitator_link(&token).await? {
         return Err(Problem::new(Code::FacilitatorLinkInvalid));
     }
-    store.audit(Actor::Facilitator(name.clone()), "enter", "room").await?;
+    store
+        .audit(Actor::Facilitator(name.clone()), "enter", "room")
+        .await?;
     let_in(&app, &caller, Principal::Facilitator(name), "/admin").await
 }

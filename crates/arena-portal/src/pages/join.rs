@@ -79,7 +79,11 @@ pub(crate) struct TokenForm {
 }
 
 /// `GET /`
-pub(crate) async fn landing(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<CodeQuery>) -> Response {
+pub(crate) async fn landing(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<CodeQuery>,
+) -> Response {
     show_landing(&app, &caller, query.code.unwrap_or_default(), None)
 }
 
@@ -95,14 +99,20 @@ fn show_landing(app: &App, caller: &Caller, code: String, error: Option<Code>) -
     if let Some(code) = error {
         *response.status_mut() = code.status();
         if code == Code::TooManyTries {
-            response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(1_u64));
+            response
+                .headers_mut()
+                .insert(http::header::RETRY_AFTER, HeaderValue::from(1_u64));
         }
     }
     response
 }
 
 /// `POST /join`: the event's code.
-pub(crate) async fn with_code(State(app): State<Arc<App>>, caller: Caller, Form(form): Form<CodeForm>) -> Response {
+pub(crate) async fn with_code(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Form(form): Form<CodeForm>,
+) -> Response {
     match check_code(&app, &caller, &form.code) {
         Ok(()) => show_join(&app, &caller, None),
         Err(problem) => show_landing(&app, &caller, form.code, Some(problem.code)),
@@ -111,7 +121,11 @@ pub(crate) async fn with_code(State(app): State<Arc<App>>, caller: Caller, Form(
 
 fn show_join(app: &App, caller: &Caller, error: Option<Code>) -> Response {
     let store = &app.settings.store;
-    let open: Vec<_> = store.seats().into_iter().filter(|seat| seat.taken.is_none() && !seat.decommissioned).collect();
+    let open: Vec<_> = store
+        .seats()
+        .into_iter()
+        .filter(|seat| seat.taken.is_none() && !seat.decommissioned)
+        .collect();
     let (mut people, free): (Vec<_>, Vec<_>) = open.into_iter().partition(|seat| seat.listed);
     people.sort_by_key(|seat| seat.display_name.to_lowercase());
     let mut response = page(&Join {
@@ -156,7 +170,9 @@ async fn take_listed(app: &App, seat: &str) -> Result<SeatRecord, Problem> {
 pub(crate) async fn take_free(app: &App, name: &str, email: &str) -> Result<SeatRecord, Problem> {
     let name = fit_name(name).ok_or(Problem::new(Code::NameUnfit))?;
     let email = email.trim();
-    let parts = email.split_once('@').filter(|(local, host)| !local.is_empty() && !host.is_empty());
+    let parts = email
+        .split_once('@')
+        .filter(|(local, host)| !local.is_empty() && !host.is_empty());
     if parts.is_none() || email.chars().count() > EMAIL_MAX || email.chars().any(char::is_control) {
         return Err(Problem::new(Code::MissingFields));
     }
@@ -169,7 +185,11 @@ pub(crate) fn fit_name(name: &str) -> Option<String> {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     let words: Vec<String> = name
         .split_whitespace()
-        .map(|word| word.chars().filter(|c| !c.is_control() && !turns(*c)).collect())
+        .map(|word| {
+            word.chars()
+                .filter(|c| !c.is_control() && !turns(*c))
+                .collect()
+        })
         .filter(|word: &String| !word.is_empty())
         .collect();
     let name = words.join(" ");
@@ -181,9 +201,16 @@ pub(crate) fn check_code(app: &App, caller: &Caller, code: &str) -> Result<(), P
     let now = Instant::now();
     if let Some(wait) = app.guesses.wait(&caller.address, now) {
         let retry_after_seconds = Some(wait.as_secs().max(1));
-        return Err(Problem { code: Code::TooManyTries, retry_after_seconds });
+        return Err(Problem {
+            code: Code::TooManyTries,
+            retry_after_seconds,
+        });
     }
-    let typed: String = code.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).collect();
+    let typed: String = code
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_uppercase)
+        .collect();
     if typed == app.settings.store.event_code() {
         return Ok(());
     }
@@ -204,7 +231,10 @@ pub(crate) async fn link(
         return Ok(go_to("/seat"));
     }
     // The editor wakes while the name is shown, when a browser shows it.
-    if headers.get("sec-fetch-dest").is_some_and(|dest| dest == "document") {
+    if headers
+        .get("sec-fetch-dest")
+        .is_some_and(|dest| dest == "document")
+    {
         wake(&app, &record.seat).await?;
     }
     Ok(page(&Link {
@@ -262,7 +292,9 @@ pub(crate) async fn leave(
     let mut response = go_to("/");
     let cookie = format!("{}; Max-Age=0", app.settings.session_cookie(""));
     let cookie = HeaderValue::try_from(cookie).map_err(|error| Problem::broken(&error))?;
-    response.headers_mut().insert(http::header::SET_COOKIE, cookie);
+    response
+        .headers_mut()
+        .insert(http::header::SET_COOKIE, cookie);
     Ok(response)
 }
 
@@ -272,9 +304,16 @@ mod tests {
 
     #[test]
     fn a_name_is_fit_to_be_shown() {
-        assert_eq!(fit_name("  Ada \n Lovelace\t").as_deref(), Some("Ada Lovelace"));
+        assert_eq!(
+            fit_name("  Ada \n Lovelace\t").as_deref(),
+            Some("Ada Lovelace")
+        );
         assert_eq!(fit_name("Ada\u{202e}ecila").as_deref(), Some("Adaecila"));
-        assert_eq!(fit_name("<b>Zoë</b>").as_deref(), Some("<b>Zoë</b>"), "the page escapes, the name stays");
+        assert_eq!(
+            fit_name("<b>Zoë</b>").as_deref(),
+            Some("<b>Zoë</b>"),
+            "the page escapes, the name stays"
+        );
         for bad in ["", " \u{200f} \u{7}", &"x".repeat(10_000)] {
             assert_eq!(fit_name(bad), None);
         }

@@ -47,17 +47,25 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/seat", get(show::seat))
         .route("/leaderboard", get(show::leaderboard))
         .route("/participants", get(show::participants))
-        .route("/facilitator/{token}", get(facilitator::link).post(facilitator::enter))
+        .route(
+            "/facilitator/{token}",
+            get(facilitator::link).post(facilitator::enter),
+        )
         .route("/admin", get(admin::room))
         .route("/admin/board", post(admin::board))
-        .route("/admin/seats/{seat}/{action}", get(admin::confirm).post(admin::act))
+        .route(
+            "/admin/seats/{seat}/{action}",
+            get(admin::confirm).post(admin::act),
+        )
 }
 
 impl Frame {
     pub(crate) fn of(app: &App, caller: &Caller) -> Self {
         let store = &app.settings.store;
         let who = match &caller.principal {
-            Some(Principal::Participant(seat)) => store.seat(seat).map(|record| record.display_name),
+            Some(Principal::Participant(seat)) => {
+                store.seat(seat).map(|record| record.display_name)
+            }
             Some(Principal::Facilitator(name)) => Some(name.clone()),
             None => None,
         };
@@ -102,7 +110,9 @@ pub(crate) fn problem(app: &App, caller: &Caller, problem: &Problem) -> Response
     let mut response = page(&template);
     *response.status_mut() = problem.code.status();
     if let Some(seconds) = problem.retry_after_seconds {
-        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -113,29 +123,49 @@ pub(crate) fn go_to(path: &str) -> Response {
 }
 
 /// Gives this browser a new session, ends its old one, and sends it on.
-async fn let_in(app: &App, caller: &Caller, principal: Principal, path: &str) -> Result<Response, Problem> {
+async fn let_in(
+    app: &App,
+    caller: &Caller,
+    principal: Principal,
+    path: &str,
+) -> Result<Response, Problem> {
     let store = &app.settings.store;
     if !caller.session.is_empty() {
         store.end_session(&caller.session).await?;
     }
-    let secret = store.create_session(principal, &app.settings.address.domain).await?;
+    let secret = store
+        .create_session(principal, &app.settings.address.domain)
+        .await?;
     let mut response = go_to(path);
     let cookie = HeaderValue::try_from(app.settings.session_cookie(secret.reveal()));
-    response.headers_mut().insert(SET_COOKIE, cookie.map_err(|error| Problem::broken(&error))?);
+    response
+        .headers_mut()
+        .insert(SET_COOKIE, cookie.map_err(|error| Problem::broken(&error))?);
     Ok(response)
 }
 
 /// Asks for the seat's editor to wake, unless it is awake.
 async fn wake(app: &App, seat: &SeatId) -> Result<(), Problem> {
     let store = &app.settings.store;
-    let awake = store.seat(seat).is_some_and(|record| record.status.editor == arena_store::EditorStatus::Ready);
+    let awake = store
+        .seat(seat)
+        .is_some_and(|record| record.status.editor == arena_store::EditorStatus::Ready);
     if !awake {
-        store.place_order(OrderKind::WakeEditor { seat: seat.clone() }, Actor::Participant(seat.clone())).await?;
+        store
+            .place_order(
+                OrderKind::WakeEditor { seat: seat.clone() },
+                Actor::Participant(seat.clone()),
+            )
+            .await?;
     }
     Ok(())
 }
 
 /// Returns an error unless the form came back with its token.
 fn check_token(app: &App, subject: &str, given: &str) -> Result<(), Problem> {
-    if guard::holds(&app.settings.store, subject, given) { Ok(()) } else { Err(Problem::new(Code::StaleForm)) }
+    if guard::holds(&app.settings.store, subject, given) {
+        Ok(())
+    } else {
+        Err(Problem::new(Code::StaleForm))
+    }
 }

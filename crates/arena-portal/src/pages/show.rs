@@ -69,7 +69,11 @@ pub(crate) struct BoardQuery {
 pub(crate) async fn seat(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
     let settings = &app.settings;
     let Some(record) = caller.seat().and_then(|seat| settings.store.seat(seat)) else {
-        return Ok(go_to(if caller.is_facilitator() { "/admin" } else { "/" }));
+        return Ok(go_to(if caller.is_facilitator() {
+            "/admin"
+        } else {
+            "/"
+        }));
     };
     wake(&app, &record.seat).await?;
     let tile = crate::room::tile(settings, record.clone());
@@ -79,7 +83,11 @@ pub(crate) async fn seat(State(app): State<Arc<App>>, caller: Caller) -> Result<
         solved: tile.solved,
         total: tile.total,
         editor: format!("{}/", settings.editor_origin(&record.seat)),
-        instructions: format!("{}{}", settings.instructions_origin(), settings.instructions_path),
+        instructions: format!(
+            "{}{}",
+            settings.instructions_origin(),
+            settings.instructions_path
+        ),
         app_url: settings.app_url(&record.seat).unwrap_or_default(),
         ready: record.status.editor == EditorStatus::Ready,
         link: format!("{}/join/{token}", settings.portal_origin()),
@@ -95,37 +103,79 @@ pub(crate) async fn leaderboard(
     let settings = &app.settings;
     let board = Arc::clone(&app.board.borrow());
     let me = caller.seat();
-    let is_top = |row: &Row| board.rows.iter().take(ROWS_MAX).any(|top| top.seat == row.seat);
+    let is_top = |row: &Row| {
+        board
+            .rows
+            .iter()
+            .take(ROWS_MAX)
+            .any(|top| top.seat == row.seat)
+    };
     // The code lets people in: only facilitators put it on the wall.
     let projector = query.projector.is_some();
-    let code = if projector && caller.is_facilitator() { settings.store.event_code() } else { String::new() };
+    let code = if projector && caller.is_facilitator() {
+        settings.store.event_code()
+    } else {
+        String::new()
+    };
     page(&Leaderboard {
         frame: Frame::of(&app, &caller),
         rows: board.rows.iter().take(ROWS_MAX).cloned().collect(),
         me: me.map(ToString::to_string).unwrap_or_default(),
-        own: me.and_then(|seat| board.row(seat)).filter(|row| !is_top(row)).cloned(),
+        own: me
+            .and_then(|seat| board.row(seat))
+            .filter(|row| !is_top(row))
+            .cloned(),
         close_on: board.close_on.map(|at| at.to_string()).unwrap_or_default(),
         board,
         projector,
         join_host: settings.portal_origin(),
         code,
-        prizes: settings.prizes.clone().map(|prizes| (prizes.place, prizes.time)),
+        prizes: settings
+            .prizes
+            .clone()
+            .map(|prizes| (prizes.place, prizes.time)),
     })
 }
 
 /// `GET /participants`
 pub(crate) async fn participants(State(app): State<Arc<App>>, caller: Caller) -> Response {
     let settings = &app.settings;
-    let seats: Vec<_> = settings.store.seats().into_iter().filter(|seat| !seat.decommissioned).collect();
-    let free = seats.iter().filter(|seat| !seat.listed && seat.taken.is_none()).count();
-    let mut shown: Vec<_> = seats.into_iter().filter(|seat| seat.listed || seat.taken.is_some()).collect();
+    let seats: Vec<_> = settings
+        .store
+        .seats()
+        .into_iter()
+        .filter(|seat| !seat.decommissioned)
+        .collect();
+    let free = seats
+        .iter()
+        .filter(|seat| !seat.listed && seat.taken.is_none())
+        .count();
+    let mut shown: Vec<_> = seats
+        .into_iter()
+        .filter(|seat| seat.listed || seat.taken.is_some())
+        .collect();
     shown.sort_by_key(|seat| std::cmp::Reverse(seat.taken.as_ref().map(|taken| taken.at)));
     let people = shown.into_iter().map(|record| PersonRow {
-        initial: record.display_name.chars().next().map(|c| c.to_uppercase().to_string()).unwrap_or_default(),
+        initial: record
+            .display_name
+            .chars()
+            .next()
+            .map(|c| c.to_uppercase().to_string())
+            .unwrap_or_default(),
         here: record.taken.is_some(),
-        editor: (caller.seat() == Some(&record.seat)).then(|| format!("{}/", settings.editor_origin(&record.seat))),
-        solved: settings.store.exercises(&record.seat).values().filter(|state| state.solved_at.is_some()).count(),
+        editor: (caller.seat() == Some(&record.seat))
+            .then(|| format!("{}/", settings.editor_origin(&record.seat))),
+        solved: settings
+            .store
+            .exercises(&record.seat)
+            .values()
+            .filter(|state| state.solved_at.is_some())
+            .count(),
         name: record.display_name,
     });
-    page(&Participants { frame: Frame::of(&app, &caller), people: people.collect(), free })
+    page(&Participants {
+        frame: Frame::of(&app, &caller),
+        people: people.collect(),
+        free,
+    })
 }
