@@ -84,6 +84,22 @@ fn lab_file(backend: &str, slug: &ExerciseSlug) -> String {
     format!("{backend}/src/lab/{slug}.lab.js")
 }
 
+/// Returns whether an exercise is another one or comes after it, at any distance.
+fn comes_after(exercises: &[Exercise], slug: &ExerciseSlug, other: &ExerciseSlug) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![slug];
+    while let Some(slug) = open.pop() {
+        if slug == other {
+            return true;
+        }
+        if seen.insert(slug) {
+            let exercise = exercises.iter().find(|exercise| exercise.slug == *slug);
+            open.extend(exercise.iter().flat_map(|exercise| &exercise.after));
+        }
+    }
+    false
+}
+
 struct Reader<'a> {
     sources: &'a Sources,
     problems: &'a mut Problems,
@@ -529,8 +545,8 @@ impl<'a> Reader<'a> {
             exercises.iter().map(|exercise| &exercise.slug).collect();
         for exercise in exercises {
             for (index, before) in exercise.after.iter().enumerate() {
-                if before != &exercise.slug && (listed.contains(before) || answers.contains(before))
-                {
+                let is_circle = comes_after(exercises, before, &exercise.slug);
+                if !is_circle && (listed.contains(before) || answers.contains(before)) {
                     continue;
                 }
                 let suffixes = [
@@ -547,15 +563,16 @@ impl<'a> Reader<'a> {
                 let span = node
                     .map(|node| node.find(&["after", &index.to_string()]))
                     .unwrap_or_default();
-                let problem = file.error(
-                    span,
-                    format!(
-                        "`{}` cannot come after `{before}`: it is not shown and has no solution",
-                        exercise.slug
-                    ),
-                );
+                let reason = if is_circle {
+                    "that one comes after it"
+                } else {
+                    "it is not shown and has no solution"
+                };
+                let message = format!("`{}` cannot come after `{before}`: {reason}", exercise.slug);
+                let problem = file.error(span, message);
                 self.problems.push(
                     match nearest(before.as_str(), listed.iter().map(|slug| slug.as_str())) {
+                        _ if is_circle => problem.hint("remove one of the two from `after`"),
                         Some(meant) if meant != exercise.slug.as_str() => {
                             problem.hint(format!("did you mean `{meant}`?"))
                         }

@@ -146,3 +146,18 @@ fn an_authors_file_stays_inside_the_workshop() {
     ));
     insta::assert_snapshot!(shown(&sources));
 }
+
+#[test]
+fn exercises_that_come_after_each_other_are_refused() {
+    let mut sources = reference();
+    for (slug, after) in [("crud-2", "crud-index"), ("crud-index", "crud-2")] {
+        let path = format!("arena/exercises/{slug}.yaml");
+        let text = format!(
+            "after: [{after}]\nchecks:\n- name: answers\n  request: {{ to: backend, get: / }}\n  expect:\n  - {{ status: 200, otherwise: no }}\n"
+        );
+        sources
+            .exercises
+            .insert(path.clone(), SourceFile::new(path, text));
+    }
+    insta::assert_snapshot!(shown(&sources));
+}
