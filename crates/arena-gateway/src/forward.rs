@@ -22,6 +22,8 @@ use crate::relay::relay;
 use crate::upstream::{SendError, Upstreams};
 use crate::{Settings, Upstream};
 
+/// What the agent says when it answers in place of an app or the editor.
+const AGENT_ERROR: &str = "x-arena-error";
 /// Time for both ends to give their connection away after they agreed to a WebSocket.
 const UPGRADE_WAIT: Duration = Duration::from_secs(10);
 
@@ -67,11 +69,23 @@ impl Passage<'_> {
             .send(request)
             .await
             .map_err(|error| self.refusal(error))?;
-        let path = self.inbound.path.path();
-        let is_down = answer.status() == StatusCode::BAD_GATEWAY && self.trust == Trust::Seat;
-        match app_of(path).filter(|_| is_down && self.inbound.kind.is_seen()) {
-            Some(app) => Err(Refusal::AppDown(app)),
+        match self.explained(&answer) {
+            Some(refusal) => Err(refusal),
             None => Ok(self.passed_back(answer)),
+        }
+    }
+
+    /// Where a person would see the agent's own short answer, a page of ours explains it.
+    fn explained(&self, answer: &Response<Incoming>) -> Option<Refusal> {
+        if self.trust != Trust::Seat || !self.inbound.kind.is_seen() {
+            return None;
+        }
+        match answer.headers().get(AGENT_ERROR)?.as_bytes() {
+            b"app-not-running" => app_of(self.inbound.path.path()).map(Refusal::AppDown),
+            b"app-bad-answer" => Some(Refusal::BrokenAnswer),
+            b"editor-not-ready" => Some(Refusal::EditorDown),
+            b"no-route" => Some(Refusal::UnknownPage),
+            _ => None,
         }
     }
 

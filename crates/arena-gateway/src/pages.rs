@@ -74,6 +74,7 @@ fn page(refusal: &Refusal, portal_origin: &str) -> Response<Body> {
     // on the screen until there is an answer.
     let again = match refusal {
         Refusal::Waking { .. } => "<meta http-equiv=\"refresh\" content=\"0\">",
+        Refusal::EditorDown => "<meta http-equiv=\"refresh\" content=\"1\">",
         Refusal::Crowded | Refusal::SeatDown | Refusal::PortalDown | Refusal::AppDown(_) => {
             "<meta http-equiv=\"refresh\" content=\"5\">"
         }

@@ -40,6 +40,10 @@ pub(crate) enum Refusal {
     SeatDown,
     /// Nobody listens at the portal's socket.
     PortalDown,
+    /// The seat says that its editor does not answer, though it was awake.
+    EditorDown,
+    /// The seat says that it has nothing there.
+    UnknownPage,
     /// The seat says that this app does not run.
     AppDown(AppKind),
     /// It broke off before it answered, or answered nonsense.
@@ -62,11 +66,15 @@ impl Refusal {
         match self {
             Self::Malformed(_) | Self::Circle | Self::StaleHandover => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::UnknownHost => StatusCode::NOT_FOUND,
+            Self::UnknownHost | Self::UnknownPage => StatusCode::NOT_FOUND,
             Self::Cookies(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Foreign | Self::NotYours => StatusCode::FORBIDDEN,
             Self::NoSession | Self::NobodyKnown => StatusCode::UNAUTHORIZED,
-            Self::Waking { .. } | Self::WakeFailed(_) | Self::Crowded | Self::AppDown(_) => {
+            Self::Waking { .. }
+            | Self::WakeFailed(_)
+            | Self::Crowded
+            | Self::EditorDown
+            | Self::AppDown(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::SeatDown | Self::PortalDown | Self::BrokenAnswer => StatusCode::BAD_GATEWAY,
@@ -90,6 +98,8 @@ impl Refusal {
             Self::Waking { .. } => "waking",
             Self::WakeFailed(_) => "wake-failed",
             Self::Crowded => "crowded",
+            Self::EditorDown => "editor-down",
+            Self::UnknownPage => "unknown-page",
             Self::SeatDown => "seat-down",
             Self::PortalDown => "portal-down",
             Self::AppDown(_) => "app-down",
@@ -102,7 +112,7 @@ impl Refusal {
     /// Returns after how many seconds it is worth asking again.
     pub(crate) fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Waking { .. } | Self::SeatDown | Self::PortalDown | Self::AppDown(_) => Some(2),
+            Self::Waking { .. } | Self::EditorDown | Self::SeatDown | Self::PortalDown | Self::AppDown(_) => Some(2),
             Self::WakeFailed(_) | Self::Crowded => Some(5),
             _ => None,
         }
@@ -139,6 +149,11 @@ impl Refusal {
             }
             Self::WakeFailed(why) => ("Your editor did not start", wake_failed_text(why.as_deref())),
             Self::Crowded => ("Many people are coming in", "Please wait a few seconds. This page goes on by itself.".into()),
+            Self::EditorDown => ("Your editor wakes up", "This takes a few seconds. This page goes on by itself.".into()),
+            Self::UnknownPage => (
+                "Nothing lives at this address",
+                "A seat has /app/, /backend/, /react/ and /postgres/, as far as the workshop uses them.".into(),
+            ),
             Self::SeatDown => (
                 "Your seat is not running",
                 "It is being started, or was stopped. If this stays, please call a facilitator.".into(),

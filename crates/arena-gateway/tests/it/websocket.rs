@@ -145,7 +145,7 @@ async fn a_silent_websocket_is_kept_alive_by_a_ping_between_frames() {
     // Half a frame from the seat: no ping may come before its end.
     let (_, mut stream) = open(&world, "/ws", &own_lines(&world).await).await;
     stream.write_all(&HELLO[..4]).await.unwrap();
-    let mut back = vec![0; 4];
+    let mut back = [0; 4];
     loop {
         within(stream.read_exact(&mut back[..1])).await.unwrap();
         if back[0] == HELLO[0] {
