@@ -57,7 +57,7 @@ pub struct Section {
 pub struct SectionPage {
     /// Shown in the navigation.
     pub title: String,
-    /// Such as `/mongodb/1/`.
+    /// Such as `/mongodb/1/`, or an address of another site.
     pub url: String,
 }
 
@@ -217,7 +217,9 @@ fn sections(sources: &SiteSources, pages: &[PageSource]) -> Vec<Section> {
     }
     let mut sections = sources.sections.clone();
     for page in sections.iter_mut().flat_map(|section| &mut section.pages) {
-        page.url = links::as_folder(&page.url);
+        if !links::is_outside(&page.url) {
+            page.url = links::as_folder(page.url.split(['#', '?']).next().unwrap_or_default());
+        }
     }
     sections
 }
@@ -226,7 +228,7 @@ fn unknown_pages(sections: &[Section], links: &Links<'_>, notes: &mut Problems) 
     for page in sections
         .iter()
         .flat_map(|section| &section.pages)
-        .filter(|page| !links.is_page(&page.url) && page.url != "/")
+        .filter(|page| !links.is_listed(&page.url))
     {
         notes.push(Problem {
             severity: Severity::Warning,

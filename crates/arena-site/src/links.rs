@@ -67,6 +67,11 @@ impl<'a> Links<'a> {
         self.titles.contains_key(url)
     }
 
+    /// Returns whether the navigation may show that address: a page, the front page, another site.
+    pub(crate) fn is_listed(&self, url: &str) -> bool {
+        url == "/" || self.is_page(url) || is_outside(url)
+    }
+
     /// Returns where `destination`, written on `page`, leads.
     pub(crate) fn resolve(&self, page: &PageSource, destination: &str) -> Target {
         let lower = destination.to_ascii_lowercase();
@@ -121,6 +126,14 @@ pub(crate) fn as_folder(path: &str) -> String {
     } else {
         format!("/{path}/")
     }
+}
+
+/// Returns whether an address is of another site.
+pub(crate) fn is_outside(address: &str) -> bool {
+    let lower = address.to_ascii_lowercase();
+    ["http://", "https://", "//"]
+        .iter()
+        .any(|start| lower.starts_with(start))
 }
 
 fn has_scheme(destination: &str) -> bool {

@@ -523,7 +523,7 @@ fn wrapper(attributes: &str) -> (String, &'static str) {
         "caution" | "danger" => Some(("caution", "Caution")),
         _ => None,
     };
-    if let Some((class, title)) = classes.iter().find_map(|class| box_of(class)) {
+    if let Some((class, title)) = classes.iter().find_map(box_of) {
         return (callout(class, title), "</aside>\n");
     }
     let id = id

@@ -60,6 +60,7 @@ struct NavPage<'a> {
     title: &'a str,
     url: &'a str,
     is_current: bool,
+    is_outside: bool,
     exercise: Option<&'a str>,
 }
 
@@ -93,7 +94,7 @@ pub(crate) fn page(
     let steps: Vec<Step<'_>> = sections
         .iter()
         .flat_map(|section| &section.pages)
-        .filter(|step| links.is_page(&step.url) || step.url == "/")
+        .filter(|step| links.is_listed(&step.url) && !links::is_outside(&step.url))
         .map(|step| Step {
             title: &step.title,
             url: &step.url,
@@ -127,7 +128,11 @@ pub(crate) fn contents(title: &str, sections: &[Section], links: &Links<'_>) -> 
     let mut text = String::new();
     for section in sections {
         text.push_str(&format!("\n## {}\n\n", section.title));
-        for page in section.pages.iter().filter(|page| links.is_page(&page.url)) {
+        for page in section
+            .pages
+            .iter()
+            .filter(|page| links.is_listed(&page.url))
+        {
             text.push_str(&format!("- [{}]({})\n", page.title, page.url));
         }
     }
@@ -165,11 +170,12 @@ fn nav_section<'a>(
     let pages: Vec<NavPage<'a>> = section
         .pages
         .iter()
-        .filter(|other| links.is_page(&other.url) || other.url == "/")
+        .filter(|other| links.is_listed(&other.url))
         .map(|other| NavPage {
             title: &other.title,
             url: &other.url,
             is_current: other.url == page.url,
+            is_outside: links::is_outside(&other.url),
             exercise: exercises_of(sources, &other.url)
                 .next()
                 .map(|exercise| exercise.slug.as_str()),

@@ -145,11 +145,20 @@ fn the_navigation_is_the_scenarios_and_hidden_pages_stay_built() {
         .file("a.md", "---\ntitle: A\npermalink: /s/1/\n---\n")
         .file("b.md", "---\ntitle: B\npermalink: /s/2/\n---\n")
         .file("c.md", "---\ntitle: C\npermalink: /s/3/\n---\n")
-        .section("S", &[("One", "/s/1"), ("Three", "/s/3/")])
+        .section(
+            "S",
+            &[
+                ("One", "/s/1"),
+                ("Away", "https://x.example/"),
+                ("Three", "/s/3/#top"),
+            ],
+        )
         .site();
     let html = world::html(&site, "/s/1/");
     assert!(html.contains("rel=\"next\" href=\"/s/3/\""), "{html}");
     assert!(!html.contains("rel=\"prev\"") && !html.contains("/s/2/"));
+    assert!(html.contains("<a href=\"https://x.example/\" target=\"_blank\" rel=\"noopener\">"));
+    assert_eq!(site.notes.iter().count(), 0);
     assert!(site.page("/s/2/").is_some());
     let front = world::html(&site, "/");
     assert!(

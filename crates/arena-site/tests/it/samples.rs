@@ -8,20 +8,23 @@ use arena_site::{SiteSources, build};
 use arena_workshop::SourceFile;
 
 fn files(root: &Path, folder: &Path, into: &mut BTreeMap<String, SourceFile>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("the samples are readable") {
+        let path = entry.expect("the samples are readable").path();
         if path.is_dir() {
             files(root, &path, into);
         } else {
             let name = path
                 .strip_prefix(root)
-                .unwrap()
+                .expect("the samples are readable")
                 .to_str()
-                .unwrap()
+                .expect("the samples are readable")
                 .to_owned();
             into.insert(
                 name.clone(),
-                SourceFile::new(format!("docs/{name}"), fs::read(&path).unwrap()),
+                SourceFile::new(
+                    format!("docs/{name}"),
+                    fs::read(&path).expect("the samples are readable"),
+                ),
             );
         }
     }

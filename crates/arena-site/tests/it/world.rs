@@ -41,7 +41,7 @@ impl World {
 
     pub(crate) fn exercise(mut self, slug: &str, page: &str, hints: &[(u32, &str)]) -> Self {
         self.0.exercises.push(SiteExercise {
-            slug: ExerciseSlug::new(slug).unwrap(),
+            slug: ExerciseSlug::new(slug).expect("a slug"),
             title: format!("Exercise {slug}"),
             page: page.to_owned(),
             files: vec![format!("server/src/lab/{slug}.lab.js")],
@@ -58,7 +58,7 @@ impl World {
     }
 
     pub(crate) fn site(&self) -> Site {
-        self.build().unwrap()
+        self.build().expect("no two pages of one address")
     }
 
     /// What Markdown becomes, on a page of its own.
@@ -72,7 +72,7 @@ impl World {
 }
 
 pub(crate) fn html(site: &Site, path: &str) -> String {
-    String::from_utf8(site.page(path).unwrap().body.clone()).unwrap()
+    String::from_utf8(site.page(path).expect("a page").body.clone()).expect("UTF-8")
 }
 
 /// The author's part of a page.
@@ -81,9 +81,9 @@ pub(crate) fn article(site: &Site, path: &str) -> String {
     let article = html
         .split("</h1>")
         .nth(1)
-        .unwrap()
+        .expect("a title")
         .split("</article>")
         .next()
-        .unwrap();
+        .expect("an article");
     article.trim().to_owned()
 }

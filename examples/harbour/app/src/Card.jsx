@@ -27,12 +27,12 @@ export function Card({ listing }) {
 // A drawing instead of a photograph: no file, no foreign host, and no two skies alike.
 function Picture({ kind, seed }) {
   const number = [...seed].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 997, 7);
-  const hue = 18 + (number % 5) * 9;
+  const hue = 12 + (number % 5) * 7;
   const roof = ['#b4503c', '#35606e', '#7a4b63', '#4d6b3c'][number % 4];
   return (
     <svg className="picture" viewBox="0 0 320 150" preserveAspectRatio="xMidYMid slice" aria-hidden="true">
       <rect width="320" height="150" fill={`hsl(${hue} 75% 82%)`} />
-      <circle cx={60 + (number % 200)} cy="48" r="20" fill={`hsl(${hue + 12} 95% 68%)`} />
+      <circle cx={60 + (number % 200)} cy="48" r="20" fill={`hsl(${hue + 6} 95% 68%)`} />
       <path d="M0 92 Q 80 70 160 90 T 320 84 V150 H0 Z" fill="#5f8f94" opacity=".55" />
       {kind === 'boat' ? (
         <g>

@@ -12,7 +12,7 @@ makeApp().listen(port, (error) => {
     process.exit(1);
   }
   console.log(`Harbour is listening on port ${port}.`);
-  greet('MongoDB', async () => `${await listings().estimatedDocumentCount()} listings`);
+  greet('MongoDB', async () => `${await listings().countDocuments()} listings`);
   greet('PostgreSQL', async () => `${(await pool().query('SELECT count(*) FROM listings')).rows[0].count} listings`);
   prepare();
 });
