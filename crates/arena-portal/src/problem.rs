@@ -23,7 +23,8 @@ pub(crate) enum Code {
     FacilitatorsOnly,
     LinkInvalid,
     FacilitatorLinkInvalid,
-    CodeWrong,
+    #[serde(rename = "wrong_code")]
+    Mistyped,
     TooManyTries,
     SeatTaken,
     SeatUnknown,
@@ -62,7 +63,7 @@ impl Code {
             | Self::StaleForm
             | Self::ParticipantsOnly
             | Self::FacilitatorsOnly
-            | Self::CodeWrong
+            | Self::Mistyped
             | Self::Excluded => StatusCode::FORBIDDEN,
             Self::SeatTaken | Self::EmailKnown => StatusCode::CONFLICT,
             Self::TooManyTries => StatusCode::TOO_MANY_REQUESTS,

@@ -1,6 +1,9 @@
 //! The room: one tile per seat, for facilitators only.
 
-use arena_store::{AppState, DatabaseStatus, EditorStatus, SeatPhase, SeatRecord};
+use arena_store::{
+    AppState, DatabaseStatus, EditorStatus, Order, OrderKind, OrderState, SeatPhase, SeatRecord,
+    Store,
+};
 use arena_workshop::{ExerciseSlug, SeatId};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -84,9 +87,8 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         editor: editor_word(status.editor),
         app: app.map_or("none", app_word),
         database: database_word(status.database),
-        message: status
-            .message
-            .clone()
+        message: ordered(&settings.store, &record.seat)
+            .or_else(|| status.message.clone())
             .or_else(|| status.apps.iter().find_map(|app| app.message.clone())),
         trouble: status.phase == SeatPhase::Failed
             || status.editor == EditorStatus::Failed
@@ -97,6 +99,31 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         name: record.display_name,
         listed: record.listed,
         excluded: record.excluded,
+    }
+}
+
+/// Returns what facilitators ordered for the seat and how far it is: what is being done, else what
+/// failed last.
+fn ordered(store: &Store, seat: &SeatId) -> Option<String> {
+    let matters = |order: &Order| {
+        order.kind.seat() == seat
+            && !matches!(
+                order.kind,
+                OrderKind::Grade { .. } | OrderKind::WakeEditor { .. }
+            )
+    };
+    let action = |order: &Order| order.kind.action().replace('_', " ");
+    if let Some(open) = store.open_orders().iter().find(|order| matters(order)) {
+        return Some(format!("{}…", action(open)));
+    }
+    let ended = store.last_ended_order(seat)?;
+    match &ended.state {
+        OrderState::Failed(text) => Some(format!(
+            "{} failed: {}",
+            action(&ended),
+            text.lines().next().unwrap_or_default()
+        )),
+        _ => None,
     }
 }
 

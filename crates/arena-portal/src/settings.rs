@@ -11,6 +11,9 @@ use bytes::Bytes;
 
 use crate::texts::Language;
 
+/// How long a browser keeps a session: longer than any event. The store ends it earlier.
+const SESSION_SECONDS: u32 = 30 * 24 * 3600;
+
 /// Everything [`serve`](crate::serve) needs besides its listener.
 #[derive(Clone)]
 pub struct Settings {
@@ -111,15 +114,21 @@ impl Settings {
             .map_or(slug.as_str(), |entry| &entry.title)
     }
 
-    /// Returns a `Set-Cookie` value that gives this browser a session on the portal's host.
+    /// Returns a `Set-Cookie` value that gives this browser a session on the portal's host, or with
+    /// an empty secret takes it away.
     pub(crate) fn session_cookie(&self, secret: &str) -> String {
         let (prefix, secure) = if self.address.scheme == "https" {
             ("__Host-", "; Secure")
         } else {
             ("", "")
         };
+        let seconds = if secret.is_empty() {
+            0
+        } else {
+            SESSION_SECONDS
+        };
         format!(
-            "{prefix}arena_{}={secret}; Path=/; HttpOnly; SameSite=Lax{secure}",
+            "{prefix}arena_{}={secret}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}",
             self.event
         )
     }

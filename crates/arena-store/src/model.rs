@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::attempts::{self, ExerciseState, ResultRow};
 use crate::events::Event;
-use crate::orders::{self, Order, OrderId, OrderState};
+use crate::orders::{self, Order, OrderId, OrderKind, OrderState};
 use crate::seats::{self, SeatRecord, SeatStatus};
 use crate::sessions::{self, Handovers, Session};
 use crate::settings::{self, Secrets};
@@ -37,6 +37,8 @@ pub(crate) struct Model {
     pub(crate) results: Vec<ResultRow>,
     /// Pending and running ones.
     pub(crate) orders: BTreeMap<OrderId, Order>,
+    /// By seat: the last order that ended, other than gradings and wakings.
+    pub(crate) ended: HashMap<SeatId, Order>,
     /// By SHA-256 of the secret.
     pub(crate) sessions: HashMap<[u8; 32], (String, Session)>,
     pub(crate) close_on: Option<Timestamp>,
@@ -118,6 +120,7 @@ impl Model {
                 .into_iter()
                 .map(|order| (order.id, order))
                 .collect(),
+            ended: HashMap::new(),
             sessions: sessions::load(connection)?,
             close_on: settings::load_close_on(connection)?,
             secrets: settings::load_secrets(connection)?,
@@ -178,17 +181,7 @@ impl Model {
                 exercises.entry(row.exercise.clone()).or_default().solved_at = Some(row.at);
                 self.results.push(row);
             }
-            Change::Order(order) => {
-                self.order_changes += 1;
-                match order.state {
-                    OrderState::Pending | OrderState::Running => {
-                        drop(self.orders.insert(order.id, order))
-                    }
-                    OrderState::Done(_) | OrderState::Failed(_) => {
-                        drop(self.orders.remove(&order.id))
-                    }
-                }
-            }
+            Change::Order(order) => self.set_order(order),
             Change::Session(hash, host, session) => {
                 drop(self.sessions.insert(hash, (host, session)))
             }
@@ -228,6 +221,21 @@ impl Model {
         {
             record.status = std::mem::take(&mut present.status);
             *present = record;
+        }
+    }
+
+    fn set_order(&mut self, order: Order) {
+        self.order_changes += 1;
+        if matches!(order.state, OrderState::Pending | OrderState::Running) {
+            self.orders.insert(order.id, order);
+            return;
+        }
+        self.orders.remove(&order.id);
+        if !matches!(
+            order.kind,
+            OrderKind::Grade { .. } | OrderKind::WakeEditor { .. }
+        ) {
+            self.ended.insert(order.kind.seat().clone(), order);
         }
     }
 

@@ -193,6 +193,12 @@ impl Store {
         self.model(|model| model.orders.values().cloned().collect())
     }
 
+    /// Returns the last order about a seat that ended since the store was opened, other than
+    /// gradings and wakings: what a facilitator asked for, and what came of it.
+    pub fn last_ended_order(&self, seat: &SeatId) -> Option<Order> {
+        self.model(|model| model.ended.get(seat).cloned())
+    }
+
     /// Returns an order, finished ones included.
     pub fn order(&self, id: OrderId) -> Option<Order> {
         self.model(|model| model.orders.get(&id).cloned())

@@ -215,7 +215,7 @@ pub(crate) fn check_code(app: &App, caller: &Caller, code: &str) -> Result<(), P
         return Ok(());
     }
     app.guesses.count(&caller.address, now);
-    Err(Problem::new(Code::CodeWrong))
+    Err(Problem::new(Code::Mistyped))
 }
 
 /// `GET /join/{token}`: a personal link. Nothing is taken before the button is pressed, so that a
@@ -290,8 +290,8 @@ pub(crate) async fn leave(
     check_token(&app, &caller.session, &form.csrf)?;
     app.settings.store.end_session(&caller.session).await?;
     let mut response = go_to("/");
-    let cookie = format!("{}; Max-Age=0", app.settings.session_cookie(""));
-    let cookie = HeaderValue::try_from(cookie).map_err(|error| Problem::broken(&error))?;
+    let cookie = HeaderValue::try_from(app.settings.session_cookie(""))
+        .map_err(|error| Problem::broken(&error))?;
     response
         .headers_mut()
         .insert(http::header::SET_COOKIE, cookie);

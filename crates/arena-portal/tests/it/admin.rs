@@ -230,6 +230,29 @@ async fn every_action_needs_its_token_and_is_written_down() {
 }
 
 #[tokio::test]
+async fn the_room_says_what_came_of_an_order() {
+    let world = World::new().await;
+    let mut room = world.get("/_arena/events").facilitator().stream().await;
+    let restore = OrderKind::RestoreDatabase { seat: seat("ada") };
+    let order = world
+        .store
+        .place_order(restore, Actor::System)
+        .await
+        .unwrap();
+    room.find("room", |tiles| tiles[0]["message"] == "restore database…")
+        .await;
+    world
+        .store
+        .finish_order(order, Err("the server is gone".to_owned()))
+        .await
+        .unwrap();
+    room.find("room", |tiles| {
+        tiles[0]["message"] == "restore database failed: the server is gone"
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_room_shows_progress_trouble_and_links() {
     let world = World::new().await;
     world.join("ada").await;

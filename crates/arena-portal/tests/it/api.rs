@@ -61,7 +61,7 @@ async fn a_seat_is_taken_with_the_code_only() {
     let code = world.store.event_code();
     let take = |body: Value| world.json("/api/participants/take", &body);
     let refused = take(json!({"name": "Cy", "email": "c@x.org"})).send().await;
-    assert_eq!(refused.assert(403).json()["code"], "code_wrong");
+    assert_eq!(refused.assert(403).json()["code"], "wrong_code");
     assert_eq!(
         take(json!({"name": "Cy", "code": code}))
             .send()

@@ -211,7 +211,7 @@ async fn wrong_codes_are_told_clearly_and_limited_by_address() {
     assert!(refused.body.contains("personal link"));
     world
         .post("/join", &[("code", &code)])
-        .from_address("10.0.0.2")
+        .at_address("10.0.0.2")
         .send()
         .await
         .assert(200);

@@ -1,4 +1,8 @@
 //! The portal over a real store and a real unix socket, asked as the gateway would ask.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helper that cannot go on ends the test"
+)]
 
 mod admin;
 mod api;

@@ -177,7 +177,7 @@ impl Ask {
         self
     }
 
-    pub(crate) fn from_address(mut self, address: &str) -> Self {
+    pub(crate) fn at_address(mut self, address: &str) -> Self {
         if let Some(headers) = self.request.headers_mut() {
             headers.insert("x-forwarded-for", address.parse().unwrap());
         }

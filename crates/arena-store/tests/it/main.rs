@@ -1,4 +1,8 @@
 //! The store against a real file: what it promises to everybody else.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helper that cannot go on ends the test"
+)]
 
 mod crash;
 mod events;
