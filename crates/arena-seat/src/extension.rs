@@ -121,6 +121,8 @@ fn defaults(settings: &SeatSettings) -> Map<String, Value> {
         "git.autofetch": false,
         "git.openRepositoryInParentFolders": "never",
         "remote.autoForwardPorts": false,
+        // Else a reload opens a shell beside the terminal named server.
+        "terminal.integrated.hideOnStartup": "whenEmpty",
         "window.title": format!("${{dirty}}${{activeEditorShort}} – {}", settings.display_name),
         TERMINAL_ENVIRONMENT: terminal_environment,
     });
