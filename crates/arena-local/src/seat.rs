@@ -352,8 +352,8 @@ impl Seats {
             from: self.services(seat),
             to: SERVICES.to_owned(),
         });
-        let settings =
-            serde_json::to_string(start.settings).expect("only strings, numbers and lists");
+        let settings = serde_json::to_string(&completed(start.settings))
+            .expect("only strings, numbers and lists");
         Run {
             own_user: self.sandbox.has_own_users(),
             parent: std::process::id(),
@@ -403,6 +403,38 @@ pub(crate) fn inner_environment() -> BTreeMap<String, String> {
     pairs
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
+}
+
+/// Adds what only this runtime knows to a seat's environment: where programs are, and the way out.
+fn completed(settings: &SeatSettings) -> SeatSettings {
+    let mut settings = settings.clone();
+    let mut added = vec![("PATH", PATH.to_owned())];
+    if let Some(way) = settings
+        .forwards
+        .iter()
+        .find(|forward| forward.socket == "outbound.sock")
+    {
+        let proxy = format!("http://127.0.0.1:{}", way.port);
+        for name in [
+            "http_proxy",
+            "https_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "npm_config_proxy",
+            "npm_config_https_proxy",
+        ] {
+            added.push((name, proxy.clone()));
+        }
+        for name in ["no_proxy", "NO_PROXY", "npm_config_noproxy"] {
+            added.push((name, "localhost,127.0.0.1,::1".to_owned()));
+        }
+        // Without a way to the host, npm would wait 71 s before it says so.
+        added.push(("npm_config_fetch_retries", "0".to_owned()));
+    }
+    for (name, value) in added {
+        settings.environment.entry(name.to_owned()).or_insert(value);
+    }
+    settings
 }
 
 /// The agent finds its listener, descriptor 3, by the convention of systemd.

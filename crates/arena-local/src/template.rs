@@ -90,10 +90,15 @@ impl Templates {
         let new = self.folder.join("new");
         self.remove(&new)?;
         self.make(&new, 0o700)?;
+        let making = Making {
+            templates: self,
+            supplies,
+            progress,
+        };
         let content = match &plan.content {
             Content::Folder(folder) => PathBuf::from(folder),
             Content::Repository { url, branch } => {
-                self.clone_content(&new, url, branch.as_deref(), supplies, progress)?
+                making.clone_content(&new, url, branch.as_deref())?
             }
         };
         progress(Progress::Step("gathering the workshop's files"));
@@ -104,7 +109,7 @@ impl Templates {
         if finished.exists() {
             progress(Progress::Reused);
         } else {
-            self.build(&new, plan, supplies, progress)?;
+            making.build(&new, plan)?;
             self.remove(&new.join("clone"))?;
             let failed = |source| TemplateError::Files {
                 path: finished.display().to_string(),
@@ -141,18 +146,48 @@ impl Templates {
         Ok(())
     }
 
+    fn make(&self, folder: &Path, mode: u32) -> Result<(), TemplateError> {
+        make_folder(folder, mode).map_err(|source| TemplateError::Files {
+            path: folder.display().to_string(),
+            source,
+        })
+    }
+
+    fn remove(&self, folder: &Path) -> Result<(), TemplateError> {
+        if fs::symlink_metadata(folder).is_ok_and(|found| !found.is_dir()) {
+            let failed = |source| TemplateError::Files {
+                path: folder.display().to_string(),
+                source,
+            };
+            return fs::remove_file(folder).map_err(failed);
+        }
+        let work = Work::Remove {
+            folder: folder.to_owned(),
+        };
+        self.sandbox
+            .perform(Slot::PLATFORM, "cannot delete what was begun", &work)
+            .map_err(TemplateError::Sandbox)
+    }
+}
+
+/// A version in the making.
+struct Making<'a> {
+    templates: &'a Templates,
+    supplies: &'a Supplies,
+    progress: &'a dyn Fn(Progress<'_>),
+}
+
+impl Making<'_> {
     fn clone_content(
         &self,
         new: &Path,
         url: &str,
         branch: Option<&str>,
-        supplies: &Supplies,
-        progress: &dyn Fn(Progress<'_>),
     ) -> Result<PathBuf, TemplateError> {
         let local = Path::new(url.strip_prefix("file://").unwrap_or(url));
         let is_local = local.is_absolute();
         let folder = new.join("clone");
-        self.make(&folder, 0o755)?;
+        self.templates.make(&folder, 0o755)?;
         let mut command = [
             "git",
             "clone",
@@ -189,18 +224,12 @@ impl Templates {
             from: local.to_owned(),
             to: SOURCE.to_owned(),
         });
-        self.run(&folder, supplies, vec![step], source, progress)?;
+        self.run(&folder, vec![step], source)?;
         Ok(folder.join("content"))
     }
 
     /// Installs, builds and seals the gathered files in `new/home`.
-    fn build(
-        &self,
-        new: &Path,
-        plan: &TemplatePlan,
-        supplies: &Supplies,
-        progress: &dyn Fn(Progress<'_>),
-    ) -> Result<(), TemplateError> {
+    fn build(&self, new: &Path, plan: &TemplatePlan) -> Result<(), TemplateError> {
         let home = new.join("home");
         let mut steps: Vec<Step> = plan
             .apps
@@ -208,28 +237,26 @@ impl Templates {
             .flat_map(|app| app_steps(app, &plan.repository))
             .collect();
         steps.extend(history_steps(plan));
-        self.run(&home, supplies, steps, None, progress)
+        self.run(&home, steps, None)
     }
 
     /// Runs steps in a sandbox whose home is `home`, and takes the result back.
     fn run(
         &self,
         home: &Path,
-        supplies: &Supplies,
         steps: Vec<Step>,
         source: Option<Bind>,
-        progress: &dyn Fn(Progress<'_>),
     ) -> Result<(), TemplateError> {
         let room = Workroom {
-            sandbox: &self.sandbox,
+            sandbox: &self.templates.sandbox,
             home,
-            lock: &self.folder.join("lock"),
-            supplies,
+            lock: &self.templates.folder.join("lock"),
+            supplies: self.supplies,
         };
         let failed = |failure: StepFailure| match failure {
             StepFailure::Sandbox(error) => TemplateError::Sandbox(error),
             StepFailure::Step { step, output } => {
-                let hint = hint(&output, supplies.services.is_some());
+                let hint = hint(&output, self.supplies.services.is_some());
                 TemplateError::Step {
                     step,
                     output,
@@ -237,35 +264,13 @@ impl Templates {
                 }
             }
         };
-        room.run(steps, source, progress).map_err(failed)?;
+        room.run(steps, source, self.progress).map_err(failed)?;
         let work = Work::Seal {
             folder: home.to_owned(),
         };
-        self.sandbox
+        self.templates
+            .sandbox
             .perform(Slot::PLATFORM, "cannot seal the files", &work)
-            .map_err(TemplateError::Sandbox)
-    }
-
-    fn make(&self, folder: &Path, mode: u32) -> Result<(), TemplateError> {
-        make_folder(folder, mode).map_err(|source| TemplateError::Files {
-            path: folder.display().to_string(),
-            source,
-        })
-    }
-
-    fn remove(&self, folder: &Path) -> Result<(), TemplateError> {
-        if fs::symlink_metadata(folder).is_ok_and(|found| !found.is_dir()) {
-            let failed = |source| TemplateError::Files {
-                path: folder.display().to_string(),
-                source,
-            };
-            return fs::remove_file(folder).map_err(failed);
-        }
-        let work = Work::Remove {
-            folder: folder.to_owned(),
-        };
-        self.sandbox
-            .perform(Slot::PLATFORM, "cannot delete what was begun", &work)
             .map_err(TemplateError::Sandbox)
     }
 }
@@ -335,13 +340,10 @@ fn history_steps(plan: &TemplatePlan) -> Vec<Step> {
                 .map(|folder| format!("/{}/{folder}/", app.folder).replace("//", "/")),
         );
     }
-    let script = format!(
-        "git init --quiet && printf '%s\\n' \"$@\" >> .git/info/exclude && git add --all && \
-         git commit --quiet --allow-empty --message 'The workshop as it starts' && rm -rf .git/hooks && git gc --quiet"
-    );
-    let mut command = ["/bin/sh", "-ec", &script, "sh"]
-        .map(str::to_owned)
-        .to_vec();
+    let script = "git init --quiet && printf '%s\\n' \"$@\" >> .git/info/exclude && git add --all && \
+                  git commit --quiet --allow-empty --message 'The workshop as it starts' && \
+                  rm -rf .git/hooks && git gc --quiet";
+    let mut command = ["/bin/sh", "-ec", script, "sh"].map(str::to_owned).to_vec();
     command.extend(ignored);
     let directory = format!("{HOME}/{}", plan.repository);
     let title = "making the start of the participants' history".to_owned();

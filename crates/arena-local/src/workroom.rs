@@ -4,6 +4,8 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::nest::{ARGUMENTS, Bind, Home, INNER_EXECUTABLE, Limits, Run, Step, Steps, Work};
@@ -79,6 +81,15 @@ impl Workroom<'_> {
         made.map_err(|error| {
             StepFailure::Sandbox(SandboxError::new("cannot make a folder for caches", &error))
         })?;
+        if let Some(services) = &self.supplies.services {
+            // The steps come from another user than ours.
+            let socket = services.join("outbound.sock");
+            let opened = make_folder(services, 0o755)
+                .and_then(|()| fs::set_permissions(socket, fs::Permissions::from_mode(0o666)));
+            opened.map_err(|error| {
+                StepFailure::Sandbox(SandboxError::new("cannot open the way out", &error))
+            })?;
+        }
         let perform = |what: &str, work: &Work| {
             self.sandbox
                 .perform(Slot::PLATFORM, what, work)

@@ -1,8 +1,11 @@
 //! The sandbox, seats and templates of this machine, tried for real.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a failure is a failed test")]
+
 mod forward;
 mod outbound;
 mod attacks;
+mod postgres;
 mod seats;
 mod templates;
 mod world;
