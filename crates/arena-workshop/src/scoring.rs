@@ -135,8 +135,10 @@ struct Counted<'a> {
 }
 
 fn counted<'a>(results: &'a [Solved], rules: &Rules) -> Counted<'a> {
-    let mut indexes: HashMap<&SeatId, usize, BuildHasherDefault<SeatHasher>> = HashMap::default();
-    let mut exercises: Vec<&ExerciseSlug> = Vec::new();
+    let mut indexes: HashMap<&SeatId, usize, BuildHasherDefault<NameHasher>> = HashMap::default();
+    let mut exercises: HashMap<&ExerciseSlug, usize, BuildHasherDefault<NameHasher>> =
+        HashMap::default();
+    let mut last: Option<(&ExerciseSlug, usize)> = None;
     let mut counted = Counted {
         seats: Vec::new(),
         firsts: Vec::new(),
@@ -151,14 +153,14 @@ fn counted<'a>(results: &'a [Solved], rules: &Rules) -> Counted<'a> {
             counted.seats.push(&result.seat);
             counted.seats.len() - 1
         });
-        let exercise = exercises
-            .iter()
-            .position(|exercise| **exercise == result.exercise)
-            .unwrap_or_else(|| {
-                exercises.push(&result.exercise);
+        let exercise = match last {
+            Some((exercise, index)) if *exercise == result.exercise => index,
+            _ => *exercises.entry(&result.exercise).or_insert_with(|| {
                 counted.firsts.push(Vec::new());
-                exercises.len() - 1
-            });
+                counted.firsts.len() - 1
+            }),
+        };
+        last = Some((&result.exercise, exercise));
         let firsts = &mut counted.firsts[exercise];
         if firsts.len() <= seat {
             firsts.resize(counted.seats.len(), None);
@@ -214,24 +216,22 @@ fn put_leaders_first(order: &mut [(Timestamp, usize)], seats: &[&SeatId]) {
     order[..leaders].sort_unstable_by(compare);
 }
 
-/// Hashes seat ids (FNV-1a). They are the facilitator's names, not an attacker's.
-struct SeatHasher(u64);
+/// Hashes names eight bytes at a time. They are the facilitator's, not an attacker's.
+#[derive(Default)]
+struct NameHasher(u64);
 
-impl Default for SeatHasher {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for SeatHasher {
+impl Hasher for NameHasher {
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            let mixed = self.0.rotate_left(5) ^ u64::from_le_bytes(word);
+            self.0 = mixed.wrapping_mul(0x517c_c1b7_2722_0a95);
         }
     }
 
     fn finish(&self) -> u64 {
-        self.0
+        self.0 ^ (self.0 >> 32)
     }
 }
 
