@@ -53,16 +53,40 @@ fn tree() -> PathBuf {
     })
 }
 
-fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output().unwrap();
-    output.stdout == b"0\n"
+/// The tree where the server's user can read it: a tool cache may be closed to others, so root's tests
+/// then use a copy, which stays for the next run.
+fn readable_tree() -> PathBuf {
+    static COPYING: Mutex<()> = Mutex::new(());
+    let tree = fs::canonicalize(tree()).unwrap();
+    let probe = tree.join("usr/lib/postgresql/18/bin.elf/postgres");
+    let can_read = as_server(Command::new("setpriv").arg("--pdeathsig").arg("KILL"))
+        .arg("test")
+        .arg("-r")
+        .arg(probe)
+        .status()
+        .unwrap()
+        .success();
+    if can_read {
+        return tree;
+    }
+    let _one_at_a_time = COPYING.lock().unwrap();
+    let copy = env::temp_dir().join(format!(
+        "arena-test-engine-{}",
+        tree.file_name().unwrap_or_default().to_string_lossy()
+    ));
+    if !copy.exists() {
+        let new = copy.with_extension(format!("new-{}", std::process::id()));
+        run(Command::new("cp")
+            .arg("-a")
+            .arg("--reflink=auto")
+            .arg(&tree)
+            .arg(&new));
+        let _ = fs::rename(&new, &copy);
+    }
+    copy
 }
 
-/// A program of the tree, run as `nobody` when the tests run as root (PostgreSQL refuses root), and
-/// killed when this process dies.
-fn program(name: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]);
+fn as_server(command: &mut Command) -> &mut Command {
     if is_root() {
         command.args([
             "--reuid",
@@ -73,7 +97,21 @@ fn program(name: &str) -> Command {
             "--inh-caps=-all",
         ]);
     }
-    let tree = fs::canonicalize(tree()).unwrap();
+    command
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    output.stdout == b"0\n"
+}
+
+/// A program of the tree, killed when this process dies. When the tests run as root it runs as `nobody`,
+/// because PostgreSQL refuses root.
+fn program(name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    as_server(&mut command);
+    let tree = readable_tree();
     let home = tree.join("usr/lib/postgresql/18");
     let libraries = tree.join(format!("usr/lib/{}-linux-gnu", env::consts::ARCH));
     let loader = fs::read_dir(&libraries)
@@ -228,8 +266,12 @@ impl Engine {
         self.server = Some(receiver.recv().unwrap());
         let deadline = Instant::now() + READY_WAIT;
         while !self.socket().exists() {
+            let has_ended = self
+                .server
+                .as_mut()
+                .is_some_and(|server| server.try_wait().unwrap().is_some());
             assert!(
-                Instant::now() < deadline,
+                !has_ended && Instant::now() < deadline,
                 "the engine does not start: {}",
                 self.log()
             );
