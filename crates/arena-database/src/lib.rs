@@ -57,7 +57,10 @@ impl fmt::Debug for MongodbAdmin {
 
 impl fmt::Debug for PostgresAdmin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresAdmin").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("PostgresAdmin")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,7 +75,9 @@ pub struct SeatDatabase {
 
 impl fmt::Debug for SeatDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SeatDatabase").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("SeatDatabase")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -29,47 +29,83 @@ pub(crate) struct Mongo {
 
 fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> ProvisionError {
     let what = what.into();
-    move |source| ProvisionError::Mongodb { what, source: Box::new(source) }
+    move |source| ProvisionError::Mongodb {
+        what,
+        source: Box::new(source),
+    }
 }
 
 impl Mongo {
-    pub(crate) async fn connect(admin: &MongodbAdmin, template: &DatabaseName) -> Result<Self, ProvisionError> {
-        let mut options = ClientOptions::parse(&admin.uri).await.map_err(failed("understand the address"))?;
+    pub(crate) async fn connect(
+        admin: &MongodbAdmin,
+        template: &DatabaseName,
+    ) -> Result<Self, ProvisionError> {
+        let mut options = ClientOptions::parse(&admin.uri)
+            .await
+            .map_err(failed("understand the address"))?;
         options.app_name = Some("arena-provisioner".to_owned());
         options.server_selection_timeout = Some(CONNECT_TIME_MAX);
         options.connect_timeout = Some(CONNECT_TIME_MAX);
         let client = Client::with_options(options.clone()).map_err(failed("connect"))?;
-        client.database("admin").run_command(doc! { "ping": 1 }).await.map_err(failed("log in as administrator"))?;
+        client
+            .database("admin")
+            .run_command(doc! { "ping": 1 })
+            .await
+            .map_err(failed("log in as administrator"))?;
         let template = client.database(template.as_str());
-        Ok(Self { client, options, template })
+        Ok(Self {
+            client,
+            options,
+            template,
+        })
     }
 
     /// Loads the data, unless the template holds exactly these files already.
     pub(crate) async fn load(&self, data: &TemplateData, hash: &str) -> Result<(), ProvisionError> {
-        if self.state("template").await?.is_some_and(|state| state.get_str("hash").is_ok_and(|found| found == hash)) {
+        if self
+            .state("template")
+            .await?
+            .is_some_and(|state| state.get_str("hash").is_ok_and(|found| found == hash))
+        {
             return Ok(());
         }
         for found in self.contents(&self.template).await? {
             let name = &found.name;
-            self.template.collection::<Document>(name).drop().await.map_err(failed(format!("empty the template ({name})")))?;
+            self.template
+                .collection::<Document>(name)
+                .drop()
+                .await
+                .map_err(failed(format!("empty the template ({name})")))?;
         }
         for (name, documents) in &data.collections {
             let what = || format!("load {} documents into {name}", documents.len());
             let collection = self.template.collection::<Document>(name);
             if documents.is_empty() {
-                self.template.create_collection(name).await.map_err(failed(what()))?;
+                self.template
+                    .create_collection(name)
+                    .await
+                    .map_err(failed(what()))?;
             } else {
-                collection.insert_many(documents).await.map_err(failed(what()))?;
+                collection
+                    .insert_many(documents)
+                    .await
+                    .map_err(failed(what()))?;
             }
         }
         for (name, indexes) in &data.indexes {
             let specifications: Vec<Document> = indexes.iter().cloned().map(named).collect();
             let command = doc! { "createIndexes": name, "indexes": specifications };
-            self.template.run_command(command).await.map_err(failed(format!("make the indexes of {name}")))?;
+            self.template
+                .run_command(command)
+                .await
+                .map_err(failed(format!("make the indexes of {name}")))?;
         }
         for view in &data.views {
             let command = doc! { "create": &view.name, "viewOn": &view.source, "pipeline": view.pipeline.clone() };
-            self.template.run_command(command).await.map_err(failed(format!("make the view {}", view.name)))?;
+            self.template
+                .run_command(command)
+                .await
+                .map_err(failed(format!("make the view {}", view.name)))?;
         }
         self.remember("template", hash).await
     }
@@ -77,45 +113,81 @@ impl Mongo {
     /// Returns one document of each collection of the template.
     pub(crate) async fn samples(&self) -> Result<Samples, ProvisionError> {
         let mut samples = Vec::new();
-        for found in self.contents(&self.template).await?.into_iter().filter(|found| !found.is_view) {
+        for found in self
+            .contents(&self.template)
+            .await?
+            .into_iter()
+            .filter(|found| !found.is_view)
+        {
             let collection = self.template.collection::<Document>(&found.name);
             let document = collection.find_one(doc! {}).sort(doc! { "_id": 1 }).await;
-            let document = document.map_err(failed(format!("read a document of {}", found.name)))?;
+            let document =
+                document.map_err(failed(format!("read a document of {}", found.name)))?;
             samples.extend(document.map(|document| (found.name, document)));
         }
         Ok(Samples::new(samples))
     }
 
-    pub(crate) async fn create(&self, seat: &SeatDatabase, hash: &str) -> Result<(), ProvisionError> {
+    pub(crate) async fn create(
+        &self,
+        seat: &SeatDatabase,
+        hash: &str,
+    ) -> Result<(), ProvisionError> {
         self.user(seat).await?;
         if self.state(&key(&seat.name)).await?.is_none() {
-            self.copy(&self.template, &self.client.database(seat.name.as_str())).await?;
+            self.copy(&self.template, &self.client.database(seat.name.as_str()))
+                .await?;
             self.verify(seat).await?;
             self.remember(&key(&seat.name), hash).await?;
         }
         Ok(())
     }
 
-    pub(crate) async fn restore(&self, seat: &SeatDatabase, before: Option<&str>, hash: &str) -> Result<(), ProvisionError> {
+    pub(crate) async fn restore(
+        &self,
+        seat: &SeatDatabase,
+        before: Option<&str>,
+        hash: &str,
+    ) -> Result<(), ProvisionError> {
         let database = self.client.database(seat.name.as_str());
         if let Some(before) = before {
             let kept = self.client.database(before);
-            kept.drop().await.map_err(failed(format!("empty {before}")))?;
+            kept.drop()
+                .await
+                .map_err(failed(format!("empty {before}")))?;
             self.copy(&database, &kept).await?;
         }
         // A crash from here on leaves a seat that `create` makes anew.
         self.forget(&key(&seat.name)).await?;
-        database.drop().await.map_err(failed(format!("empty {}", seat.name)))?;
+        database
+            .drop()
+            .await
+            .map_err(failed(format!("empty {}", seat.name)))?;
         self.create(seat, hash).await
     }
 
-    pub(crate) async fn drop(&self, name: &DatabaseName, before: &str) -> Result<(), ProvisionError> {
+    pub(crate) async fn drop(
+        &self,
+        name: &DatabaseName,
+        before: &str,
+    ) -> Result<(), ProvisionError> {
         self.forget(&key(name)).await?;
         for database in [name.as_str(), before] {
-            self.client.database(database).drop().await.map_err(failed(format!("drop {database}")))?;
+            self.client
+                .database(database)
+                .drop()
+                .await
+                .map_err(failed(format!("drop {database}")))?;
         }
-        match self.client.database("admin").run_command(doc! { "dropUser": name.as_str() }).await {
-            Err(error) if code(&error) != Some(USER_NOT_FOUND) => Err(failed(format!("drop the user {name}"))(error)),
+        match self
+            .client
+            .database("admin")
+            .run_command(doc! { "dropUser": name.as_str() })
+            .await
+        {
+            Err(error) if code(&error) != Some(USER_NOT_FOUND) => {
+                Err(failed(format!("drop the user {name}"))(error))
+            }
             _ => Ok(()),
         }
     }
@@ -123,11 +195,19 @@ impl Mongo {
     /// Returns the seats that are complete.
     pub(crate) async fn list(&self) -> Result<Vec<DatabaseName>, ProvisionError> {
         let what = || failed("list the seats");
-        let mut cursor = self.template.collection::<Document>(STATE).find(doc! {}).await.map_err(what())?;
+        let mut cursor = self
+            .template
+            .collection::<Document>(STATE)
+            .find(doc! {})
+            .await
+            .map_err(what())?;
         let mut names = Vec::new();
         while cursor.advance().await.map_err(what())? {
             let state = cursor.deserialize_current().map_err(what())?;
-            let name = state.get_str("_id").ok().and_then(|id| id.strip_prefix("seat:"));
+            let name = state
+                .get_str("_id")
+                .ok()
+                .and_then(|id| id.strip_prefix("seat:"));
             names.extend(name.and_then(|name| DatabaseName::new(name).ok()));
         }
         Ok(names)
@@ -136,15 +216,23 @@ impl Mongo {
     async fn user(&self, seat: &SeatDatabase) -> Result<(), ProvisionError> {
         let name = seat.name.as_str();
         let admin = self.client.database("admin");
-        let roles = vec![doc! { "role": "readWrite", "db": name }, doc! { "role": "dbAdmin", "db": name }];
-        let made = admin.run_command(doc! { "createUser": name, "pwd": &seat.password, "roles": roles.clone() }).await;
+        let roles = vec![
+            doc! { "role": "readWrite", "db": name },
+            doc! { "role": "dbAdmin", "db": name },
+        ];
+        let made = admin
+            .run_command(doc! { "createUser": name, "pwd": &seat.password, "roles": roles.clone() })
+            .await;
         let made = match made {
             Err(error) if code(&error) == Some(USER_EXISTS) => {
-                admin.run_command(doc! { "updateUser": name, "pwd": &seat.password, "roles": roles }).await
+                admin
+                    .run_command(doc! { "updateUser": name, "pwd": &seat.password, "roles": roles })
+                    .await
             }
             made => made,
         };
-        made.map(|_| ()).map_err(failed(format!("make the user {name}")))
+        made.map(|_| ())
+            .map_err(failed(format!("make the user {name}")))
     }
 
     /// Copies collections (on the server), indexes and views. What is in the target is replaced.
@@ -154,16 +242,25 @@ impl Mongo {
             let name = &found.name;
             let what = || failed(format!("copy {name} to {}", to.name()));
             let out = doc! { "$out": { "db": to.name(), "coll": name } };
-            from.collection::<Document>(name).aggregate([out]).await.map_err(what())?;
+            from.collection::<Document>(name)
+                .aggregate([out])
+                .await
+                .map_err(what())?;
             let indexes = self.indexes(from, name).await?;
             if !indexes.is_empty() {
-                to.run_command(doc! { "createIndexes": name, "indexes": indexes }).await.map_err(what())?;
+                to.run_command(doc! { "createIndexes": name, "indexes": indexes })
+                    .await
+                    .map_err(what())?;
             }
         }
         for found in contents.iter().filter(|found| found.is_view) {
             let mut command = doc! { "create": &found.name };
             command.extend(found.options.clone());
-            to.run_command(command).await.map_err(failed(format!("make the view {} in {}", found.name, to.name())))?;
+            to.run_command(command).await.map_err(failed(format!(
+                "make the view {} in {}",
+                found.name,
+                to.name()
+            )))?;
         }
         Ok(())
     }
@@ -173,7 +270,11 @@ impl Mongo {
         let mut options = self.options.clone();
         let name = seat.name.as_str();
         options.credential = Some(
-            Credential::builder().username(name.to_owned()).password(seat.password.clone()).source("admin".to_owned()).build(),
+            Credential::builder()
+                .username(name.to_owned())
+                .password(seat.password.clone())
+                .source("admin".to_owned())
+                .build(),
         );
         options.app_name = Some("arena-verifier".to_owned());
         options.max_pool_size = Some(1);
@@ -185,16 +286,28 @@ impl Mongo {
     }
 
     async fn compare(&self, copy: &Database) -> Result<(), ProvisionError> {
-        for found in self.contents(&self.template).await?.into_iter().filter(|found| !found.is_view) {
+        for found in self
+            .contents(&self.template)
+            .await?
+            .into_iter()
+            .filter(|found| !found.is_view)
+        {
             let collection = &found.name;
             let count = async |database: &Database| {
-                let number = database.collection::<Document>(collection).count_documents(doc! {}).await;
+                let number = database
+                    .collection::<Document>(collection)
+                    .count_documents(doc! {})
+                    .await;
                 number.map_err(failed(format!("count {collection} of {}", database.name())))
             };
             let (expected, actual) = (count(&self.template).await?, count(copy).await?);
             if expected != actual {
-                let difference = format!("{collection} has {actual} documents instead of {expected}");
-                return Err(ProvisionError::Unlike { database: copy.name().to_owned(), difference });
+                let difference =
+                    format!("{collection} has {actual} documents instead of {expected}");
+                return Err(ProvisionError::Unlike {
+                    database: copy.name().to_owned(),
+                    difference,
+                });
             }
         }
         Ok(())
@@ -203,39 +316,65 @@ impl Mongo {
     /// Lists collections and views, without the server's own and ours.
     async fn contents(&self, database: &Database) -> Result<Vec<Found>, ProvisionError> {
         let what = || failed(format!("list the collections of {}", database.name()));
-        let answer = database.run_command(doc! { "listCollections": 1, "cursor": { "batchSize": 10_000 } }).await.map_err(what())?;
-        let mut contents: Vec<Found> = batch(&answer).filter_map(|entry| Found::of(entry)).collect();
+        let answer = database
+            .run_command(doc! { "listCollections": 1, "cursor": { "batchSize": 10_000 } })
+            .await
+            .map_err(what())?;
+        let mut contents: Vec<Found> = batch(&answer)
+            .filter_map(|entry| Found::of(entry))
+            .collect();
         contents.retain(|found| found.name != STATE && !found.name.starts_with("system."));
         contents.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(contents)
     }
 
     /// Lists a collection's indexes as `createIndexes` takes them, without the one over `_id`.
-    async fn indexes(&self, database: &Database, collection: &str) -> Result<Vec<Document>, ProvisionError> {
+    async fn indexes(
+        &self,
+        database: &Database,
+        collection: &str,
+    ) -> Result<Vec<Document>, ProvisionError> {
         let command = doc! { "listIndexes": collection, "cursor": { "batchSize": 1000 } };
-        let answer = database.run_command(command).await.map_err(failed(format!("list the indexes of {collection}")))?;
-        let indexes = batch(&answer).filter(|index| index.get_str("name").map_or(true, |name| name != "_id_")).cloned().map(|mut index| {
-            index.remove("ns");
-            index.remove("v");
-            index
-        });
+        let answer = database
+            .run_command(command)
+            .await
+            .map_err(failed(format!("list the indexes of {collection}")))?;
+        let indexes = batch(&answer)
+            .filter(|index| index.get_str("name").map_or(true, |name| name != "_id_"))
+            .cloned()
+            .map(|mut index| {
+                index.remove("ns");
+                index.remove("v");
+                index
+            });
         Ok(indexes.collect())
     }
 
     async fn state(&self, key: &str) -> Result<Option<Document>, ProvisionError> {
-        let state = self.template.collection::<Document>(STATE).find_one(doc! { "_id": key }).await;
+        let state = self
+            .template
+            .collection::<Document>(STATE)
+            .find_one(doc! { "_id": key })
+            .await;
         state.map_err(failed("read what was made already"))
     }
 
     async fn remember(&self, key: &str, hash: &str) -> Result<(), ProvisionError> {
         let collection = self.template.collection::<Document>(STATE);
         let update = doc! { "$set": { "hash": hash } };
-        let done = collection.update_one(doc! { "_id": key }, update).upsert(true).await;
+        let done = collection
+            .update_one(doc! { "_id": key }, update)
+            .upsert(true)
+            .await;
         done.map(|_| ()).map_err(failed("note what was made"))
     }
 
     async fn forget(&self, key: &str) -> Result<(), ProvisionError> {
-        let done = self.template.collection::<Document>(STATE).delete_one(doc! { "_id": key }).await;
+        let done = self
+            .template
+            .collection::<Document>(STATE)
+            .delete_one(doc! { "_id": key })
+            .await;
         done.map(|_| ()).map_err(failed("note what was dropped"))
     }
 }
@@ -251,7 +390,11 @@ impl Found {
     fn of(entry: &Document) -> Option<Self> {
         let options = entry.get_document("options").cloned().unwrap_or_default();
         let is_view = entry.get_str("type").is_ok_and(|kind| kind == "view");
-        Some(Self { name: entry.get_str("name").ok()?.to_owned(), is_view, options })
+        Some(Self {
+            name: entry.get_str("name").ok()?.to_owned(),
+            is_view,
+            options,
+        })
     }
 }
 
@@ -260,7 +403,9 @@ fn key(name: &DatabaseName) -> String {
 }
 
 fn batch(answer: &Document) -> impl Iterator<Item = &Document> {
-    let batch = answer.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    let batch = answer
+        .get_document("cursor")
+        .and_then(|cursor| cursor.get_array("firstBatch"));
     batch.into_iter().flatten().filter_map(Bson::as_document)
 }
 
@@ -269,7 +414,10 @@ fn named(mut index: Document) -> Document {
     if !index.contains_key("name")
         && let Ok(key) = index.get_document("key")
     {
-        let parts: Vec<String> = key.iter().map(|(field, kind)| format!("{field}_{}", plain(kind))).collect();
+        let parts: Vec<String> = key
+            .iter()
+            .map(|(field, kind)| format!("{field}_{}", plain(kind)))
+            .collect();
         index.insert("name", parts.join("_"));
     }
     index

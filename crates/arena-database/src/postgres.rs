@@ -39,13 +39,20 @@ impl Link {
     async fn close(self) {
         drop(self.client);
         let mut task = self.task;
-        if tokio::time::timeout(CONNECT_TIME_MAX, &mut task).await.is_err() {
+        if tokio::time::timeout(CONNECT_TIME_MAX, &mut task)
+            .await
+            .is_err()
+        {
             task.abort();
         }
     }
 
     /// Runs statements; those that lost against another session's are tried again.
-    async fn run(&self, statements: &str, what: impl FnOnce() -> String) -> Result<(), ProvisionError> {
+    async fn run(
+        &self,
+        statements: &str,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), ProvisionError> {
         let mut tries = 0;
         loop {
             match self.client.batch_execute(statements).await {
@@ -53,14 +60,21 @@ impl Link {
                     tries += 1;
                     tokio::time::sleep(Duration::from_millis(20 << tries)).await;
                 }
-                done => return done.map_err(|source| ProvisionError::Postgres { what: what(), source }),
+                done => {
+                    return done.map_err(|source| ProvisionError::Postgres {
+                        what: what(),
+                        source,
+                    });
+                }
             }
         }
     }
 }
 
 fn is_conflict(error: &Error) -> bool {
-    let Some(error) = error.as_db_error() else { return false };
+    let Some(error) = error.as_db_error() else {
+        return false;
+    };
     // "source database is being accessed by other users" while another copy of it ends.
     *error.code() == SqlState::OBJECT_IN_USE
         || (*error.code() == SqlState::INTERNAL_ERROR && error.message().contains("concurrently"))
@@ -93,16 +107,29 @@ const HARDEN_TEMPLATE: &str = "
     REVOKE CREATE ON SCHEMA public FROM PUBLIC;";
 
 impl Postgres {
-    pub(crate) async fn connect(admin: &PostgresAdmin, template: &DatabaseName) -> Result<Self, ProvisionError> {
-        let server = Self { admin: admin.clone(), template: template.clone() };
+    pub(crate) async fn connect(
+        admin: &PostgresAdmin,
+        template: &DatabaseName,
+    ) -> Result<Self, ProvisionError> {
+        let server = Self {
+            admin: admin.clone(),
+            template: template.clone(),
+        };
         let link = server.admin_link(&admin.database).await?;
-        link.run(HARDEN_SERVER, || "take the rights that everybody has".to_owned()).await?;
+        link.run(HARDEN_SERVER, || {
+            "take the rights that everybody has".to_owned()
+        })
+        .await?;
         link.close().await;
         Ok(server)
     }
 
     /// Loads the author's SQL, unless the template holds exactly these files already.
-    pub(crate) async fn load(&self, files: &[(String, String)], hash: &str) -> Result<(), ProvisionError> {
+    pub(crate) async fn load(
+        &self,
+        files: &[(String, String)],
+        hash: &str,
+    ) -> Result<(), ProvisionError> {
         let link = self.admin_link(&self.admin.database).await?;
         let mark = format!("{TEMPLATE_MARK}{hash}");
         if comment(&link, self.template.as_str()).await?.as_deref() == Some(&mark) {
@@ -110,25 +137,44 @@ impl Postgres {
             return Ok(());
         }
         let name = quoted(self.template.as_str());
-        let owner = SeatDatabase { name: self.template.clone(), password: random_password() };
-        link.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"), || "drop the old template".to_owned()).await?;
+        let owner = SeatDatabase {
+            name: self.template.clone(),
+            password: random_password(),
+        };
+        link.run(
+            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+            || "drop the old template".to_owned(),
+        )
+        .await?;
         self.role(&link, &owner).await?;
         let create = format!("CREATE DATABASE {name} TEMPLATE template0");
         link.run(&create, || "make the template".to_owned()).await?;
-        let rights = format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {name}");
+        let rights = format!(
+            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {name}"
+        );
         link.run(&rights, || "make the template".to_owned()).await?;
         let inside = self.admin_link(self.template.as_str()).await?;
-        inside.run(HARDEN_TEMPLATE, || "prepare the template".to_owned()).await?;
+        inside
+            .run(HARDEN_TEMPLATE, || "prepare the template".to_owned())
+            .await?;
         let rights = format!("GRANT USAGE, CREATE ON SCHEMA public TO {name}");
-        inside.run(&rights, || "prepare the template".to_owned()).await?;
+        inside
+            .run(&rights, || "prepare the template".to_owned())
+            .await?;
         inside.close().await;
-        let author = self.link(self.seat_config(&owner), "log in as the template's owner").await?;
+        let author = self
+            .link(self.seat_config(&owner), "log in as the template's owner")
+            .await?;
         // The author's indexes may take longer than a participant's statements.
-        author.run("SET statement_timeout = 0", || "prepare loading".to_owned()).await?;
+        author
+            .run("SET statement_timeout = 0", || "prepare loading".to_owned())
+            .await?;
         for (file, text) in files {
             author.run(text, || format!("run {file}")).await?;
         }
-        author.run("ANALYZE", || "count the template's rows".to_owned()).await?;
+        author
+            .run("ANALYZE", || "count the template's rows".to_owned())
+            .await?;
         author.close().await;
         let seal = format!(
             "ALTER ROLE {name} NOLOGIN PASSWORD NULL; COMMENT ON DATABASE {name} IS '{mark}'; ALTER DATABASE {name} ALLOW_CONNECTIONS false"
@@ -139,10 +185,16 @@ impl Postgres {
         Ok(())
     }
 
-    pub(crate) async fn create(&self, seat: &SeatDatabase, hash: &str) -> Result<(), ProvisionError> {
+    pub(crate) async fn create(
+        &self,
+        seat: &SeatDatabase,
+        hash: &str,
+    ) -> Result<(), ProvisionError> {
         let link = self.admin_link(&self.admin.database).await?;
         self.role(&link, seat).await?;
-        let is_complete = comment(&link, seat.name.as_str()).await?.is_some_and(|comment| comment.starts_with(SEAT_MARK));
+        let is_complete = comment(&link, seat.name.as_str())
+            .await?
+            .is_some_and(|comment| comment.starts_with(SEAT_MARK));
         if !is_complete {
             self.copy(&link, seat, hash).await?;
         }
@@ -151,43 +203,84 @@ impl Postgres {
     }
 
     /// Makes a seat's database from the template; a half-made one is made anew.
-    async fn copy(&self, link: &Link, seat: &SeatDatabase, hash: &str) -> Result<(), ProvisionError> {
+    async fn copy(
+        &self,
+        link: &Link,
+        seat: &SeatDatabase,
+        hash: &str,
+    ) -> Result<(), ProvisionError> {
         let (name, template) = (quoted(seat.name.as_str()), quoted(self.template.as_str()));
         let what = || format!("make the database {name}");
-        link.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"), what).await?;
-        let create = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log CONNECTION LIMIT 10");
+        link.run(
+            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+            what,
+        )
+        .await?;
+        let create = format!(
+            "CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log CONNECTION LIMIT 10"
+        );
         link.run(&create, what).await?;
-        let rights = format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {name}");
+        let rights = format!(
+            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {name}"
+        );
         link.run(&rights, what).await?;
         // Nobody but us has been in there yet.
         let inside = self.admin_link(seat.name.as_str()).await?;
-        let handover = format!("REASSIGN OWNED BY {template} TO {name}; GRANT USAGE, CREATE ON SCHEMA public TO {name}");
+        let handover = format!(
+            "REASSIGN OWNED BY {template} TO {name}; GRANT USAGE, CREATE ON SCHEMA public TO {name}"
+        );
         inside.run(&handover, what).await?;
         let tables = count_tables(&inside, &seat.name).await?;
         inside.close().await;
-        let participant = self.link(self.seat_config(seat), &format!("log in as {name}")).await?;
+        let participant = self
+            .link(self.seat_config(seat), &format!("log in as {name}"))
+            .await?;
         let seen = count_tables(&participant, &seat.name).await?;
         participant.close().await;
         if seen != tables {
             let difference = format!("it sees {seen} of {tables} tables");
-            return Err(ProvisionError::Unlike { database: seat.name.to_string(), difference });
+            return Err(ProvisionError::Unlike {
+                database: seat.name.to_string(),
+                difference,
+            });
         }
-        link.run(&format!("COMMENT ON DATABASE {name} IS '{SEAT_MARK}{hash}'"), what).await
+        link.run(
+            &format!("COMMENT ON DATABASE {name} IS '{SEAT_MARK}{hash}'"),
+            what,
+        )
+        .await
     }
 
-    pub(crate) async fn restore(&self, seat: &SeatDatabase, before: Option<&str>, hash: &str) -> Result<(), ProvisionError> {
+    pub(crate) async fn restore(
+        &self,
+        seat: &SeatDatabase,
+        before: Option<&str>,
+        hash: &str,
+    ) -> Result<(), ProvisionError> {
         let link = self.admin_link(&self.admin.database).await?;
         let name = quoted(seat.name.as_str());
         let what = || format!("put the old state of {name} aside");
-        let is_complete = comment(&link, seat.name.as_str()).await?.is_some_and(|comment| comment.starts_with(SEAT_MARK));
+        let is_complete = comment(&link, seat.name.as_str())
+            .await?
+            .is_some_and(|comment| comment.starts_with(SEAT_MARK));
         if let (Some(before), true) = (before, is_complete) {
             let before = quoted(before);
-            link.run(&format!("DROP DATABASE IF EXISTS {before} WITH (FORCE)"), what).await?;
-            let close = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {name} IS NULL; REVOKE ALL ON DATABASE {name} FROM {name}");
+            link.run(
+                &format!("DROP DATABASE IF EXISTS {before} WITH (FORCE)"),
+                what,
+            )
+            .await?;
+            let close = format!(
+                "ALTER DATABASE {name} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {name} IS NULL; REVOKE ALL ON DATABASE {name} FROM {name}"
+            );
             link.run(&close, what).await?;
             let disconnect = "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity WHERE datname = $1";
-            link.client.query(disconnect, &[&seat.name.as_str()]).await.map_err(failed(what()))?;
-            link.run(&format!("ALTER DATABASE {name} RENAME TO {before}"), what).await?;
+            link.client
+                .query(disconnect, &[&seat.name.as_str()])
+                .await
+                .map_err(failed(what()))?;
+            link.run(&format!("ALTER DATABASE {name} RENAME TO {before}"), what)
+                .await?;
         }
         self.role(&link, seat).await?;
         self.copy(&link, seat, hash).await?;
@@ -195,14 +288,21 @@ impl Postgres {
         Ok(())
     }
 
-    pub(crate) async fn drop(&self, name: &DatabaseName, before: &str) -> Result<(), ProvisionError> {
+    pub(crate) async fn drop(
+        &self,
+        name: &DatabaseName,
+        before: &str,
+    ) -> Result<(), ProvisionError> {
         let link = self.admin_link(&self.admin.database).await?;
         let role = quoted(name.as_str());
         for database in [name.as_str(), before] {
             let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(database));
             link.run(&statement, || format!("drop {database}")).await?;
         }
-        link.run(&format!("DROP ROLE IF EXISTS {role}"), || format!("drop the role {role}")).await?;
+        link.run(&format!("DROP ROLE IF EXISTS {role}"), || {
+            format!("drop the role {role}")
+        })
+        .await?;
         link.close().await;
         Ok(())
     }
@@ -212,9 +312,16 @@ impl Postgres {
         let link = self.admin_link(&self.admin.database).await?;
         let query = "SELECT datname::text FROM pg_catalog.pg_database \
                      WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_database'), $1)";
-        let rows = link.client.query(query, &[&SEAT_MARK]).await.map_err(failed("list the seats"))?;
+        let rows = link
+            .client
+            .query(query, &[&SEAT_MARK])
+            .await
+            .map_err(failed("list the seats"))?;
         link.close().await;
-        Ok(rows.iter().filter_map(|row| DatabaseName::new(row.get::<_, String>(0)).ok()).collect())
+        Ok(rows
+            .iter()
+            .filter_map(|row| DatabaseName::new(row.get::<_, String>(0)).ok())
+            .collect())
     }
 
     /// Makes a seat's role, or sets its password and limits anew.
@@ -222,7 +329,11 @@ impl Postgres {
         let name = quoted(seat.name.as_str());
         let what = || format!("make the role {name}");
         let query = "SELECT FROM pg_catalog.pg_roles WHERE rolname = $1";
-        let found = link.client.query_opt(query, &[&seat.name.as_str()]).await.map_err(failed(what()))?;
+        let found = link
+            .client
+            .query_opt(query, &[&seat.name.as_str()])
+            .await
+            .map_err(failed(what()))?;
         let verb = if found.is_some() { "ALTER" } else { "CREATE" };
         let verifier = scram_verifier(&seat.password, random());
         let statements = format!(
@@ -236,13 +347,20 @@ impl Postgres {
 
     fn config(&self) -> Config {
         let mut config = Config::new();
-        config.host(&self.admin.host).port(self.admin.port).connect_timeout(CONNECT_TIME_MAX).application_name("arena-provisioner");
+        config
+            .host(&self.admin.host)
+            .port(self.admin.port)
+            .connect_timeout(CONNECT_TIME_MAX)
+            .application_name("arena-provisioner");
         config
     }
 
     fn seat_config(&self, seat: &SeatDatabase) -> Config {
         let mut config = self.config();
-        config.user(seat.name.as_str()).password(&seat.password).dbname(seat.name.as_str());
+        config
+            .user(seat.name.as_str())
+            .password(&seat.password)
+            .dbname(seat.name.as_str());
         config
     }
 
@@ -257,7 +375,10 @@ impl Postgres {
 
     async fn link(&self, config: Config, what: &str) -> Result<Link, ProvisionError> {
         let connected = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls)).await;
-        let timeout = |_| ProvisionError::Timeout { what: format!("{what} in PostgreSQL"), seconds: CONNECT_TIME_MAX.as_secs() };
+        let timeout = |_| ProvisionError::Timeout {
+            what: format!("{what} in PostgreSQL"),
+            seconds: CONNECT_TIME_MAX.as_secs(),
+        };
         let (client, connection) = connected.map_err(timeout)?.map_err(failed(what))?;
         // Awaited in `Link::close`; ends by itself when the client is dropped.
         let task = tokio::spawn(async move {
@@ -271,7 +392,11 @@ impl Postgres {
 
 async fn comment(link: &Link, database: &str) -> Result<Option<String>, ProvisionError> {
     let query = "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = $1";
-    let row = link.client.query_opt(query, &[&database]).await.map_err(failed(format!("look at {database}")))?;
+    let row = link
+        .client
+        .query_opt(query, &[&database])
+        .await
+        .map_err(failed(format!("look at {database}")))?;
     Ok(row.and_then(|row| row.get(0)))
 }
 
@@ -279,16 +404,24 @@ async fn comment(link: &Link, database: &str) -> Result<Option<String>, Provisio
 async fn count_tables(link: &Link, owner: &DatabaseName) -> Result<i64, ProvisionError> {
     let query = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner \
                  WHERE r.rolname = $1 AND c.relkind IN ('r', 'p', 'v', 'm')";
-    let row = link.client.query_one(query, &[&owner.as_str()]).await.map_err(failed(format!("count the tables of {owner}")))?;
+    let row = link
+        .client
+        .query_one(query, &[&owner.as_str()])
+        .await
+        .map_err(failed(format!("count the tables of {owner}")))?;
     Ok(row.get(0))
 }
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the system's source of random bytes does not fail after start");
+    getrandom::fill(&mut bytes)
+        .expect("the system's source of random bytes does not fail after start");
     bytes
 }
 
 fn random_password() -> String {
-    random::<24>().iter().map(|byte| format!("{byte:02x}")).collect()
+    random::<24>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

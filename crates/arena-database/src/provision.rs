@@ -73,7 +73,9 @@ impl Provisioner {
             Some(admin) => Some(Postgres::connect(admin, template).await?),
             None => None,
         };
-        Ok(Self { inner: Arc::new(Inner { mongodb, postgres }) })
+        Ok(Self {
+            inner: Arc::new(Inner { mongodb, postgres }),
+        })
     }
 
     /// Loads the workshop's data files into the template. Does nothing when they are loaded already; seats that
@@ -83,7 +85,8 @@ impl Provisioner {
     /// When a file cannot be read, or a server refuses it.
     pub async fn load_template(&self, files: &[DataFile]) -> Result<(), ProvisionError> {
         let data = data::read(files).map_err(ProvisionError::Data)?;
-        let (sql, documents): (Vec<&DataFile>, Vec<&DataFile>) = files.iter().partition(|file| data::is_sql(file));
+        let (sql, documents): (Vec<&DataFile>, Vec<&DataFile>) =
+            files.iter().partition(|file| data::is_sql(file));
         let (sql, documents) = (data::hash(sql), data::hash(documents));
         let mongodb = async {
             match &self.inner.mongodb {
@@ -97,7 +100,12 @@ impl Provisioner {
                 None => Ok(()),
             }
         };
-        within("load the workshop's data", LOAD_TIME_MAX, both(mongodb, postgres)).await
+        within(
+            "load the workshop's data",
+            LOAD_TIME_MAX,
+            both(mongodb, postgres),
+        )
+        .await
     }
 
     /// Returns one document of each collection of the template.
@@ -132,7 +140,12 @@ impl Provisioner {
                 None => Ok(()),
             }
         };
-        within("make a seat's databases", SEAT_TIME_MAX, both(mongodb, postgres)).await
+        within(
+            "make a seat's databases",
+            SEAT_TIME_MAX,
+            both(mongodb, postgres),
+        )
+        .await
     }
 
     /// Makes many seats, so many at once, and says after each how far it is. Goes on after a
@@ -165,7 +178,11 @@ impl Provisioner {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             };
             done += 1;
-            progress(Progress { seat: seat.clone(), done, all });
+            progress(Progress {
+                seat: seat.clone(),
+                done,
+                all,
+            });
             if let Err(error) = made {
                 failures.push((seat, error));
             }
@@ -177,7 +194,11 @@ impl Provisioner {
     ///
     /// # Errors
     /// When a server refuses; calling again, or [`create_seat`](Self::create_seat), goes on.
-    pub async fn restore_seat(&self, seat: &SeatDatabase, before: Before) -> Result<(), ProvisionError> {
+    pub async fn restore_seat(
+        &self,
+        seat: &SeatDatabase,
+        before: Before,
+    ) -> Result<(), ProvisionError> {
         let name = before_name(&seat.name);
         let before = (before == Before::Keep).then_some(name.as_str());
         let mongodb = async {
@@ -192,7 +213,12 @@ impl Provisioner {
                 None => Ok(()),
             }
         };
-        within("restore a seat's databases", SEAT_TIME_MAX, both(mongodb, postgres)).await
+        within(
+            "restore a seat's databases",
+            SEAT_TIME_MAX,
+            both(mongodb, postgres),
+        )
+        .await
     }
 
     /// Drops a seat's databases, its user and its role; those that are not there are no error.
@@ -213,7 +239,12 @@ impl Provisioner {
                 None => Ok(()),
             }
         };
-        within("drop a seat's databases", SEAT_TIME_MAX, both(mongodb, postgres)).await
+        within(
+            "drop a seat's databases",
+            SEAT_TIME_MAX,
+            both(mongodb, postgres),
+        )
+        .await
     }
 
     /// Returns the seats whose databases are complete on every server.
@@ -231,7 +262,9 @@ impl Provisioner {
         };
         let mut lists = mongodb.into_iter().chain(postgres).map(BTreeSet::from_iter);
         let first: BTreeSet<DatabaseName> = lists.next().unwrap_or_default();
-        Ok(lists.fold(first, |all, list| all.intersection(&list).cloned().collect()))
+        Ok(lists.fold(first, |all, list| {
+            all.intersection(&list).cloned().collect()
+        }))
     }
 }
 
@@ -245,7 +278,10 @@ fn before_name(name: &DatabaseName) -> String {
         return long;
     }
     let digest = Sha256::digest(name.as_str());
-    let tag: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag: String = digest[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("{}_{tag}_before", &name.as_str()[..40])
 }
 
@@ -258,9 +294,16 @@ async fn both(
     mongodb.and(postgres)
 }
 
-async fn within<T>(what: &str, limit: Duration, action: impl Future<Output = Result<T, ProvisionError>>) -> Result<T, ProvisionError> {
+async fn within<T>(
+    what: &str,
+    limit: Duration,
+    action: impl Future<Output = Result<T, ProvisionError>>,
+) -> Result<T, ProvisionError> {
     match tokio::time::timeout(limit, action).await {
         Ok(done) => done,
-        Err(_) => Err(ProvisionError::Timeout { what: what.to_owned(), seconds: limit.as_secs() }),
+        Err(_) => Err(ProvisionError::Timeout {
+            what: what.to_owned(),
+            seconds: limit.as_secs(),
+        }),
     }
 }

@@ -14,7 +14,12 @@ pub fn scram_verifier(password: &str, salt: [u8; 16]) -> String {
     let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &salt, ITERATIONS);
     let stored = Sha256::digest(keyed(&salted, b"Client Key"));
     let server = keyed(&salted, b"Server Key");
-    format!("SCRAM-SHA-256${ITERATIONS}:{}${}:{}", STANDARD.encode(salt), STANDARD.encode(stored), STANDARD.encode(server))
+    format!(
+        "SCRAM-SHA-256${ITERATIONS}:{}${}:{}",
+        STANDARD.encode(salt),
+        STANDARD.encode(stored),
+        STANDARD.encode(server)
+    )
 }
 
 fn keyed(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
@@ -31,7 +36,11 @@ mod tests {
     fn a_verifier_is_as_postgresql_computes_it() {
         // Made by PostgreSQL 15: CREATE ROLE … PASSWORD 'pencil', salt replaced by a known one
         // through RFC 7677's example values (salt W22ZaJ0SNY7soEsUEjb6gQ==, 4096 iterations).
-        let salt: [u8; 16] = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap().try_into().unwrap();
+        let salt: [u8; 16] = STANDARD
+            .decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+            .unwrap()
+            .try_into()
+            .unwrap();
         let verifier = scram_verifier("pencil", salt);
         assert_eq!(
             verifier,

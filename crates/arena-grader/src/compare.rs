@@ -19,16 +19,27 @@ pub(crate) fn near(expected: &Bson, actual: &Bson, within: f64) -> bool {
     }
     match (expected, actual) {
         (Bson::Array(expected), Bson::Array(actual)) => {
-            expected.len() == actual.len() && expected.iter().zip(actual).all(|(expected, actual)| near(expected, actual, within))
+            expected.len() == actual.len()
+                && expected
+                    .iter()
+                    .zip(actual)
+                    .all(|(expected, actual)| near(expected, actual, within))
         }
         (Bson::Document(expected), Bson::Document(actual)) => {
-            expected.len() == actual.len() && has_fields(expected, actual, |expected, actual| near(expected, actual, within))
+            expected.len() == actual.len()
+                && has_fields(expected, actual, |expected, actual| {
+                    near(expected, actual, within)
+                })
         }
-        (Bson::ObjectId(id), Bson::String(hex)) | (Bson::String(hex), Bson::ObjectId(id)) => id.to_hex().eq_ignore_ascii_case(hex),
+        (Bson::ObjectId(id), Bson::String(hex)) | (Bson::String(hex), Bson::ObjectId(id)) => {
+            id.to_hex().eq_ignore_ascii_case(hex)
+        }
         (Bson::Null | Bson::Undefined, Bson::Null | Bson::Undefined) => true,
         (Bson::String(expected), Bson::String(actual)) if expected == actual => true,
         _ => match (Instant::of(expected), Instant::of(actual)) {
-            (Some(expected), Some(actual)) => (expected.is_exact || actual.is_exact) && expected.millis == actual.millis,
+            (Some(expected), Some(actual)) => {
+                (expected.is_exact || actual.is_exact) && expected.millis == actual.millis
+            }
             _ => expected == actual,
         },
     }
@@ -37,8 +48,12 @@ pub(crate) fn near(expected: &Bson, actual: &Bson, within: f64) -> bool {
 /// Returns whether a value has at least the expected fields, or rows.
 pub(crate) fn is_subset(expected: &Bson, actual: &Bson) -> bool {
     match (expected, actual) {
-        (Bson::Document(expected), Bson::Document(actual)) => has_fields(expected, actual, is_subset),
-        (Bson::Array(expected), Bson::Array(actual)) => expected.iter().all(|expected| contains(actual, expected)),
+        (Bson::Document(expected), Bson::Document(actual)) => {
+            has_fields(expected, actual, is_subset)
+        }
+        (Bson::Array(expected), Bson::Array(actual)) => {
+            expected.iter().all(|expected| contains(actual, expected))
+        }
         _ => equal(expected, actual),
     }
 }
@@ -50,7 +65,10 @@ pub(crate) fn contains(list: &[Bson], expected: &Bson) -> bool {
 
 /// Pairs rows whatever their order: returns the expected rows that are missing and the actual
 /// ones that nobody asked for.
-pub(crate) fn unpaired<'a>(expected: &'a [Bson], actual: &'a [Bson]) -> (Vec<&'a Bson>, Vec<&'a Bson>) {
+pub(crate) fn unpaired<'a>(
+    expected: &'a [Bson],
+    actual: &'a [Bson],
+) -> (Vec<&'a Bson>, Vec<&'a Bson>) {
     let mut rest: Vec<&Bson> = actual.iter().collect();
     let mut missing = Vec::new();
     for expected in expected {
@@ -74,7 +92,9 @@ pub(crate) fn order(left: &Bson, right: &Bson) -> Option<Ordering> {
 }
 
 fn has_fields(expected: &Document, actual: &Document, same: impl Fn(&Bson, &Bson) -> bool) -> bool {
-    expected.iter().all(|(key, expected)| actual.get(key).is_some_and(|actual| same(expected, actual)))
+    expected
+        .iter()
+        .all(|(key, expected)| actual.get(key).is_some_and(|actual| same(expected, actual)))
 }
 
 /// A number of any type.
@@ -92,7 +112,10 @@ impl Number {
             Bson::Double(number) => Some(Self::Real(*number)),
             Bson::Decimal128(number) => {
                 let text = number.to_string();
-                text.parse().map(Self::Whole).or_else(|_| text.parse().map(Self::Real)).ok()
+                text.parse()
+                    .map(Self::Whole)
+                    .or_else(|_| text.parse().map(Self::Real))
+                    .ok()
             }
             _ => None,
         }
@@ -112,7 +135,9 @@ impl Number {
             _ => {
                 let (left, right) = (self.real(), other.real());
                 // A hair more than asked for: 0.3 − 0.2 is a little more than 0.1.
-                left == right || (left.is_nan() && right.is_nan()) || (left - right).abs() <= within * (1.0 + 1e-9)
+                left == right
+                    || (left.is_nan() && right.is_nan())
+                    || (left - right).abs() <= within * (1.0 + 1e-9)
             }
         }
     }
@@ -136,7 +161,10 @@ struct Instant {
 impl Instant {
     fn of(value: &Bson) -> Option<Self> {
         match value {
-            Bson::DateTime(instant) => Some(Self { millis: instant.timestamp_millis(), is_exact: true }),
+            Bson::DateTime(instant) => Some(Self {
+                millis: instant.timestamp_millis(),
+                is_exact: true,
+            }),
             Bson::String(text) => Self::parse(text),
             _ => None,
         }
@@ -144,18 +172,31 @@ impl Instant {
 
     /// Reads `2026-01-31`, with or without a time, with or without an offset (then UTC).
     fn parse(text: &str) -> Option<Self> {
-        let looks_like = (10..=40).contains(&text.len()) && text.as_bytes()[4] == b'-' && text.as_bytes()[0].is_ascii_digit();
+        let looks_like = (10..=40).contains(&text.len())
+            && text.as_bytes()[4] == b'-'
+            && text.as_bytes()[0].is_ascii_digit();
         if !looks_like {
             return None;
         }
         if let Ok(instant) = text.parse::<Timestamp>() {
-            return Some(Self { millis: instant.as_millisecond(), is_exact: true });
+            return Some(Self {
+                millis: instant.as_millisecond(),
+                is_exact: true,
+            });
         }
         let (civil, is_exact) = match text.len() {
-            10 => (text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight()), false),
+            10 => (
+                text.parse::<Date>()
+                    .ok()?
+                    .to_datetime(jiff::civil::Time::midnight()),
+                false,
+            ),
             _ => (text.parse::<DateTime>().ok()?, true),
         };
         let instant = jiff::tz::Offset::UTC.to_timestamp(civil).ok()?;
-        Some(Self { millis: instant.as_millisecond(), is_exact })
+        Some(Self {
+            millis: instant.as_millisecond(),
+            is_exact,
+        })
     }
 }

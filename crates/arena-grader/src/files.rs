@@ -14,7 +14,10 @@ pub(crate) async fn read(session: &Session<'_>, path: &str) -> Result<Document, 
     let mut document = Document::new();
     document.insert("exists", bytes.is_some());
     if let Some(bytes) = bytes {
-        document.insert("text", Bson::String(String::from_utf8_lossy(&bytes).into_owned()));
+        document.insert(
+            "text",
+            Bson::String(String::from_utf8_lossy(&bytes).into_owned()),
+        );
     }
     Ok(document)
 }
@@ -31,12 +34,20 @@ pub(crate) async fn hash(session: &Session<'_>, paths: &[String]) -> String {
         hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(&bytes);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 async fn fetch(session: &Session<'_>, path: &str) -> Result<Option<bytes::Bytes>, StepFailure> {
     let query: String = byte_serialize(path.as_bytes()).collect();
-    let answer = ask_agent(session.seat, &format!("/files?path={query}"), session.limits).await?;
+    let answer = ask_agent(
+        session.seat,
+        &format!("/files?path={query}"),
+        session.limits,
+    )
+    .await?;
     match answer.status {
         StatusCode::OK => Ok(Some(answer.bytes)),
         StatusCode::NOT_FOUND => Ok(None),

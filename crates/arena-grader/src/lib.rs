@@ -81,13 +81,17 @@ pub struct PostgresAccess {
 
 impl fmt::Debug for MongodbAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MongodbAccess").field("database", &self.database).finish_non_exhaustive()
+        f.debug_struct("MongodbAccess")
+            .field("database", &self.database)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for PostgresAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresAccess").field("database", &self.database).finish_non_exhaustive()
+        f.debug_struct("PostgresAccess")
+            .field("database", &self.database)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,30 +9,54 @@ use crate::values::{Values, count};
 use std::cmp::Ordering;
 
 /// Returns the message of an expectation that does not hold; the author's sentence first.
-pub(crate) fn failure(expectation: &Expectation, values: &Values, rows_max: usize) -> Option<Vec<String>> {
+pub(crate) fn failure(
+    expectation: &Expectation,
+    values: &Values,
+    rows_max: usize,
+) -> Option<Vec<String>> {
     let actual = values.get(&expectation.at);
     let is_of_every_row = expectation.at.is_of_every_row();
     let details = match &actual {
-        Some(Bson::Array(rows)) if rows.len() > rows_max => Some(vec![format!("{} has more than {rows_max} rows", expectation.at)]),
-        _ => expectation.matchers.iter().find_map(|matcher| mismatch(matcher, actual.as_ref(), values, is_of_every_row)),
+        Some(Bson::Array(rows)) if rows.len() > rows_max => Some(vec![format!(
+            "{} has more than {rows_max} rows",
+            expectation.at
+        )]),
+        _ => expectation
+            .matchers
+            .iter()
+            .find_map(|matcher| mismatch(matcher, actual.as_ref(), values, is_of_every_row)),
     }?;
     let first = match &expectation.otherwise {
         Some(text) => values.message(text),
         None => format!("{} is not as expected", expectation.at),
     };
     let is_told = expectation.otherwise.is_some() && details.len() < 2;
-    Some(std::iter::once(first).chain(details.into_iter().filter(|_| !is_told)).collect())
+    Some(
+        std::iter::once(first)
+            .chain(details.into_iter().filter(|_| !is_told))
+            .collect(),
+    )
 }
 
 /// Returns what is wrong with a value.
-fn mismatch(matcher: &Matcher, actual: Option<&Bson>, values: &Values, is_of_every_row: bool) -> Option<Vec<String>> {
+fn mismatch(
+    matcher: &Matcher,
+    actual: Option<&Bson>,
+    values: &Values,
+    is_of_every_row: bool,
+) -> Option<Vec<String>> {
     if let Matcher::Absent(absent) = matcher {
-        let is_absent = actual.is_none() || (is_of_every_row && matches!(actual, Some(Bson::Array(rows)) if rows.is_empty()));
+        let is_absent = actual.is_none()
+            || (is_of_every_row && matches!(actual, Some(Bson::Array(rows)) if rows.is_empty()));
         let expected = if *absent { "nothing" } else { "a value" };
-        return (is_absent != *absent).then(|| vec![format!("expected {expected}, got {}", show::maybe(actual))]);
+        return (is_absent != *absent)
+            .then(|| vec![format!("expected {expected}, got {}", show::maybe(actual))]);
     }
     let Some(actual) = actual else {
-        return Some(vec![format!("expected a value, got {}", crate::values::NOTHING)]);
+        return Some(vec![format!(
+            "expected a value, got {}",
+            crate::values::NOTHING
+        )]);
     };
     match matcher {
         Matcher::Matches(pattern) => matches(pattern, actual),
@@ -40,25 +64,45 @@ fn mismatch(matcher: &Matcher, actual: Option<&Bson>, values: &Values, is_of_eve
             let length = match actual {
                 Bson::Array(rows) => count(rows.len()),
                 Bson::String(text) => count(text.chars().count()),
-                _ => return Some(vec![format!("expected a list or a text, got {}", show::value(actual))]),
+                _ => {
+                    return Some(vec![format!(
+                        "expected a list or a text, got {}",
+                        show::value(actual)
+                    )]);
+                }
             };
-            let wrong = matchers.iter().find_map(|matcher| mismatch(matcher, Some(&length), values, false));
-            wrong.map(|lines| lines.into_iter().map(|line| format!("length: {line}")).collect())
+            let wrong = matchers
+                .iter()
+                .find_map(|matcher| mismatch(matcher, Some(&length), values, false));
+            wrong.map(|lines| {
+                lines
+                    .into_iter()
+                    .map(|line| format!("length: {line}"))
+                    .collect()
+            })
         }
         Matcher::Near { value, within } => with(value, values, |expected| {
             (!near(expected, actual, *within)).then(|| show::differences(expected, actual, *within))
         }),
-        Matcher::Equals(value) => {
-            with(value, values, |expected| (!equal(expected, actual)).then(|| show::differences(expected, actual, 0.0)))
-        }
+        Matcher::Equals(value) => with(value, values, |expected| {
+            (!equal(expected, actual)).then(|| show::differences(expected, actual, 0.0))
+        }),
         Matcher::Unordered(value) => with(value, values, |expected| unordered(expected, actual)),
         Matcher::Subset(value) => with(value, values, |expected| subset(expected, actual)),
         Matcher::Contains(value) => with(value, values, |expected| contained(expected, actual)),
-        Matcher::AtLeast(value) => with(value, values, |expected| bound(expected, actual, Ordering::Less, "at least")),
-        Matcher::AtMost(value) => with(value, values, |expected| bound(expected, actual, Ordering::Greater, "at most")),
+        Matcher::AtLeast(value) => with(value, values, |expected| {
+            bound(expected, actual, Ordering::Less, "at least")
+        }),
+        Matcher::AtMost(value) => with(value, values, |expected| {
+            bound(expected, actual, Ordering::Greater, "at most")
+        }),
         Matcher::OneOf(value) => with(value, values, |expected| match expected {
             Bson::Array(choices) if choices.iter().any(|choice| equal(choice, actual)) => None,
-            _ => Some(vec![format!("expected one of {}, got {}", show::value(expected), show::value(actual))]),
+            _ => Some(vec![format!(
+                "expected one of {}, got {}",
+                show::value(expected),
+                show::value(actual)
+            )]),
         }),
         Matcher::Absent(_) => None,
     }
@@ -72,7 +116,10 @@ fn with(
 ) -> Option<Vec<String>> {
     match values.fill(template) {
         Some(expected) => compare(&expected),
-        None => Some(vec![format!("there is nothing to compare with ({}): restore your data first", template.0)]),
+        None => Some(vec![format!(
+            "there is nothing to compare with ({}): restore your data first",
+            template.0
+        )]),
     }
 }
 
@@ -81,7 +128,12 @@ fn matches(pattern: &str, actual: &Bson) -> Option<Vec<String>> {
         (Ok(pattern), Bson::String(text)) => pattern.is_match(text),
         _ => false,
     };
-    (!fits).then(|| vec![format!("expected a text that matches {pattern}, got {}", show::value(actual))])
+    (!fits).then(|| {
+        vec![format!(
+            "expected a text that matches {pattern}, got {}",
+            show::value(actual)
+        )]
+    })
 }
 
 fn unordered(expected: &Bson, actual: &Bson) -> Option<Vec<String>> {
@@ -97,13 +149,24 @@ fn subset(expected: &Bson, actual: &Bson) -> Option<Vec<String>> {
         return None;
     }
     let lines = match (expected, actual) {
-        (Bson::Array(wanted), Bson::Array(got)) => {
-            wanted.iter().filter(|row| !contains(got, row)).map(|row| format!("missing: {}", show::value(row))).collect()
-        }
+        (Bson::Array(wanted), Bson::Array(got)) => wanted
+            .iter()
+            .filter(|row| !contains(got, row))
+            .map(|row| format!("missing: {}", show::value(row)))
+            .collect(),
         (Bson::Document(wanted), Bson::Document(got)) => {
-            let wrong = wanted.iter().filter(|(key, value)| !got.get(key).is_some_and(|got| is_subset(value, got)));
+            let wrong = wanted
+                .iter()
+                .filter(|(key, value)| !got.get(key).is_some_and(|got| is_subset(value, got)));
             wrong
-                .map(|(key, value)| format!("{}: expected {}, got {}", show::harmless(key), show::value(value), show::maybe(got.get(key))))
+                .map(|(key, value)| {
+                    format!(
+                        "{}: expected {}, got {}",
+                        show::harmless(key),
+                        show::value(value),
+                        show::maybe(got.get(key))
+                    )
+                })
                 .collect()
         }
         _ => show::differences(expected, actual, 0.0),
@@ -113,14 +176,28 @@ fn subset(expected: &Bson, actual: &Bson) -> Option<Vec<String>> {
 
 fn contained(expected: &Bson, actual: &Bson) -> Option<Vec<String>> {
     let has = match actual {
-        Bson::String(text) => matches!(expected, Bson::String(part) if text.contains(part.as_str())),
+        Bson::String(text) => {
+            matches!(expected, Bson::String(part) if text.contains(part.as_str()))
+        }
         Bson::Array(rows) => contains(rows, expected),
         _ => false,
     };
-    (!has).then(|| vec![format!("expected {} in it, got {}", show::value(expected), show::value(actual))])
+    (!has).then(|| {
+        vec![format!(
+            "expected {} in it, got {}",
+            show::value(expected),
+            show::value(actual)
+        )]
+    })
 }
 
 fn bound(expected: &Bson, actual: &Bson, wrong: Ordering, words: &str) -> Option<Vec<String>> {
     let fits = order(actual, expected).is_some_and(|order| order != wrong);
-    (!fits).then(|| vec![format!("expected {words} {}, got {}", show::value(expected), show::value(actual))])
+    (!fits).then(|| {
+        vec![format!(
+            "expected {words} {}, got {}",
+            show::value(expected),
+            show::value(actual)
+        )]
+    })
 }

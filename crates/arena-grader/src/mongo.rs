@@ -40,15 +40,23 @@ impl Marker {
     pub(crate) fn new(collection: &str, like: Document, fields: Document) -> Self {
         let mut document = Document::new();
         let fresh = ObjectId::new();
-        let id = fields.get("_id").cloned().unwrap_or_else(|| match like.get("_id") {
-            Some(Bson::String(text)) => Bson::String(look_alike(text, fresh)),
-            Some(Bson::Int32(_) | Bson::Int64(_)) => Bson::Int64(i64::from(u32::from_be_bytes(tail(fresh))) + (1 << 40)),
-            _ => Bson::ObjectId(fresh),
-        });
+        let id = fields
+            .get("_id")
+            .cloned()
+            .unwrap_or_else(|| match like.get("_id") {
+                Some(Bson::String(text)) => Bson::String(look_alike(text, fresh)),
+                Some(Bson::Int32(_) | Bson::Int64(_)) => {
+                    Bson::Int64(i64::from(u32::from_be_bytes(tail(fresh))) + (1 << 40))
+                }
+                _ => Bson::ObjectId(fresh),
+            });
         document.insert("_id", id);
         document.extend(like.into_iter().filter(|(key, _)| key != "_id"));
         document.extend(fields.into_iter().filter(|(key, _)| key != "_id"));
-        Self { collection: collection.to_owned(), document }
+        Self {
+            collection: collection.to_owned(),
+            document,
+        }
     }
 }
 
@@ -67,8 +75,13 @@ fn tail(id: ObjectId) -> [u8; 4] {
 }
 
 impl Mongo {
-    pub(crate) async fn connect(access: &MongodbAccess, limits: &Limits) -> Result<Self, StepFailure> {
-        let mut options = ClientOptions::parse(&access.uri).await.map_err(|error| failure(&error, limits))?;
+    pub(crate) async fn connect(
+        access: &MongodbAccess,
+        limits: &Limits,
+    ) -> Result<Self, StepFailure> {
+        let mut options = ClientOptions::parse(&access.uri)
+            .await
+            .map_err(|error| failure(&error, limits))?;
         options.app_name = Some("arena-grader".to_owned());
         options.server_selection_timeout = Some(CONNECT_TIME_MAX);
         options.connect_timeout = Some(CONNECT_TIME_MAX);
@@ -84,54 +97,122 @@ impl Mongo {
     }
 
     /// Answers a step that is no insert.
-    pub(crate) async fn ask(&self, step: &MongodbStep, values: &Values, limits: &Limits) -> Result<Bson, StepFailure> {
+    pub(crate) async fn ask(
+        &self,
+        step: &MongodbStep,
+        values: &Values,
+        limits: &Limits,
+    ) -> Result<Bson, StepFailure> {
         match step {
             MongodbStep::Find(find) => self.find(find, values, limits).await,
-            MongodbStep::Aggregate { collection, pipeline } => {
+            MongodbStep::Aggregate {
+                collection,
+                pipeline,
+            } => {
                 let stages = match values.fill(pipeline) {
-                    Some(Bson::Array(stages)) => stages.into_iter().filter_map(|stage| match stage {
-                        Bson::Document(stage) => Some(stage),
-                        _ => None,
-                    }),
+                    Some(Bson::Array(stages)) => {
+                        stages.into_iter().filter_map(|stage| match stage {
+                            Bson::Document(stage) => Some(stage),
+                            _ => None,
+                        })
+                    }
                     _ => return Err(unfilled(pipeline)),
                 };
                 let stages: Vec<Document> = stages.collect();
                 let collection = self.database.collection::<Document>(collection);
-                let cursor = bounded(limits, collection.aggregate(stages).batch_size(BATCH_ROWS).max_time(limits.database)).await?;
+                let cursor = bounded(
+                    limits,
+                    collection
+                        .aggregate(stages)
+                        .batch_size(BATCH_ROWS)
+                        .max_time(limits.database),
+                )
+                .await?;
                 rows(cursor, limits).await
             }
             MongodbStep::Count { collection, filter } => {
-                let filter = values.fill_document(filter).ok_or_else(|| unfilled(filter))?;
+                let filter = values
+                    .fill_document(filter)
+                    .ok_or_else(|| unfilled(filter))?;
                 let collection = self.database.collection::<Document>(collection);
-                let number = bounded(limits, collection.count_documents(filter).max_time(limits.database)).await?;
+                let number = bounded(
+                    limits,
+                    collection.count_documents(filter).max_time(limits.database),
+                )
+                .await?;
                 Ok(Bson::Int64(i64::try_from(number).unwrap_or(i64::MAX)))
             }
-            MongodbStep::Distinct { collection, field, filter } => {
-                let filter = values.fill_document(filter).ok_or_else(|| unfilled(filter))?;
+            MongodbStep::Distinct {
+                collection,
+                field,
+                filter,
+            } => {
+                let filter = values
+                    .fill_document(filter)
+                    .ok_or_else(|| unfilled(filter))?;
                 let collection = self.database.collection::<Document>(collection);
-                let values = bounded(limits, collection.distinct(field, filter).max_time(limits.database)).await?;
-                if values.len() > limits.rows { Err(too_many(limits)) } else { Ok(Bson::Array(values)) }
+                let values = bounded(
+                    limits,
+                    collection.distinct(field, filter).max_time(limits.database),
+                )
+                .await?;
+                if values.len() > limits.rows {
+                    Err(too_many(limits))
+                } else {
+                    Ok(Bson::Array(values))
+                }
             }
             MongodbStep::ListIndexes { collection } => self.indexes(collection, limits).await,
             MongodbStep::Kind { collection } => self.kind(collection, limits).await,
             MongodbStep::Delete { collection, filter } => {
-                let filter = values.fill_document(filter).ok_or_else(|| unfilled(filter))?;
-                let result = bounded(limits, self.database.collection::<Document>(collection).delete_many(filter)).await?;
-                Ok(Bson::Int64(i64::try_from(result.deleted_count).unwrap_or(i64::MAX)))
+                let filter = values
+                    .fill_document(filter)
+                    .ok_or_else(|| unfilled(filter))?;
+                let result = bounded(
+                    limits,
+                    self.database
+                        .collection::<Document>(collection)
+                        .delete_many(filter),
+                )
+                .await?;
+                Ok(Bson::Int64(
+                    i64::try_from(result.deleted_count).unwrap_or(i64::MAX),
+                ))
             }
             MongodbStep::Insert { .. } => Err(StepFailure::new("a marker is inserted by the run")),
         }
     }
 
-    async fn find(&self, find: &Find, values: &Values, limits: &Limits) -> Result<Bson, StepFailure> {
-        let filter = values.fill_document(&find.filter).ok_or_else(|| unfilled(&find.filter))?;
-        let number = |template: &Option<Template>| template.as_ref().and_then(|template| whole(&values.fill(template)?));
-        let document = |template: &Option<Template>| template.as_ref().and_then(|template| values.fill_document(template));
+    async fn find(
+        &self,
+        find: &Find,
+        values: &Values,
+        limits: &Limits,
+    ) -> Result<Bson, StepFailure> {
+        let filter = values
+            .fill_document(&find.filter)
+            .ok_or_else(|| unfilled(&find.filter))?;
+        let number = |template: &Option<Template>| {
+            template
+                .as_ref()
+                .and_then(|template| whole(&values.fill(template)?))
+        };
+        let document = |template: &Option<Template>| {
+            template
+                .as_ref()
+                .and_then(|template| values.fill_document(template))
+        };
         // One more than is compared, so that "more than" can be told.
         let most = i64::try_from(limits.rows).unwrap_or(i64::MAX - 1) + 1;
-        let limit = number(&find.limit).filter(|limit| *limit > 0).map_or(most, |limit| limit.min(most));
+        let limit = number(&find.limit)
+            .filter(|limit| *limit > 0)
+            .map_or(most, |limit| limit.min(most));
         let collection = self.database.collection::<Document>(&find.collection);
-        let mut action = collection.find(filter).limit(limit).batch_size(BATCH_ROWS).max_time(limits.database);
+        let mut action = collection
+            .find(filter)
+            .limit(limit)
+            .batch_size(BATCH_ROWS)
+            .max_time(limits.database);
         if let Some(skip) = number(&find.skip).and_then(|skip| u64::try_from(skip).ok()) {
             action = action.skip(skip);
         }
@@ -145,45 +226,91 @@ impl Mongo {
     }
 
     async fn indexes(&self, collection: &str, limits: &Limits) -> Result<Bson, StepFailure> {
-        let answer = self.database.run_command(doc! { "listIndexes": collection });
+        let answer = self
+            .database
+            .run_command(doc! { "listIndexes": collection });
         let answer = match timeout(limits.database, answer.into_future()).await {
-            Ok(Err(error)) if code(&error) == Some(NAMESPACE_NOT_FOUND) => return Ok(Bson::Array(Vec::new())),
+            Ok(Err(error)) if code(&error) == Some(NAMESPACE_NOT_FOUND) => {
+                return Ok(Bson::Array(Vec::new()));
+            }
             Ok(answer) => answer.map_err(|error| failure(&error, limits))?,
             Err(_) => return Err(too_slow(limits)),
         };
-        let batch = answer.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        let batch = answer
+            .get_document("cursor")
+            .and_then(|cursor| cursor.get_array("firstBatch"));
         Ok(Bson::Array(batch.cloned().unwrap_or_default()))
     }
 
     async fn kind(&self, collection: &str, limits: &Limits) -> Result<Bson, StepFailure> {
-        let answer = self.database.run_command(doc! { "listCollections": 1, "filter": { "name": collection } });
+        let answer = self
+            .database
+            .run_command(doc! { "listCollections": 1, "filter": { "name": collection } });
         let answer = bounded(limits, answer).await?;
-        let batch = answer.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let kind = batch.ok().and_then(|batch| batch.first()).and_then(Bson::as_document);
-        let kind = kind.map_or("absent", |found| found.get_str("type").unwrap_or("collection"));
+        let batch = answer
+            .get_document("cursor")
+            .and_then(|cursor| cursor.get_array("firstBatch"));
+        let kind = batch
+            .ok()
+            .and_then(|batch| batch.first())
+            .and_then(Bson::as_document);
+        let kind = kind.map_or("absent", |found| {
+            found.get_str("type").unwrap_or("collection")
+        });
         Ok(Bson::String(kind.to_owned()))
     }
 
     /// Returns a document that markers are made like: the template's, else one of the seat's own.
-    pub(crate) async fn like(&self, samples: &Samples, collection: &str) -> Result<Document, StepFailure> {
+    pub(crate) async fn like(
+        &self,
+        samples: &Samples,
+        collection: &str,
+    ) -> Result<Document, StepFailure> {
         if let Some(document) = samples.get(collection) {
             return Ok(document.clone());
         }
-        let found = timeout(CONNECT_TIME_MAX, self.database.collection::<Document>(collection).find_one(doc! {}).into_future()).await;
+        let found = timeout(
+            CONNECT_TIME_MAX,
+            self.database
+                .collection::<Document>(collection)
+                .find_one(doc! {})
+                .into_future(),
+        )
+        .await;
         match found {
             Ok(Ok(Some(document))) => Ok(document),
-            _ => Err(StepFailure::new(format!("restore your data first: {collection} has no document"))),
+            _ => Err(StepFailure::new(format!(
+                "restore your data first: {collection} has no document"
+            ))),
         }
     }
 
-    pub(crate) async fn insert(&self, collection: &str, document: &Document, limits: &Limits) -> Result<(), StepFailure> {
-        bounded(limits, self.database.collection::<Document>(collection).insert_one(document)).await.map(|_| ())
+    pub(crate) async fn insert(
+        &self,
+        collection: &str,
+        document: &Document,
+        limits: &Limits,
+    ) -> Result<(), StepFailure> {
+        bounded(
+            limits,
+            self.database
+                .collection::<Document>(collection)
+                .insert_one(document),
+        )
+        .await
+        .map(|_| ())
     }
 
     pub(crate) async fn remove(&self, marker: &Marker) -> Result<(), StepFailure> {
         let filter = doc! { "_id": marker.document.get("_id").cloned().unwrap_or(Bson::Null) };
-        let removed = self.database.collection::<Document>(&marker.collection).delete_one(filter).await;
-        removed.map(|_| ()).map_err(|error| StepFailure::new(error.to_string()))
+        let removed = self
+            .database
+            .collection::<Document>(&marker.collection)
+            .delete_one(filter)
+            .await;
+        removed
+            .map(|_| ())
+            .map_err(|error| StepFailure::new(error.to_string()))
     }
 }
 
@@ -192,7 +319,9 @@ async fn rows(mut cursor: Cursor<Document>, limits: &Limits) -> Result<Bson, Ste
     let mut rows = Vec::new();
     let mut bytes = 0;
     loop {
-        let more = timeout(limits.database, cursor.advance()).await.map_err(|_| too_slow(limits))?;
+        let more = timeout(limits.database, cursor.advance())
+            .await
+            .map_err(|_| too_slow(limits))?;
         if !more.map_err(|error| failure(&error, limits))? {
             return Ok(Bson::Array(rows));
         }
@@ -201,18 +330,29 @@ async fn rows(mut cursor: Cursor<Document>, limits: &Limits) -> Result<Bson, Ste
             return Err(too_many(limits));
         }
         if bytes > limits.rows_bytes {
-            return Err(StepFailure::new(format!("your data has more than {} kB here: restore your data", limits.rows_bytes / 1024)));
+            return Err(StepFailure::new(format!(
+                "your data has more than {} kB here: restore your data",
+                limits.rows_bytes / 1024
+            )));
         }
-        let row = cursor.deserialize_current().map_err(|error| failure(&error, limits))?;
+        let row = cursor
+            .deserialize_current()
+            .map_err(|error| failure(&error, limits))?;
         rows.push(Bson::Document(row));
     }
 }
 
-async fn bounded<T>(limits: &Limits, action: impl IntoFuture<Output = Result<T, Error>>) -> Result<T, StepFailure> {
+async fn bounded<T>(
+    limits: &Limits,
+    action: impl IntoFuture<Output = Result<T, Error>>,
+) -> Result<T, StepFailure> {
     within(limits, action.into_future()).await
 }
 
-async fn within<T>(limits: &Limits, action: impl Future<Output = Result<T, Error>>) -> Result<T, StepFailure> {
+async fn within<T>(
+    limits: &Limits,
+    action: impl Future<Output = Result<T, Error>>,
+) -> Result<T, StepFailure> {
     match timeout(limits.database + CONNECT_TIME_MAX, action).await {
         Ok(answer) => answer.map_err(|error| failure(&error, limits)),
         Err(_) => Err(too_slow(limits)),
@@ -228,15 +368,24 @@ fn whole(value: &Bson) -> Option<i64> {
 }
 
 fn unfilled(template: &Template) -> StepFailure {
-    StepFailure::new(format!("restore your data first: there is nothing for {}", template.0))
+    StepFailure::new(format!(
+        "restore your data first: there is nothing for {}",
+        template.0
+    ))
 }
 
 fn too_many(limits: &Limits) -> StepFailure {
-    StepFailure::new(format!("your data has more than {} rows here: restore your data", limits.rows))
+    StepFailure::new(format!(
+        "your data has more than {} rows here: restore your data",
+        limits.rows
+    ))
 }
 
 fn too_slow(limits: &Limits) -> StepFailure {
-    StepFailure::new(format!("your database did not answer within {}", seconds(limits.database)))
+    StepFailure::new(format!(
+        "your database did not answer within {}",
+        seconds(limits.database)
+    ))
 }
 
 fn code(error: &Error) -> Option<i32> {
@@ -251,12 +400,22 @@ const MAX_TIME_EXPIRED: i32 = 50;
 
 fn failure(error: &Error, limits: &Limits) -> StepFailure {
     match error.kind.as_ref() {
-        ErrorKind::Authentication { .. } => StepFailure::new("your database refuses your seat's password: ask a facilitator"),
-        ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } => {
-            StepFailure::new("your database does not answer: wait a moment and try again, or ask a facilitator")
+        ErrorKind::Authentication { .. } => {
+            StepFailure::new("your database refuses your seat's password: ask a facilitator")
         }
+        ErrorKind::ServerSelection { .. }
+        | ErrorKind::Io(_)
+        | ErrorKind::ConnectionPoolCleared { .. } => StepFailure::new(
+            "your database does not answer: wait a moment and try again, or ask a facilitator",
+        ),
         ErrorKind::Command(error) if error.code == MAX_TIME_EXPIRED => too_slow(limits),
-        ErrorKind::Command(error) => StepFailure::new(format!("your database says: {}", show::harmless(&error.message))),
-        _ => StepFailure::new(format!("your database says: {}", show::harmless(&error.to_string()))),
+        ErrorKind::Command(error) => StepFailure::new(format!(
+            "your database says: {}",
+            show::harmless(&error.message)
+        )),
+        _ => StepFailure::new(format!(
+            "your database says: {}",
+            show::harmless(&error.to_string())
+        )),
     }
 }

@@ -57,7 +57,13 @@ impl GradeQueue {
     pub fn push(&mut self, run: &Run) -> usize {
         self.arrivals += 1;
         let arrived = self.arrivals;
-        let waiting = self.waiting.entry(run.seat.clone()).or_insert_with(|| Waiting { exercises: VecDeque::new(), arrived });
+        let waiting = self
+            .waiting
+            .entry(run.seat.clone())
+            .or_insert_with(|| Waiting {
+                exercises: VecDeque::new(),
+                arrived,
+            });
         if !waiting.exercises.contains(&run.exercise) {
             waiting.exercises.push_back(run.exercise.clone());
         }
@@ -72,8 +78,13 @@ impl GradeQueue {
         if self.running.len() >= self.at_once.get() {
             return None;
         }
-        let free = self.waiting.iter().filter(|(seat, _)| !self.running.contains(*seat));
-        let seat = free.min_by_key(|(seat, waiting)| (self.used_by(seat), waiting.arrived)).map(|(seat, _)| seat.clone())?;
+        let free = self
+            .waiting
+            .iter()
+            .filter(|(seat, _)| !self.running.contains(*seat));
+        let seat = free
+            .min_by_key(|(seat, waiting)| (self.used_by(seat), waiting.arrived))
+            .map(|(seat, _)| seat.clone())?;
         self.clock = self.clock.max(self.used_by(&seat));
         let waiting = self.waiting.get_mut(&seat)?;
         let exercise = waiting.exercises.pop_front()?;
@@ -90,7 +101,9 @@ impl GradeQueue {
         *self.used.entry(seat.clone()).or_default() += took;
         // Seats that wait for nothing and have had their share are forgotten.
         let (waiting, running, clock) = (&self.waiting, &self.running, self.clock);
-        self.used.retain(|seat, used| waiting.contains_key(seat) || running.contains(seat) || *used > clock);
+        self.used.retain(|seat, used| {
+            waiting.contains_key(seat) || running.contains(seat) || *used > clock
+        });
     }
 
     /// Forgets what a seat waits for.
@@ -101,12 +114,19 @@ impl GradeQueue {
     /// Returns the position of a waiting run, from 1: how many begin before it at most, plus one.
     pub fn position(&self, run: &Run) -> Option<usize> {
         let own = self.waiting.get(&run.seat)?;
-        let place = own.exercises.iter().position(|exercise| *exercise == run.exercise)?;
+        let place = own
+            .exercises
+            .iter()
+            .position(|exercise| *exercise == run.exercise)?;
         let rank = |seat: &SeatId, waiting: &Waiting| (self.used_by(seat), waiting.arrived);
         let mine = rank(&run.seat, own);
         let others = self.waiting.iter().filter(|(seat, _)| **seat != run.seat);
         let before = others.map(|(seat, waiting)| {
-            let turns = if rank(seat, waiting) < mine { place + 1 } else { place };
+            let turns = if rank(seat, waiting) < mine {
+                place + 1
+            } else {
+                place
+            };
             waiting.exercises.len().min(turns)
         });
         Some(before.sum::<usize>() + place + 1)
@@ -114,7 +134,10 @@ impl GradeQueue {
 
     /// Returns how many runs wait.
     pub fn waiting(&self) -> usize {
-        self.waiting.values().map(|waiting| waiting.exercises.len()).sum()
+        self.waiting
+            .values()
+            .map(|waiting| waiting.exercises.len())
+            .sum()
     }
 
     /// Returns whether nothing waits and nothing runs.

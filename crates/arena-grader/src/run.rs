@@ -23,21 +23,42 @@ struct Run<'run, 'seat> {
 }
 
 /// Runs one check. Markers are removed whatever happens.
-pub(crate) async fn check(session: &mut Session<'_>, check: &Check, index: usize, deadline: Instant) -> CheckOutcome {
+pub(crate) async fn check(
+    session: &mut Session<'_>,
+    check: &Check,
+    index: usize,
+    deadline: Instant,
+) -> CheckOutcome {
     let limits = session.limits;
-    let values = Values::new(session.seat.seat.as_str(), Random::new(session.seat.random_seed, index));
-    let mut run = Run { session, values, markers: Vec::new() };
+    let values = Values::new(
+        session.seat.seat.as_str(),
+        Random::new(session.seat.random_seed, index),
+    );
+    let mut run = Run {
+        session,
+        values,
+        markers: Vec::new(),
+    };
     // The driver's connections survive a step that is dropped halfway; the markers that it may
     // have inserted are in `run.markers` before they are sent.
     let result = match timeout_at(deadline, run.steps(check)).await {
         Ok(result) => result,
-        Err(_) => Err(StepFailure::new(format!("stopped: this exercise's checks took longer than {}", seconds(limits.exercise)))),
+        Err(_) => Err(StepFailure::new(format!(
+            "stopped: this exercise's checks took longer than {}",
+            seconds(limits.exercise)
+        ))),
     };
     if timeout(limits.cleanup, run.clean(check)).await.is_err() {
         tracing::warn!(seat.id = %session.seat.seat, "markers of a check may be left: cleaning up took too long");
     }
-    let message = result.err().map(|failure| show::message(&failure.0, limits.message_lines));
-    CheckOutcome { name: check.name.clone(), passed: message.is_none(), message }
+    let message = result
+        .err()
+        .map(|failure| show::message(&failure.0, limits.message_lines));
+    CheckOutcome {
+        name: check.name.clone(),
+        passed: message.is_none(),
+        message,
+    }
 }
 
 impl Run<'_, '_> {
@@ -49,7 +70,9 @@ impl Run<'_, '_> {
             let value = self.step(step).await?;
             match (step, value) {
                 (Step::Request(_) | Step::File { .. }, Bson::Document(fields)) => {
-                    fields.into_iter().for_each(|(name, value)| self.values.bind(&name, value));
+                    fields
+                        .into_iter()
+                        .for_each(|(name, value)| self.values.bind(&name, value));
                 }
                 (_, value) => self.values.bind("result", value),
             }
@@ -60,7 +83,9 @@ impl Run<'_, '_> {
         let mut failures = check.expect.iter().filter_map(|expectation| {
             matchers::failure(expectation, &self.values, self.session.limits.rows)
         });
-        failures.next().map_or(Ok(()), |lines| Err(StepFailure(lines)))
+        failures
+            .next()
+            .map_or(Ok(()), |lines| Err(StepFailure(lines)))
     }
 
     async fn bind(&mut self, binding: &Binding) -> Result<(), StepFailure> {
@@ -79,14 +104,31 @@ impl Run<'_, '_> {
 
     async fn step(&mut self, step: &Step) -> Result<Bson, StepFailure> {
         match step {
-            Step::Request(request) => http::send(self.session, request, &self.values).await.map(Bson::Document),
+            Step::Request(request) => http::send(self.session, request, &self.values)
+                .await
+                .map(Bson::Document),
             Step::File { path } => files::read(self.session, path).await.map(Bson::Document),
             Step::Mongodb(step) => {
-                let (limits, samples) = (self.session.limits, std::sync::Arc::clone(&self.session.seat.samples));
+                let (limits, samples) = (
+                    self.session.limits,
+                    std::sync::Arc::clone(&self.session.seat.samples),
+                );
                 let mongo = self.session.mongo().await?;
-                if let MongodbStep::Insert { collection, is_like_template, with } = step {
-                    let fields = self.values.fill_document(with).unwrap_or_else(Document::new);
-                    let like = if *is_like_template { mongo.like(&samples, collection).await? } else { Document::new() };
+                if let MongodbStep::Insert {
+                    collection,
+                    is_like_template,
+                    with,
+                } = step
+                {
+                    let fields = self
+                        .values
+                        .fill_document(with)
+                        .unwrap_or_else(Document::new);
+                    let like = if *is_like_template {
+                        mongo.like(&samples, collection).await?
+                    } else {
+                        Document::new()
+                    };
                     let marker = mongo::Marker::new(collection, like, fields);
                     let document = marker.document.clone();
                     self.markers.push(Marker::Mongodb(marker));
@@ -99,8 +141,14 @@ impl Run<'_, '_> {
                 let limits = self.session.limits;
                 let sql = self.session.sql().await?;
                 if let SqlStep::Insert { table, with } = step {
-                    let columns = with.iter().map(|(column, value)| (column.clone(), self.values.fill(value))).collect();
-                    self.markers.push(Marker::Sql(sql::Marker { table: table.clone(), columns }));
+                    let columns = with
+                        .iter()
+                        .map(|(column, value)| (column.clone(), self.values.fill(value)))
+                        .collect();
+                    self.markers.push(Marker::Sql(sql::Marker {
+                        table: table.clone(),
+                        columns,
+                    }));
                     let Some(Marker::Sql(marker)) = self.markers.last_mut() else {
                         return Err(StepFailure::new("the marker cannot be inserted"));
                     };
@@ -141,7 +189,9 @@ fn subject(step: &Step) -> Option<String> {
     match step {
         Step::Mongodb(MongodbStep::Find(find)) => Some(find.collection.clone()),
         Step::Mongodb(
-            MongodbStep::Aggregate { collection, .. } | MongodbStep::Count { collection, .. } | MongodbStep::Distinct { collection, .. },
+            MongodbStep::Aggregate { collection, .. }
+            | MongodbStep::Count { collection, .. }
+            | MongodbStep::Distinct { collection, .. },
         ) => Some(collection.clone()),
         Step::Sql(SqlStep::Query { .. }) => Some("the query".to_owned()),
         _ => None,

@@ -41,7 +41,9 @@ pub(crate) fn harmless(text: &str) -> String {
         match character {
             '\n' => shown.push('⏎'),
             '\t' => shown.push(' '),
-            character if character.is_control() || is_invisible(character) => shown.extend(character.escape_unicode()),
+            character if character.is_control() || is_invisible(character) => {
+                shown.extend(character.escape_unicode())
+            }
             character => shown.push(character),
         }
     }
@@ -65,7 +67,11 @@ fn cut(text: &str, length_max: usize) -> String {
 
 /// Puts lines together: at most so many, each of bounded length.
 pub(crate) fn message(lines: &[String], lines_max: usize) -> String {
-    let mut shown: Vec<String> = lines.iter().take(lines_max).map(|line| cut(&harmless(line), LINE_LENGTH_MAX)).collect();
+    let mut shown: Vec<String> = lines
+        .iter()
+        .take(lines_max)
+        .map(|line| cut(&harmless(line), LINE_LENGTH_MAX))
+        .collect();
     if lines.len() > lines_max && lines_max > 0 {
         let left_out = lines.len() - lines_max + 1;
         shown[lines_max - 1] = format!("… and {left_out} more");
@@ -78,7 +84,11 @@ pub(crate) fn differences(expected: &Bson, actual: &Bson, within: f64) -> Vec<St
     match (expected, actual) {
         (Bson::Array(expected), Bson::Array(actual)) => rows(expected, actual, within),
         (Bson::Document(_), Bson::Document(_)) => fields(expected, actual, within),
-        _ => vec![format!("expected {}, got {}", value(expected), value(actual))],
+        _ => vec![format!(
+            "expected {}, got {}",
+            value(expected),
+            value(actual)
+        )],
     }
 }
 
@@ -94,29 +104,45 @@ fn rows(expected: &[Bson], actual: &[Bson], within: f64) -> Vec<String> {
             (Some(expected @ Bson::Document(_)), Some(actual @ Bson::Document(_))) => {
                 fields(expected, actual, within).join("; ")
             }
-            (Some(expected), Some(actual)) => format!("expected {}, got {}", value(expected), value(actual)),
+            (Some(expected), Some(actual)) => {
+                format!("expected {}, got {}", value(expected), value(actual))
+            }
             (Some(expected), None) => format!("missing: {}", value(expected)),
             (None, actual) => format!("not expected: {}", maybe(actual)),
         };
         lines.push(format!("row {}: {line}", index + 1));
     }
     if expected.len() != actual.len() {
-        lines.insert(0, format!("expected {} rows, got {}", expected.len(), actual.len()));
+        lines.insert(
+            0,
+            format!("expected {} rows, got {}", expected.len(), actual.len()),
+        );
     }
     lines
 }
 
 fn fields(expected: &Bson, actual: &Bson, within: f64) -> Vec<String> {
-    let (Bson::Document(expected), Bson::Document(actual)) = (expected, actual) else { return Vec::new() };
+    let (Bson::Document(expected), Bson::Document(actual)) = (expected, actual) else {
+        return Vec::new();
+    };
     let mut lines = Vec::new();
     for (key, expected) in expected {
         match actual.get(key) {
             Some(actual) if near(expected, actual, within) => {}
-            actual => lines.push(format!("{}: expected {}, got {}", harmless(key), value(expected), maybe(actual))),
+            actual => lines.push(format!(
+                "{}: expected {}, got {}",
+                harmless(key),
+                value(expected),
+                maybe(actual)
+            )),
         }
     }
     for (key, actual) in actual.iter().filter(|(key, _)| !expected.contains_key(key)) {
-        lines.push(format!("{}: not expected: {}", harmless(key), value(actual)));
+        lines.push(format!(
+            "{}: not expected: {}",
+            harmless(key),
+            value(actual)
+        ));
     }
     if lines.len() > FIELDS_MAX {
         let more = lines.len() - FIELDS_MAX;
@@ -131,10 +157,28 @@ pub(crate) fn unpaired_rows(expected: &[Bson], actual: &[Bson]) -> Vec<String> {
     let (missing, extra) = crate::compare::unpaired(expected, actual);
     let mut lines = Vec::new();
     if expected.len() != actual.len() {
-        lines.push(format!("expected {} rows, got {}", expected.len(), actual.len()));
+        lines.push(format!(
+            "expected {} rows, got {}",
+            expected.len(),
+            actual.len()
+        ));
     }
-    lines.extend(missing.into_iter().map(|row| format!("missing: {}", value(row))));
-    lines.extend(extra.into_iter().map(|row| format!("not expected: {}", value(row))));
-    debug_assert!(lines.is_empty() || !equal(&Bson::Array(expected.to_vec()), &Bson::Array(actual.to_vec())));
+    lines.extend(
+        missing
+            .into_iter()
+            .map(|row| format!("missing: {}", value(row))),
+    );
+    lines.extend(
+        extra
+            .into_iter()
+            .map(|row| format!("not expected: {}", value(row))),
+    );
+    debug_assert!(
+        lines.is_empty()
+            || !equal(
+                &Bson::Array(expected.to_vec()),
+                &Bson::Array(actual.to_vec())
+            )
+    );
     lines
 }

@@ -44,7 +44,10 @@ pub(crate) struct Marker {
 }
 
 impl Sql {
-    pub(crate) async fn connect(access: &PostgresAccess, limits: &Limits) -> Result<Self, StepFailure> {
+    pub(crate) async fn connect(
+        access: &PostgresAccess,
+        limits: &Limits,
+    ) -> Result<Self, StepFailure> {
         let milliseconds = limits.database.as_millis();
         let mut config = Config::new();
         config
@@ -57,14 +60,20 @@ impl Sql {
             .connect_timeout(CONNECT_TIME_MAX)
             .options(format!("-c search_path=public -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"));
         let connected = timeout(CONNECT_TIME_MAX, config.connect(NoTls)).await;
-        let (client, connection) = connected.map_err(|_| too_slow(limits))?.map_err(|error| failure(&error, limits))?;
+        let (client, connection) = connected
+            .map_err(|_| too_slow(limits))?
+            .map_err(|error| failure(&error, limits))?;
         // Ends when the client is dropped; awaited in `close`.
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a seat's PostgreSQL connection ended");
             }
         });
-        Ok(Self { client, connection, limits: limits.clone() })
+        Ok(Self {
+            client,
+            connection,
+            limits: limits.clone(),
+        })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -80,10 +89,18 @@ impl Sql {
     }
 
     /// Answers a step that is no insert.
-    pub(crate) async fn ask(&mut self, step: &SqlStep, values: &Values, limits: &Limits) -> Result<Bson, StepFailure> {
+    pub(crate) async fn ask(
+        &mut self,
+        step: &SqlStep,
+        values: &Values,
+        limits: &Limits,
+    ) -> Result<Bson, StepFailure> {
         match step {
             SqlStep::Query { text, parameters } => {
-                let parameters = parameters.iter().map(|template| Text::of(template, values)).collect();
+                let parameters = parameters
+                    .iter()
+                    .map(|template| Text::of(template, values))
+                    .collect();
                 self.query(text, parameters).await
             }
             SqlStep::Plan { text } => self.plan(text).await,
@@ -105,9 +122,17 @@ impl Sql {
             limits.rows + 1
         );
         let read = async {
-            let transaction = self.client.build_transaction().read_only(true).start().await?;
+            let transaction = self
+                .client
+                .build_transaction()
+                .read_only(true)
+                .start()
+                .await?;
             let statement = transaction.prepare(&statement).await?;
-            let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|text| -> &(dyn ToSql + Sync) { text }).collect();
+            let parameters: Vec<&(dyn ToSql + Sync)> = parameters
+                .iter()
+                .map(|text| -> &(dyn ToSql + Sync) { text })
+                .collect();
             let portal = transaction.bind(&statement, &parameters).await?;
             let mut texts: Vec<String> = Vec::new();
             let mut bytes = 0;
@@ -126,8 +151,16 @@ impl Sql {
             Ok((texts, bytes))
         };
         let (texts, bytes) = within(&limits, read).await?;
-        if texts.len() > limits.rows || bytes > limits.rows_bytes || texts.iter().any(|text| text.len() > ROW_LENGTH_MAX) {
-            return Err(StepFailure::new(format!("your tables have more than {} rows here: restore your data", limits.rows)));
+        if texts.len() > limits.rows {
+            return Err(StepFailure::new(format!(
+                "your tables have more than {} rows here: restore your data",
+                limits.rows
+            )));
+        }
+        if bytes > limits.rows_bytes || texts.iter().any(|text| text.len() > ROW_LENGTH_MAX) {
+            return Err(StepFailure::new(
+                "your tables hold far larger rows here than they should: restore your data",
+            ));
         }
         Ok(Bson::Array(texts.iter().map(|text| parsed(text)).collect()))
     }
@@ -137,8 +170,15 @@ impl Sql {
         let limits = self.limits.clone();
         let statement = format!("EXPLAIN (FORMAT JSON) {text}");
         let explain = async {
-            let transaction = self.client.build_transaction().read_only(true).start().await?;
-            transaction.batch_execute("SET LOCAL enable_seqscan = off").await?;
+            let transaction = self
+                .client
+                .build_transaction()
+                .read_only(true)
+                .start()
+                .await?;
+            transaction
+                .batch_execute("SET LOCAL enable_seqscan = off")
+                .await?;
             let messages = transaction.simple_query(&statement).await?;
             transaction.rollback().await?;
             Ok(messages)
@@ -163,16 +203,27 @@ impl Sql {
     pub(crate) async fn insert(&mut self, marker: &mut Marker) -> Result<Bson, StepFailure> {
         let table = quoted_path(&marker.table);
         let names: Vec<String> = marker.columns.keys().map(|column| quoted(column)).collect();
-        let places: Vec<String> = (1..=names.len()).map(|number| format!("${number}")).collect();
+        let places: Vec<String> = (1..=names.len())
+            .map(|number| format!("${number}"))
+            .collect();
         let statement = format!(
             "INSERT INTO {table} AS arena_row ({}) VALUES ({}) RETURNING pg_catalog.row_to_json(arena_row)::text",
             names.join(", "),
             places.join(", ")
         );
-        let texts: Vec<Text> = marker.columns.values().map(|value| Text::from_value(value.as_ref())).collect();
-        let parameters: Vec<&(dyn ToSql + Sync)> = texts.iter().map(|text| -> &(dyn ToSql + Sync) { text }).collect();
+        let texts: Vec<Text> = marker
+            .columns
+            .values()
+            .map(|value| Text::from_value(value.as_ref()))
+            .collect();
+        let parameters: Vec<&(dyn ToSql + Sync)> = texts
+            .iter()
+            .map(|text| -> &(dyn ToSql + Sync) { text })
+            .collect();
         let row = within(&self.limits, self.client.query_one(&statement, &parameters)).await?;
-        let text: String = row.try_get(0).map_err(|error| failure(&error, &self.limits))?;
+        let text: String = row
+            .try_get(0)
+            .map_err(|error| failure(&error, &self.limits))?;
         let value = parsed(&text);
         let keys = "SELECT a.attname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
                     ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
@@ -180,22 +231,42 @@ impl Sql {
         let keys = within(&self.limits, self.client.query(keys, &[&table])).await?;
         let keys: Vec<String> = keys.iter().filter_map(|row| row.try_get(0).ok()).collect();
         if let (Bson::Document(row), false) = (&value, keys.is_empty()) {
-            marker.columns = keys.into_iter().map(|key| (key.clone(), row.get(&key).cloned())).collect();
+            marker.columns = keys
+                .into_iter()
+                .map(|key| (key.clone(), row.get(&key).cloned()))
+                .collect();
         }
         Ok(value)
     }
 
     pub(crate) async fn remove(&mut self, marker: &Marker) -> Result<(), StepFailure> {
-        let named = marker.columns.iter().filter_map(|(column, value)| value.as_ref().map(|value| (column, value)));
-        let named: Vec<(&String, Text)> = named.map(|(column, value)| (column, Text::from_value(Some(value)))).collect();
+        let named = marker
+            .columns
+            .iter()
+            .filter_map(|(column, value)| value.as_ref().map(|value| (column, value)));
+        let named: Vec<(&String, Text)> = named
+            .map(|(column, value)| (column, Text::from_value(Some(value))))
+            .collect();
         if named.is_empty() {
             return Ok(());
         }
-        let conditions: Vec<String> =
-            named.iter().enumerate().map(|(index, (column, _))| format!("{} = ${}", quoted(column), index + 1)).collect();
-        let statement = format!("DELETE FROM {} WHERE {}", quoted_path(&marker.table), conditions.join(" AND "));
-        let parameters: Vec<&(dyn ToSql + Sync)> = named.iter().map(|(_, text)| -> &(dyn ToSql + Sync) { text }).collect();
-        within(&self.limits, self.client.execute(&statement, &parameters)).await.map(|_| ())
+        let conditions: Vec<String> = named
+            .iter()
+            .enumerate()
+            .map(|(index, (column, _))| format!("{} = ${}", quoted(column), index + 1))
+            .collect();
+        let statement = format!(
+            "DELETE FROM {} WHERE {}",
+            quoted_path(&marker.table),
+            conditions.join(" AND ")
+        );
+        let parameters: Vec<&(dyn ToSql + Sync)> = named
+            .iter()
+            .map(|(_, text)| -> &(dyn ToSql + Sync) { text })
+            .collect();
+        within(&self.limits, self.client.execute(&statement, &parameters))
+            .await
+            .map(|_| ())
     }
 }
 
@@ -217,7 +288,11 @@ impl Text {
 }
 
 impl ToSql for Text {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match &self.0 {
             Some(text) => {
                 out.extend_from_slice(text.as_bytes());
@@ -244,14 +319,21 @@ fn parsed(text: &str) -> Bson {
 
 fn collect_nodes(plan: &Json, indexes: &mut Vec<Bson>, sequential: &mut Vec<Bson>) {
     match plan {
-        Json::Array(items) => items.iter().for_each(|item| collect_nodes(item, indexes, sequential)),
+        Json::Array(items) => items
+            .iter()
+            .for_each(|item| collect_nodes(item, indexes, sequential)),
         Json::Object(node) => {
-            let text = |key: &str| node.get(key).and_then(Json::as_str).map(|text| Bson::String(text.to_owned()));
+            let text = |key: &str| {
+                node.get(key)
+                    .and_then(Json::as_str)
+                    .map(|text| Bson::String(text.to_owned()))
+            };
             indexes.extend(text("Index Name"));
             if node.get("Node Type").and_then(Json::as_str) == Some("Seq Scan") {
                 sequential.extend(text("Relation Name"));
             }
-            node.values().for_each(|value| collect_nodes(value, indexes, sequential));
+            node.values()
+                .for_each(|value| collect_nodes(value, indexes, sequential));
         }
         _ => {}
     }
@@ -265,7 +347,10 @@ fn quoted_path(name: &str) -> String {
     name.split('.').map(quoted).collect::<Vec<_>>().join(".")
 }
 
-async fn within<T>(limits: &Limits, action: impl Future<Output = Result<T, Error>>) -> Result<T, StepFailure> {
+async fn within<T>(
+    limits: &Limits,
+    action: impl Future<Output = Result<T, Error>>,
+) -> Result<T, StepFailure> {
     match timeout(limits.database + Duration::from_secs(1), action).await {
         Ok(answer) => answer.map_err(|error| failure(&error, limits)),
         Err(_) => Err(too_slow(limits)),
@@ -273,17 +358,29 @@ async fn within<T>(limits: &Limits, action: impl Future<Output = Result<T, Error
 }
 
 fn too_slow(limits: &Limits) -> StepFailure {
-    StepFailure::new(format!("your PostgreSQL did not answer within {}", seconds(limits.database)))
+    StepFailure::new(format!(
+        "your PostgreSQL did not answer within {}",
+        seconds(limits.database)
+    ))
 }
 
 fn failure(error: &Error, limits: &Limits) -> StepFailure {
     let Some(error) = error.as_db_error() else {
-        return StepFailure::new("your PostgreSQL does not answer: wait a moment and try again, or ask a facilitator");
+        return StepFailure::new(
+            "your PostgreSQL does not answer: wait a moment and try again, or ask a facilitator",
+        );
     };
     match error.code().code() {
         "57014" | "55P03" => too_slow(limits),
-        "28P01" | "28000" => StepFailure::new("your PostgreSQL refuses your seat's password: ask a facilitator"),
-        "53300" => StepFailure::new("your app holds all connections to your PostgreSQL: stop it for a moment, or restart it"),
-        _ => StepFailure::new(format!("your PostgreSQL says: {}", show::harmless(error.message()))),
+        "28P01" | "28000" => {
+            StepFailure::new("your PostgreSQL refuses your seat's password: ask a facilitator")
+        }
+        "53300" => StepFailure::new(
+            "your app holds all connections to your PostgreSQL: stop it for a moment, or restart it",
+        ),
+        _ => StepFailure::new(format!(
+            "your PostgreSQL says: {}",
+            show::harmless(error.message())
+        )),
     }
 }

@@ -25,7 +25,10 @@ pub(crate) struct Values {
 impl Values {
     pub(crate) fn new(seat: &str, random: Random) -> Self {
         let seat = doc_of([("id", Bson::String(seat.to_owned()))]);
-        Self { bound: BTreeMap::from([("seat".to_owned(), seat)]), random }
+        Self {
+            bound: BTreeMap::from([("seat".to_owned(), seat)]),
+            random,
+        }
     }
 
     pub(crate) fn bind(&mut self, name: &str, value: Bson) {
@@ -35,7 +38,9 @@ impl Values {
     /// Returns what a reference stands for; `None` when there is nothing.
     pub(crate) fn get(&self, reference: &Reference) -> Option<Bson> {
         if reference.name == "random" {
-            let [Segment::Key(key)] = reference.path.as_slice() else { return None };
+            let [Segment::Key(key)] = reference.path.as_slice() else {
+                return None;
+            };
             return Some(self.random.value(key));
         }
         walk(self.bound.get(&reference.name)?, &reference.path)
@@ -57,11 +62,16 @@ impl Values {
     fn fill_json(&self, json: &Json) -> Option<Bson> {
         let value = match json {
             Json::String(text) => return self.fill_text(text),
-            Json::Array(items) => {
-                Bson::Array(items.iter().map(|item| self.fill_json(item).unwrap_or_else(nothing)).collect())
-            }
+            Json::Array(items) => Bson::Array(
+                items
+                    .iter()
+                    .map(|item| self.fill_json(item).unwrap_or_else(nothing))
+                    .collect(),
+            ),
             Json::Object(fields) => {
-                let fill = |(key, value): (&String, &Json)| (key.clone(), self.fill_json(value).unwrap_or_else(nothing));
+                let fill = |(key, value): (&String, &Json)| {
+                    (key.clone(), self.fill_json(value).unwrap_or_else(nothing))
+                };
                 from_extended(fields.iter().map(fill).collect())
             }
             plain => from_json(plain),
@@ -78,10 +88,14 @@ impl Values {
 
     /// Fills a text in; `print` writes each value (what is missing prints "(nothing)").
     pub(crate) fn text(&self, text: &str, print: impl Fn(Bson) -> String) -> String {
-        let Ok(pieces) = pieces(text) else { return text.to_owned() };
+        let Ok(pieces) = pieces(text) else {
+            return text.to_owned();
+        };
         let filled = pieces.into_iter().map(|piece| match piece {
             Piece::Text(text) => text,
-            Piece::Value(reference) => self.get(&reference).map_or_else(|| NOTHING.to_owned(), &print),
+            Piece::Value(reference) => self
+                .get(&reference)
+                .map_or_else(|| NOTHING.to_owned(), &print),
         });
         filled.collect()
     }
@@ -98,14 +112,26 @@ fn nothing() -> Bson {
 
 /// Follows a path; `*` collects what every row has there.
 pub(crate) fn walk(value: &Bson, path: &[Segment]) -> Option<Bson> {
-    let Some((first, rest)) = path.split_first() else { return Some(value.clone()) };
+    let Some((first, rest)) = path.split_first() else {
+        return Some(value.clone());
+    };
     match (first, value) {
-        (Segment::Key(key), Bson::Document(document)) if document.contains_key(key) => walk(document.get(key)?, rest),
-        (Segment::Key(key), Bson::Array(items)) if key == "length" => walk(&count(items.len()), rest),
-        (Segment::Key(key), Bson::String(text)) if key == "length" => walk(&count(text.chars().count()), rest),
+        (Segment::Key(key), Bson::Document(document)) if document.contains_key(key) => {
+            walk(document.get(key)?, rest)
+        }
+        (Segment::Key(key), Bson::Array(items)) if key == "length" => {
+            walk(&count(items.len()), rest)
+        }
+        (Segment::Key(key), Bson::String(text)) if key == "length" => {
+            walk(&count(text.chars().count()), rest)
+        }
         (Segment::Index(index), Bson::Array(items)) => walk(items.get(*index)?, rest),
-        (Segment::Index(index), Bson::Document(document)) => walk(document.get(index.to_string())?, rest),
-        (Segment::Every, Bson::Array(items)) => Some(Bson::Array(items.iter().filter_map(|item| walk(item, rest)).collect())),
+        (Segment::Index(index), Bson::Document(document)) => {
+            walk(document.get(index.to_string())?, rest)
+        }
+        (Segment::Every, Bson::Array(items)) => Some(Bson::Array(
+            items.iter().filter_map(|item| walk(item, rest)).collect(),
+        )),
         _ => None,
     }
 }
@@ -117,7 +143,12 @@ pub(crate) fn count(number: usize) -> Bson {
 
 /// Returns a mapping of fields.
 pub(crate) fn doc_of<const N: usize>(fields: [(&str, Bson); N]) -> Bson {
-    Bson::Document(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    Bson::Document(
+        fields
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+    )
 }
 
 /// Reads JSON; `{"$numberDecimal": …}` and its like become what they stand for.
@@ -131,7 +162,12 @@ pub(crate) fn from_json(json: &Json) -> Bson {
         },
         Json::String(text) => Bson::String(text.clone()),
         Json::Array(items) => Bson::Array(items.iter().map(from_json).collect()),
-        Json::Object(fields) => from_extended(fields.iter().map(|(key, value)| (key.clone(), from_json(value))).collect()),
+        Json::Object(fields) => from_extended(
+            fields
+                .iter()
+                .map(|(key, value)| (key.clone(), from_json(value)))
+                .collect(),
+        ),
     }
 }
 
@@ -145,9 +181,15 @@ fn from_extended(document: Document) -> Bson {
         Some(("$oid", Bson::String(hex))) => ObjectId::parse_str(hex).ok().map(Bson::ObjectId),
         Some(("$numberDecimal", Bson::String(text))) => text.parse().ok().map(Bson::Decimal128),
         Some(("$numberDouble", Bson::String(text))) => text.parse().ok().map(Bson::Double),
-        Some(("$numberLong" | "$numberInt", Bson::String(text))) => text.parse().ok().map(Bson::Int64),
-        Some(("$date", Bson::String(text))) => bson::DateTime::parse_rfc3339_str(text).ok().map(Bson::DateTime),
-        Some(("$date", Bson::Int64(millis))) => Some(Bson::DateTime(bson::DateTime::from_millis(*millis))),
+        Some(("$numberLong" | "$numberInt", Bson::String(text))) => {
+            text.parse().ok().map(Bson::Int64)
+        }
+        Some(("$date", Bson::String(text))) => bson::DateTime::parse_rfc3339_str(text)
+            .ok()
+            .map(Bson::DateTime),
+        Some(("$date", Bson::Int64(millis))) => {
+            Some(Bson::DateTime(bson::DateTime::from_millis(*millis)))
+        }
         _ => None,
     };
     value.unwrap_or(Bson::Document(document))
@@ -163,16 +205,22 @@ pub(crate) fn to_json(value: &Bson) -> Json {
         Bson::Boolean(truth) => Json::Bool(*truth),
         Bson::Null | Bson::Undefined => Json::Null,
         Bson::Array(items) => Json::Array(items.iter().map(to_json).collect()),
-        Bson::Document(document) => {
-            Json::Object(document.iter().map(|(key, value)| (key.clone(), to_json(value))).collect())
-        }
+        Bson::Document(document) => Json::Object(
+            document
+                .iter()
+                .map(|(key, value)| (key.clone(), to_json(value)))
+                .collect(),
+        ),
         Bson::ObjectId(id) => Json::String(id.to_hex()),
-        Bson::DateTime(instant) => {
-            Json::String(instant.try_to_rfc3339_string().unwrap_or_else(|_| instant.timestamp_millis().to_string()))
-        }
-        Bson::Decimal128(number) => {
-            Json::Object(Map::from_iter([("$numberDecimal".to_owned(), Json::String(number.to_string()))]))
-        }
+        Bson::DateTime(instant) => Json::String(
+            instant
+                .try_to_rfc3339_string()
+                .unwrap_or_else(|_| instant.timestamp_millis().to_string()),
+        ),
+        Bson::Decimal128(number) => Json::Object(Map::from_iter([(
+            "$numberDecimal".to_owned(),
+            Json::String(number.to_string()),
+        )])),
         other => other.clone().into_relaxed_extjson(),
     }
 }

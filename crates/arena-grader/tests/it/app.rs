@@ -58,7 +58,11 @@ impl App {
                 connections.spawn(serve(stream, Arc::clone(&log), Arc::clone(&reply)));
             }
         });
-        Self { folder, asked, server }
+        Self {
+            folder,
+            asked,
+            server,
+        }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -93,15 +97,26 @@ impl App {
 
 pub(crate) fn first_message(grading: Grading) -> String {
     assert!(!grading.passed, "every check passed");
-    grading.checks.into_iter().find_map(|check| check.message).unwrap()
+    grading
+        .checks
+        .into_iter()
+        .find_map(|check| check.message)
+        .unwrap()
 }
 
-async fn serve(mut stream: UnixStream, log: Arc<Mutex<Vec<Asked>>>, reply: Arc<impl Fn(&Asked) -> Reply>) {
+async fn serve(
+    mut stream: UnixStream,
+    log: Arc<Mutex<Vec<Asked>>>,
+    reply: Arc<impl Fn(&Asked) -> Reply>,
+) {
     let mut bytes = Vec::new();
     let (head, length) = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8(bytes.drain(..end + 4).collect()).unwrap();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+                .unwrap_or(0);
             break (head, length);
         }
         if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
@@ -137,7 +152,10 @@ pub(crate) fn exercise(checks: &str) -> Exercise {
     let slug = ExerciseSlug::new("crud-1").unwrap();
     let mut problems = Problems::default();
     let Some(read) = parse(&file, &slug, &mut problems) else {
-        panic!("{}", problems.iter().map(ToString::to_string).collect::<String>());
+        panic!(
+            "{}",
+            problems.iter().map(ToString::to_string).collect::<String>()
+        );
     };
     Exercise {
         slug,

@@ -2,6 +2,8 @@
 //! PostgreSQL, and a MongoDB where one is given.
 
 mod app;
+#[path = "../../../arena-database/tests/support/cluster.rs"]
+mod cluster;
 mod hostile;
 mod mongodb;
 mod postgres;

@@ -8,7 +8,10 @@ use arena_workshop::{ExerciseSlug, SeatId};
 use proptest::prelude::*;
 
 fn run(seat: &str, exercise: &str) -> Run {
-    Run { seat: SeatId::new(seat).unwrap(), exercise: ExerciseSlug::new(exercise).unwrap() }
+    Run {
+        seat: SeatId::new(seat).unwrap(),
+        exercise: ExerciseSlug::new(exercise).unwrap(),
+    }
 }
 
 fn queue(at_once: usize) -> GradeQueue {

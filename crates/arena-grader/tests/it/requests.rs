@@ -26,9 +26,16 @@ async fn a_request_arrives_as_written_and_only_with_our_headers() {
     assert_snapshot!(asked.path, @"/backend/api/find/Hugo%20Birch%208295?deep=1&filter=%7B%22beds%22%3A2%7D&q=a+b");
     let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
     assert_eq!(body["name"], "Hugo Birch 8295");
-    assert!(body["n"].is_i64(), "a value that is one placeholder keeps its type: {body}");
+    assert!(
+        body["n"].is_i64(),
+        "a value that is one placeholder keeps its type: {body}"
+    );
     let head = asked.head.to_ascii_lowercase();
-    assert!(head.contains("\r\nx-arena-surface: apps\r\n") && head.contains("\r\nhost: ada.1.invalid\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nx-arena-surface: apps\r\n")
+            && head.contains("\r\nhost: ada.1.invalid\r\n"),
+        "{head}"
+    );
     assert!(head.contains("\r\nx-test: ada\r\n"), "{head}");
 }
 
@@ -85,8 +92,15 @@ async fn messages_say_what_differs() {
         "{ 'body[0].name': { one_of: [Cedar, Dune] } }",
         "{ body: { equals: '{{ body[9] }}' } }",
     ] {
-        let message = app.message(&format!("  - name: x\n    request: {{ get: / }}\n    expect: [{expectation}]\n")).await;
-        told.push_str(&format!("{expectation}\n  {}\n", message.replace('\n', "\n  ")));
+        let message = app
+            .message(&format!(
+                "  - name: x\n    request: {{ get: / }}\n    expect: [{expectation}]\n"
+            ))
+            .await;
+        told.push_str(&format!(
+            "{expectation}\n  {}\n",
+            message.replace('\n', "\n  ")
+        ));
     }
     assert_snapshot!("messages", told);
 }
@@ -95,21 +109,36 @@ async fn messages_say_what_differs() {
 async fn a_back_end_that_is_not_running_is_named() {
     for status in [502, 503] {
         let app = App::start(move |_| json(status, "{}"));
-        let message = app.message("  - name: x\n    request: { get: / }\n    expect: [{ status: 200 }]\n").await;
-        assert_eq!(message, "your back end is not running: see the terminal named server");
+        let message = app
+            .message("  - name: x\n    request: { get: / }\n    expect: [{ status: 200 }]\n")
+            .await;
+        assert_eq!(
+            message,
+            "your back end is not running: see the terminal named server"
+        );
     }
     let app = App::start(|_| Reply::Silence);
     let mut seat = app.seat();
     seat.socket = seat.socket.with_extension("gone");
-    let exercise = crate::app::exercise("  - name: x\n    request: { get: / }\n    expect: [{ status: 200 }]\n");
+    let exercise = crate::app::exercise(
+        "  - name: x\n    request: { get: / }\n    expect: [{ status: 200 }]\n",
+    );
     let grading = arena_grader::grade(&exercise, &seat, &arena_grader::Limits::default()).await;
-    assert_eq!(crate::app::first_message(grading), "your seat is not running: wait a moment and try again, or ask a facilitator");
+    assert_eq!(
+        crate::app::first_message(grading),
+        "your seat is not running: wait a moment and try again, or ask a facilitator"
+    );
 }
 
 #[tokio::test]
 async fn files_are_read_through_the_agent_and_hashed() {
     let app = App::start(|asked| {
-        assert!(asked.head.to_ascii_lowercase().contains("x-arena-surface: agent"));
+        assert!(
+            asked
+                .head
+                .to_ascii_lowercase()
+                .contains("x-arena-surface: agent")
+        );
         match asked.path.as_str() {
             "/files?path=server%2Fsrc%2Flab%2Fcrud-1.lab.js" => {
                 Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nfind().sort".to_vec())
@@ -129,7 +158,10 @@ async fn files_are_read_through_the_agent_and_hashed() {
     assert!(grading.passed, "{grading:?}");
     let other = App::start(|_| json(404, "{}")).grade(checks).await;
     assert_ne!(grading.files_hash, other.files_hash);
-    assert_eq!(other.checks[0].message.as_deref(), Some("exists is not as expected\nexpected true, got false"));
+    assert_eq!(
+        other.checks[0].message.as_deref(),
+        Some("exists is not as expected\nexpected true, got false")
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,28 @@
+//! Provisioning on real servers: a PostgreSQL of this machine, and the MongoDB
+//! named by `ARENA_TEST_MONGODB_URI` (the built-in database in CI, any other by hand).
+
+#[path = "../support/cluster.rs"]
+mod cluster;
+mod mongodb;
+mod postgres;
+
+use arena_database::{DataFile, SeatDatabase};
+use arena_workshop::DatabaseName;
+
+pub(crate) fn name(text: &str) -> DatabaseName {
+    DatabaseName::new(text).unwrap()
+}
+
+pub(crate) fn seat(text: &str) -> SeatDatabase {
+    SeatDatabase {
+        name: name(text),
+        password: format!("a-password-of-{text}-0123456789"),
+    }
+}
+
+pub(crate) fn file(name: &str, text: &str) -> DataFile {
+    DataFile {
+        name: name.to_owned(),
+        bytes: text.as_bytes().to_vec(),
+    }
+}

@@ -1,0 +1,154 @@
+//! A PostgreSQL of this machine in a temporary folder, for one test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use arena_database::PostgresAdmin;
+
+const PASSWORD: &str = "a password for this test only";
+
+/// A running cluster; gone when dropped.
+pub(crate) struct Cluster {
+    folder: tempfile::TempDir,
+    server: Child,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("arena-pg-")
+            .tempdir_in("/tmp")
+            .unwrap();
+        let data = folder.path().join("data");
+        std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
+        if is_root() {
+            run(Command::new("chown")
+                .arg("-R")
+                .arg("nobody:")
+                .arg(folder.path()));
+        }
+        run(program("initdb")
+            .args([
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--username=arena",
+                "--no-sync",
+                "--pwfile",
+            ])
+            .arg(folder.path().join("password"))
+            .arg("-D")
+            .arg(&data));
+        std::fs::write(
+            data.join("pg_hba.conf"),
+            "local all arena scram-sha-256\nlocal sameuser all scram-sha-256\n",
+        )
+        .unwrap();
+        let server = program("postgres")
+            .args([
+                "-c",
+                "listen_addresses=",
+                "-c",
+                "fsync=off",
+                "-c",
+                "superuser_reserved_connections=20",
+                "-c",
+            ])
+            .arg(format!(
+                "unix_socket_directories={}",
+                folder.path().display()
+            ))
+            .arg("-D")
+            .arg(&data)
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let cluster = Self { folder, server };
+        cluster.wait();
+        cluster
+    }
+
+    pub(crate) fn admin(&self) -> PostgresAdmin {
+        PostgresAdmin {
+            host: self.folder.path().display().to_string(),
+            port: 5432,
+            user: "arena".to_owned(),
+            password: Some(PASSWORD.to_owned()),
+            database: "postgres".to_owned(),
+        }
+    }
+
+    fn wait(&self) {
+        let limit = Instant::now() + Duration::from_secs(30);
+        let log = self.folder.path().join("log");
+        loop {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            if text.contains("ready to accept connections") {
+                return;
+            }
+            assert!(Instant::now() < limit, "PostgreSQL does not start: {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = Command::new("kill")
+            .args(["-INT", &self.server.id().to_string()])
+            .status();
+        let _ = self.server.wait();
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
+/// PostgreSQL refuses to run as root.
+fn program(name: &str) -> Command {
+    let path = folder_of_programs().join(name);
+    if !is_root() {
+        return Command::new(path);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid",
+            "nobody",
+            "--regid",
+            "nogroup",
+            "--clear-groups",
+            "--",
+        ])
+        .arg(path)
+        .current_dir("/");
+    command
+}
+
+fn folder_of_programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    let folders = versions
+        .map(|entry| entry.path().join("bin"))
+        .filter(|folder: &PathBuf| has(folder));
+    folders
+        .max()
+        .expect("these tests need PostgreSQL: apt-get install postgresql")
+}
+
+fn has(folder: &Path) -> bool {
+    folder.join("initdb").exists()
+}
+
+fn run(command: &mut Command) {
+    let output = command.stdout(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

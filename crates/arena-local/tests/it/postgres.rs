@@ -1,0 +1,118 @@
+//! The cluster for exercises, started as the supervisor would, with seats made inside.
+
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use arena_database::{Before, DataFile, Provisioner, SeatDatabase};
+use arena_local::engine::OsUser;
+use arena_local::postgres::{ClusterError, PostgresCluster, PostgresPrograms};
+use arena_workshop::DatabaseName;
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill")
+            .args(["-INT", &self.0.id().to_string()])
+            .status();
+        let _ = self.0.wait();
+    }
+}
+
+fn cluster(folder: &Path) -> PostgresCluster {
+    let programs = PostgresPrograms::installed()
+        .expect("this test needs PostgreSQL: apt-get install postgresql");
+    let cluster = PostgresCluster::new(programs, &folder.join("postgres"), &folder.join("s"), 3);
+    if rustix::process::geteuid().is_root() {
+        cluster.run_as(OsUser("nobody".to_owned()))
+    } else {
+        cluster
+    }
+}
+
+fn start(cluster: &PostgresCluster) -> Server {
+    let server = Server(
+        cluster
+            .invocation()
+            .command()
+            .current_dir("/")
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !cluster.socket().exists() {
+        assert!(Instant::now() < limit, "PostgreSQL does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server
+}
+
+fn world() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("arena-pg-")
+        .tempdir_in("/tmp")
+        .unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn seats_live_in_the_cluster_and_outlive_a_kill() {
+    let folder = world();
+    let cluster = cluster(folder.path());
+    cluster.prepare().unwrap();
+    let mut server = start(&cluster);
+    let template = DatabaseName::new("arena_template").unwrap();
+    let provisioner = loop {
+        // The socket appears a moment before the server listens to superusers.
+        match Provisioner::connect(&template, None, Some(&cluster.admin().unwrap())).await {
+            Ok(provisioner) => break provisioner,
+            Err(error) => assert!(server.0.try_wait().unwrap().is_none(), "{error}"),
+        }
+    };
+    let data = DataFile {
+        name: "data.sql".to_owned(),
+        bytes: b"CREATE TABLE a AS SELECT 1 AS b".to_vec(),
+    };
+    provisioner
+        .load_template(std::slice::from_ref(&data))
+        .await
+        .unwrap();
+    let seat = SeatDatabase {
+        name: DatabaseName::new("ada").unwrap(),
+        password: "a-password-of-ada-0123456789".to_owned(),
+    };
+    provisioner.create_seat(&seat).await.unwrap();
+    server.0.kill().unwrap();
+    server.0.wait().unwrap();
+    cluster.prepare().unwrap();
+    let _server = start(&cluster);
+    provisioner.load_template(&[data]).await.unwrap();
+    assert_eq!(provisioner.list().await.unwrap().len(), 1);
+    provisioner.restore_seat(&seat, Before::Keep).await.unwrap();
+    let mut superuser = cluster.admin().unwrap();
+    superuser.password = None;
+    assert!(
+        Provisioner::connect(&template, None, Some(&superuser))
+            .await
+            .is_err(),
+        "the socket alone proves nothing"
+    );
+}
+
+#[test]
+fn data_of_another_major_version_is_refused_with_what_to_do() {
+    let folder = world();
+    let cluster = cluster(folder.path());
+    cluster.prepare().unwrap();
+    std::fs::write(folder.path().join("postgres/data/PG_VERSION"), "9\n").unwrap();
+    let refused = cluster.prepare().unwrap_err();
+    assert!(
+        matches!(refused, ClusterError::OtherVersion { ref found, .. } if found == "9"),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("arena down --purge"));
+}

@@ -1,0 +1,293 @@
+//! The command line: what can be typed, each flag with its documentation.
+//! What a command does lives in [`crate::commands`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Turns one config.yaml and a list of names into a live, hands-on database workshop.
+#[derive(Debug, Parser)]
+#[command(
+    name = "arena",
+    version,
+    max_term_width = 80,
+    after_help = "\
+Examples:
+  arena up examples/harbour           start a workshop on this machine
+  arena check my-workshop             find every mistake before the day
+  arena status --watch                see how it runs
+  arena down --purge                  end it and remove everything
+
+Exit codes:
+  0 done   1 a check failed   2 wrong usage or configuration
+  3 the environment refused (port, package, database)   70 our bug"
+)]
+pub(crate) struct Arena {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Log more: -v for details, -vv for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    pub(crate) color: Colour,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal that wants it (`NO_COLOR` unset).
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How data is printed on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check a workshop and this machine, and show every mistake with its remedy.
+    Check(Check),
+    /// Show what `up` would run, as a tree, as JSON, or against what runs now.
+    Plan(PlanArguments),
+    /// Start a workshop on this machine and stay until Ctrl-C.
+    Up(Up),
+    /// Show the running event: services, seats, people.
+    Status(Status),
+    /// Print what a service or a seat wrote.
+    Logs(Logs),
+    /// Open the portal in this machine's browser.
+    Open(Which),
+    /// Stop a detached event; with --purge remove everything it made.
+    Down(Down),
+    /// List or install what Arena fetches: Node, editor, database engine.
+    Tools(Tools),
+    /// Print the JSON schema of config.yaml (or of an exercise) for editors.
+    Schema(Schema),
+    /// Print a completion script for a shell.
+    Completions(Completions),
+    /// Run one role; used by Arena itself.
+    #[command(hide = true)]
+    Serve(Serve),
+}
+
+/// Which event is meant; the only one that exists, unless named.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct Which {
+    /// The event's id, as `arena status` shows it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) event: Option<String>,
+}
+
+/// Arguments of `arena check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Folder with config.yaml, or the file itself.
+    #[arg(default_value = ".")]
+    pub(crate) workshop: PathBuf,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Only check the workshop's files, not this machine.
+    #[arg(long)]
+    pub(crate) config_only: bool,
+    /// Port that `up` would use [default: arena.port of the config, else 8080].
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+}
+
+/// Arguments of `arena plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// Folder with config.yaml, or the file itself.
+    #[arg(default_value = ".")]
+    pub(crate) workshop: PathBuf,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Show only what `up` would change in what runs (or last ran).
+    #[arg(long)]
+    pub(crate) diff: bool,
+    /// Port of the portal [default: arena.port of the config, else 8080].
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+}
+
+/// Port of the gateway unless told otherwise.
+pub(crate) const DEFAULT_PORT: u16 = 8080;
+
+/// Arguments of `arena up`.
+#[derive(Debug, Args, Clone)]
+#[command(after_help = "\
+Examples:
+  arena up examples/hello
+  arena up examples/harbour --yes --detach
+  arena up . --port 9000")]
+pub(crate) struct Up {
+    /// Folder with config.yaml, or the file itself.
+    #[arg(default_value = ".")]
+    pub(crate) workshop: PathBuf,
+    /// Address and port to listen on. Only loopback for now.
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) listen: std::net::IpAddr,
+    /// Port of the portal; 0 takes a free one [default: arena.port of the config, else 8080].
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Install what is missing without asking.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Return once the doors are open; end it with `arena down`.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// How seats are separated.
+    #[arg(long, value_enum, default_value_t = IsolationChoice::Namespaces)]
+    pub(crate) isolation: IsolationChoice,
+    /// When started as root: the user to run as (made if missing, with consent).
+    #[arg(long, default_value = "arena", value_name = "USER")]
+    pub(crate) run_as: String,
+    /// How to print the summary.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// How seats are separated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IsolationChoice {
+    /// Own namespaces, and own users where this machine allows it.
+    Namespaces,
+    /// None at all: for one person on loopback.
+    None,
+}
+
+/// Arguments of `arena status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Show it again every second until Ctrl-C.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `arena logs`.
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// A service (engine, postgres, platform) or a seat; all that exist are listed without it.
+    pub(crate) of: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Go on printing as lines come.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Lines from the end.
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub(crate) lines: usize,
+}
+
+/// Arguments of `arena down`.
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Remove files, databases, results: everything of the event.
+    #[arg(long)]
+    pub(crate) purge: bool,
+    /// With --purge: do not keep an export of the results.
+    #[arg(long)]
+    pub(crate) without_export: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// Arguments of `arena tools`.
+#[derive(Debug, Args)]
+pub(crate) struct Tools {
+    #[command(subcommand)]
+    pub(crate) command: ToolsCommand,
+}
+
+/// What to do about tools.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolsCommand {
+    /// Show each tool, its version and where it is.
+    List {
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Fetch what is missing into the tool cache.
+    Install {
+        /// Only these: node, editor, engine. Default: all.
+        names: Vec<String>,
+        /// Install missing system packages without asking.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// Arguments of `arena schema`.
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// Of which file.
+    #[arg(value_enum, default_value_t = SchemaOf::Config)]
+    pub(crate) of: SchemaOf,
+}
+
+/// Files that have a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// `config.yaml`.
+    Config,
+    /// `arena/exercises/*.yaml`.
+    Exercise,
+}
+
+/// Arguments of `arena completions`.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Arguments of `arena serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(subcommand)]
+    pub(crate) role: Role,
+}
+
+/// Roles of the one executable.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// The agent inside a seat; its listener is file descriptor 3.
+    Seat {
+        /// The seat's settings (JSON).
+        #[arg(long)]
+        settings: PathBuf,
+    },
+    /// A terminal inside a seat that shows an app's output.
+    AppTerminal {
+        /// The app, such as `backend`.
+        app: String,
+    },
+    /// The step between the supervisor and a seat's sandbox.
+    Nest {
+        /// File with the work order, or `-`.
+        work: String,
+    },
+}

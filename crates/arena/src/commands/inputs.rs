@@ -1,0 +1,86 @@
+//! From an author's folder to a plan: what `check`, `plan` and `up` share.
+
+use std::path::Path;
+
+use arena_workshop::plan::{Content, Isolation, MongodbSource, PostgresSource};
+use arena_workshop::{Plan, Problems, Target, Workshop};
+
+use crate::cli::DEFAULT_PORT;
+use crate::failure::Failure;
+use crate::folder::{self, Folder};
+
+/// A workshop that was read without a mistake.
+pub(crate) struct Inputs {
+    /// Its folder.
+    pub(crate) folder: Folder,
+    /// Its values.
+    pub(crate) workshop: Workshop,
+    /// Notes and warnings.
+    pub(crate) notes: Problems,
+}
+
+/// Reads the workshop.
+///
+/// # Errors
+/// Exit code 2 with every mistake printed; 3 when the folder cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Inputs, Failure> {
+    let folder =
+        folder::read(path).map_err(|error| Failure::configuration(format_args!("{error:#}")))?;
+    match Workshop::parse(&folder.sources) {
+        Ok(parsed) => Ok(Inputs {
+            folder,
+            workshop: parsed.workshop,
+            notes: parsed.notes,
+        }),
+        Err(problems) => Err(Failure::problems(&problems)),
+    }
+}
+
+impl Inputs {
+    /// Returns the plan for this machine.
+    pub(crate) fn plan(&self, port: u16, isolation: Isolation) -> Plan {
+        let configured = &self.workshop.config.arena.database;
+        let target = Target {
+            port,
+            content: self.content(),
+            mongodb: if configured.mongodb.is_some() {
+                MongodbSource::Uri
+            } else {
+                MongodbSource::BuiltIn
+            },
+            postgres: if configured.postgres.is_some() {
+                PostgresSource::Uri
+            } else {
+                PostgresSource::BuiltIn
+            },
+            isolation,
+        };
+        arena_workshop::plan(&self.workshop, &target)
+    }
+
+    /// The port that was asked for: on the command line, in the config, else the default.
+    pub(crate) fn port(&self, asked: Option<u16>) -> u16 {
+        asked
+            .or(self.workshop.config.arena.port)
+            .unwrap_or(DEFAULT_PORT)
+    }
+
+    /// The folder's own files, unless it holds only the facilitator's config and names a repository.
+    fn content(&self) -> Content {
+        let scenario = &self.workshop.config.scenario;
+        let has_files = ["docs/", "arena/"].iter().any(|part| {
+            self.folder
+                .sources
+                .files
+                .iter()
+                .any(|file| file.starts_with(part))
+        });
+        match &scenario.repository {
+            Some(url) if !has_files => Content::Repository {
+                url: url.to_string(),
+                branch: scenario.branch.clone(),
+            },
+            _ => Content::Folder(self.folder.path.display().to_string()),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! `arena tools`, and the tools that seats stand on: Node, the editor, the
+//! database engine. All of them live in the tool cache of the user that Arena
+//! runs as.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use arena_local::engine::{self, EngineTree, InstallProgress, InstallSettings};
+use arena_local::outbound::machine_registries;
+use arena_local::sandbox::{Probe, Sandbox, probe};
+use arena_local::tools::{self as local, Found, Origin, ToolProgress, ToolSettings};
+use arena_workshop::Workshop;
+use serde::Serialize;
+
+use super::{machine, print, print_json};
+use crate::cli::{Format, Tools, ToolsCommand};
+use crate::failure::{Failure, Paint, paint};
+use crate::host::{self, Host};
+use crate::platform::seats::SeatTools;
+use crate::progress::Progress;
+
+/// The user that Arena runs as when it is started as root.
+const RUN_AS: &str = "arena";
+
+/// A tool as `arena tools list` shows it.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: &'static str,
+    version: String,
+    from: &'static str,
+    /// The tree; absent when it is not installed.
+    path: Option<PathBuf>,
+}
+
+/// Which of the tools a workshop needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// Node and the editor: every workshop.
+    pub(crate) seats: bool,
+    /// The database engine.
+    pub(crate) engine: bool,
+}
+
+impl Needs {
+    /// Returns what the workshop needs on this machine.
+    pub(crate) fn of(workshop: &Workshop) -> Self {
+        let (wanted, configured) = (
+            &workshop.config.scenario.database,
+            &workshop.config.arena.database,
+        );
+        let mongodb = wanted.mongodb && configured.mongodb.is_none();
+        let postgres = wanted.has_postgres() && configured.postgres.is_none();
+        Self {
+            seats: true,
+            engine: mongodb || postgres,
+        }
+    }
+}
+
+/// Lists or installs.
+pub(crate) fn run(arguments: &Tools) -> Result<(), Failure> {
+    match &arguments.command {
+        ToolsCommand::List { format } => list(*format),
+        ToolsCommand::Install { names, yes } => {
+            let needs = needs(names)?;
+            machine::prepare(*yes, needs.seats)?;
+            if host::is_root() {
+                host::make_user(RUN_AS, *yes)?;
+                let mut again: Vec<OsString> =
+                    vec!["tools".into(), "install".into(), "--yes".into()];
+                again.extend(names.iter().map(OsString::from));
+                return host::become_user(RUN_AS, &again);
+            }
+            install(needs, &Progress::new()).map(|_| ())
+        }
+    }
+}
+
+fn needs(names: &[String]) -> Result<Needs, Failure> {
+    let mut needs = Needs {
+        seats: names.is_empty(),
+        engine: names.is_empty(),
+    };
+    for name in names {
+        match name.as_str() {
+            "node" | "editor" => needs.seats = true,
+            "engine" => needs.engine = true,
+            other => {
+                return Err(
+                    Failure::configuration(format_args!("there is no tool {other}"))
+                        .hint("there are: node, editor, engine"),
+                );
+            }
+        }
+    }
+    Ok(needs)
+}
+
+fn list(format: Format) -> Result<(), Failure> {
+    let host = Host::here()?;
+    let settings = ToolSettings {
+        cache: host.cache().to_owned(),
+        ..ToolSettings::default()
+    };
+    let mut tools: Vec<Listed> = local::find(&settings).iter().map(listed).collect();
+    let engine = EngineTree::at(host.cache().join("engine/current")).ok();
+    tools.push(Listed {
+        name: "engine",
+        version: engine.as_ref().map_or_else(
+            || "PostgreSQL 18 with DocumentDB".to_owned(),
+            |tree| {
+                format!(
+                    "PostgreSQL {} with DocumentDB {}",
+                    tree.postgres_version(),
+                    tree.documentdb_version()
+                )
+            },
+        ),
+        from: if engine.is_some() { "cache" } else { "missing" },
+        path: engine.map(|tree| tree.root().to_owned()),
+    });
+    if format == Format::Json {
+        return print_json(&serde_json::json!({ "cache": host.cache(), "tools": tools }));
+    }
+    let mut text = String::new();
+    for tool in &tools {
+        let mark = if tool.path.is_some() {
+            paint("✓", Paint::Green)
+        } else {
+            paint("✗", Paint::Red)
+        };
+        let place = tool.path.as_ref().map_or_else(
+            || "not installed: arena tools install".to_owned(),
+            |path| path.display().to_string(),
+        );
+        text.push_str(&format!(
+            "{mark} {:<8} {:<44} {place}\n",
+            tool.name, tool.version
+        ));
+    }
+    print(&text)
+}
+
+fn listed(found: &Found) -> Listed {
+    let (from, path) = match &found.origin {
+        Origin::Configured(path) => ("configured", Some(path.clone())),
+        Origin::System(path) => ("system", Some(path.clone())),
+        Origin::Machine(path) => ("machine", Some(path.clone())),
+        Origin::Cache(path) => ("cache", Some(path.clone())),
+        Origin::Missing => ("missing", None),
+    };
+    let name = if found.pin.name == "code-server" {
+        "editor"
+    } else {
+        found.pin.name
+    };
+    Listed {
+        name,
+        version: found.pin.version.to_owned(),
+        from,
+        path,
+    }
+}
+
+/// Installs what is missing, and returns everything that seats stand on. Blocks for minutes the first time.
+///
+/// # Errors
+/// When seats cannot be separated here, or a tool cannot be had; with what to do.
+pub(crate) fn install(needs: Needs, progress: &Progress) -> Result<SeatTools, Failure> {
+    let host = Host::here()?;
+    host.make()?;
+    let sandbox = sandbox(&host)?;
+    let npm = local::machine_npm();
+    let settings = ToolSettings {
+        cache: host.cache().to_owned(),
+        npm: npm.clone(),
+        ..ToolSettings::default()
+    };
+    let missing: Vec<&str> = local::find(&settings)
+        .iter()
+        .filter(|found| found.origin == Origin::Missing)
+        .map(|found| found.pin.name)
+        .collect();
+    let line = progress.begin("tools");
+    if !missing.is_empty() {
+        line.update(&format!(
+            "fetching {}: a few minutes, once",
+            missing.join(" and ")
+        ));
+    }
+    let tools = local::ensure(&settings, &sandbox, &|now: ToolProgress| {
+        line.bytes(
+            &format!("{}: {}", now.name, now.step),
+            now.bytes,
+            now.total_bytes,
+        );
+    });
+    let tools = tools.map_err(Failure::environment)?;
+    let engine = if needs.engine {
+        let settings = InstallSettings {
+            cache: host.cache().to_owned(),
+            archive: None,
+        };
+        let tree = engine::ensure(&settings, &|now| match now {
+            InstallProgress::WaitingForOther => {
+                line.update("database engine: another process installs it")
+            }
+            InstallProgress::ReadingPackageLists => {
+                line.update("database engine: reading package lists")
+            }
+            InstallProgress::Downloading { bytes, total } => {
+                line.bytes("database engine:", bytes, total)
+            }
+            InstallProgress::Unpacking { done, total } => {
+                line.tick(&format!("database engine: unpacking {done} of {total}"))
+            }
+        });
+        Some(tree.map_err(Failure::environment)?)
+    } else {
+        None
+    };
+    line.done(if needs.engine {
+        "Node, editor, database engine"
+    } else {
+        "Node, editor"
+    });
+    Ok(SeatTools {
+        sandbox,
+        trees: tools.trees,
+        editor: tools.editor,
+        engine,
+        npm,
+        registries: Vec::new(),
+    })
+}
+
+/// Installs in a blocking task, then asks the machine's package clients for their registries.
+pub(crate) async fn for_event(needs: Needs, progress: &Progress) -> Result<SeatTools, Failure> {
+    let progress = progress.clone();
+    let (tools, registries) = tokio::join!(
+        tokio::task::spawn_blocking(move || install(needs, &progress)),
+        machine_registries()
+    );
+    let tools = tools.context("installing tools broke")??;
+    Ok(SeatTools {
+        registries,
+        ..tools
+    })
+}
+
+fn sandbox(host: &Host) -> Result<Sandbox, Failure> {
+    let executable = std::env::current_exe().context("cannot find this executable")?;
+    let Probe { steps, sandbox } = probe(&executable, host.state(), 1);
+    sandbox.ok_or_else(|| {
+        let mut failure = Failure::environment(anyhow::anyhow!(
+            "seats cannot be separated from each other on this machine"
+        ));
+        for step in steps.iter().filter(|step| !step.is_ok && !step.is_optional) {
+            let fix = step
+                .fix
+                .as_deref()
+                .map(|fix| format!("; {fix}"))
+                .unwrap_or_default();
+            failure = failure.hint(format!("{}: {}{fix}", step.name, step.detail));
+        }
+        failure
+    })
+}

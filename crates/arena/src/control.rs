@@ -1,0 +1,296 @@
+//! Control: the part of the platform that acts. It alone holds platform
+//! credentials; portal and gateway only write orders, which it carries out,
+//! and it follows every seat's agent. Here is the loop over orders; a seat's
+//! agent is followed in [`seat`], exercises are graded in [`grading`].
+//!
+//! Orders are rows and repeatable: what a crash interrupted is found pending
+//! again and done anew.
+
+pub(crate) mod agent;
+mod grading;
+mod seat;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arena_database::{Before, Provisioner, SeatDatabase};
+use arena_grader::SeatAccess;
+use arena_store::{Actor, Order, OrderId, OrderKind, Store, Trigger};
+use arena_workshop::check::{MongodbStep, Step};
+use arena_workshop::{Exercise, SeatId};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::agent::AgentClient;
+use crate::control::seat::SeatWatch;
+
+/// Editors that wake at the same time: each takes about a second of one core.
+const EDITORS_AT_ONCE: usize = 3;
+/// Databases restored at the same time.
+const RESTORES_AT_ONCE: usize = 2;
+/// How long an editor may take to answer, on a machine where everybody comes at once.
+const EDITOR_LIMIT: Duration = Duration::from_secs(90);
+
+/// What control works with.
+pub(crate) struct Settings {
+    /// The store.
+    pub(crate) store: Store,
+    /// Seats of the plan.
+    pub(crate) seats: BTreeMap<SeatId, ControlledSeat>,
+    /// Exercises that the scenario lists.
+    pub(crate) exercises: Arc<[Exercise]>,
+    /// Databases; `None` when the workshop has none.
+    pub(crate) provisioner: Option<Arc<Provisioner>>,
+    /// Seats whose collections or indexes were just redefined by themselves.
+    pub(crate) schema_changes: Option<mpsc::Receiver<SeatId>>,
+}
+
+/// What control knows of a seat.
+#[derive(Clone)]
+pub(crate) struct ControlledSeat {
+    /// The agent's listener, made by the platform.
+    pub(crate) socket: PathBuf,
+    /// `{seat}.{generation}.invalid`.
+    pub(crate) authority: String,
+    /// The seat's databases; `None` when the workshop has none.
+    pub(crate) database: Option<SeatDatabase>,
+    /// How the grader reaches the seat, with the seat's own rights.
+    pub(crate) access: SeatAccess,
+}
+
+/// What the tasks of control share.
+struct Shared {
+    store: Store,
+    exercises: Arc<[Exercise]>,
+    provisioner: Option<Arc<Provisioner>>,
+    seats: BTreeMap<SeatId, Arc<SeatWatch>>,
+    editors: Semaphore,
+    restores: Semaphore,
+}
+
+/// Carries out orders and follows the seats until `shutdown`.
+///
+/// # Errors
+/// When the store cannot be written any more.
+pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let watches = settings
+        .seats
+        .into_iter()
+        .map(|(id, seat)| (id.clone(), Arc::new(SeatWatch::new(id, seat))))
+        .collect();
+    let shared = Arc::new(Shared {
+        store: settings.store,
+        exercises: settings.exercises,
+        provisioner: settings.provisioner,
+        seats: watches,
+        editors: Semaphore::new(EDITORS_AT_ONCE),
+        restores: Semaphore::new(RESTORES_AT_ONCE),
+    });
+    let mut tasks = JoinSet::new();
+    for watch in shared.seats.values() {
+        tasks.spawn(seat::follow(
+            Arc::clone(watch),
+            Arc::clone(&shared),
+            shutdown.clone(),
+        ));
+    }
+    if let Some(changes) = settings.schema_changes {
+        tasks.spawn(grade_what_depends_on_schema(
+            Arc::clone(&shared),
+            changes,
+            shutdown.clone(),
+        ));
+    }
+    let outcome = carry_out(&shared, &shutdown, &mut tasks).await;
+    shutdown.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a task of control ended badly")??;
+    }
+    outcome
+}
+
+/// An index made in `mongosh` shows at once: exercises that ask for indexes or collections are graded.
+async fn grade_what_depends_on_schema(
+    shared: Arc<Shared>,
+    mut changes: mpsc::Receiver<SeatId>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        // What was not received stays in the channel.
+        let seat = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            seat = changes.recv() => match seat {
+                Some(seat) => seat,
+                None => return Ok(()),
+            },
+        };
+        for exercise in shared.unsolved(&seat) {
+            let asks = shared
+                .exercises
+                .iter()
+                .any(|other| other.slug == exercise && asks_for_schema(other));
+            if asks {
+                shared
+                    .order_grading(&seat, exercise, Trigger::Signal)
+                    .await?;
+            }
+        }
+    }
+}
+
+fn asks_for_schema(exercise: &Exercise) -> bool {
+    let asks = |step: &Step| {
+        matches!(
+            step,
+            Step::Mongodb(MongodbStep::ListIndexes { .. } | MongodbStep::Kind { .. })
+        )
+    };
+    exercise.checks.iter().any(|check| {
+        let bound = check
+            .given
+            .iter()
+            .chain(&check.then)
+            .map(|binding| &binding.step);
+        bound.chain(&check.act).any(asks)
+    })
+}
+
+/// The loop over orders: gradings go to the grading queue, everything else to a task of its own.
+async fn carry_out(
+    shared: &Arc<Shared>,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let mut changed = shared.store.orders_changed();
+    let mut grading = grading::Grading::new(Arc::clone(shared));
+    let mut begun: HashSet<OrderId> = HashSet::new();
+    loop {
+        let open = shared.store.open_orders();
+        begun.retain(|id| open.iter().any(|order| order.id == *id));
+        for order in open {
+            if !begun.insert(order.id) {
+                continue;
+            }
+            if let OrderKind::Grade { .. } = order.kind {
+                grading.push(order);
+            } else {
+                tasks.spawn(act(Arc::clone(shared), order));
+            }
+        }
+        grading.start_what_may_run();
+        // Each branch only observes; what it reports is looked up again at the top of the loop.
+        tokio::select! {
+            () = shutdown.cancelled() => {
+                grading.stop().await;
+                return Ok(());
+            }
+            ended = grading.finished() => ended?,
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                ended.context("a task of control ended badly")??;
+            }
+            result = changed.changed() => result.context("the store is gone")?,
+        }
+    }
+}
+
+/// Carries out one order and writes how it ended.
+async fn act(shared: Arc<Shared>, order: Order) -> anyhow::Result<()> {
+    let seat = order.kind.seat().clone();
+    let outcome = match shared.seats.get(&seat) {
+        None => Err(format!("there is no seat {seat} in what runs now")),
+        Some(watch) => {
+            shared.store.start_order(order.id).await?;
+            carry_out_one(&shared, watch, &order.kind)
+                .await
+                .map_err(|error| format!("{error:#}"))
+        }
+    };
+    if let Err(message) = &outcome {
+        tracing::warn!(seat.id = %seat, order = order.kind.action(), error = %message, "an order failed");
+    }
+    shared.store.finish_order(order.id, outcome).await?;
+    Ok(())
+}
+
+async fn carry_out_one(
+    shared: &Shared,
+    watch: &SeatWatch,
+    kind: &OrderKind,
+) -> anyhow::Result<String> {
+    match kind {
+        OrderKind::WakeEditor { .. } => wake_editor(shared, watch).await,
+        OrderKind::StopEditor { .. } => watch
+            .agent()
+            .tell("/editor/stop")
+            .await
+            .map(|()| "editor stopped".to_owned()),
+        OrderKind::RestartApp { app, .. } => {
+            let name = seat::app_name(*app);
+            watch
+                .agent()
+                .tell(&format!("/apps/{name}/restart"))
+                .await
+                .map(|()| format!("{name} restarted"))
+        }
+        OrderKind::RestoreDatabase { .. } => restore(shared, watch).await,
+        OrderKind::Grade { .. } => unreachable!("gradings go to the grading queue"),
+    }
+}
+
+/// Wakes the seat's editor when it is its turn, and waits until it answers.
+async fn wake_editor(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<String> {
+    if watch.editor_is_ready() {
+        return Ok("the editor is awake".to_owned());
+    }
+    watch.queue(shared).await?;
+    let turn = shared.editors.acquire().await;
+    watch.leave_queue(shared).await?;
+    let _turn = turn.context("control is stopping")?;
+    watch.agent().tell("/editor/wake").await?;
+    watch.editor_ready(EDITOR_LIMIT).await?;
+    Ok("the editor is awake".to_owned())
+}
+
+async fn restore(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<String> {
+    let provisioner = shared
+        .provisioner
+        .as_ref()
+        .context("this workshop has no database")?;
+    let database = watch.database().context("this seat has no database")?;
+    let _turn = shared
+        .restores
+        .acquire()
+        .await
+        .context("control is stopping")?;
+    provisioner
+        .restore_seat(database, Before::Keep)
+        .await
+        .with_context(|| format!("cannot restore the database of {}", watch.id()))?;
+    shared
+        .store
+        .audit(Actor::System, "database_restored", watch.id().as_str())
+        .await?;
+    Ok("database restored".to_owned())
+}
+
+impl Shared {
+    /// Exercises that listen for the saving of that file.
+    fn exercises_of_file<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Exercise> {
+        self.exercises
+            .iter()
+            .filter(move |exercise| exercise.files.iter().any(|file| file == path))
+    }
+}
+
+impl AgentClient {
+    fn of(seat: &ControlledSeat) -> Self {
+        Self {
+            socket: seat.socket.clone(),
+            authority: seat.authority.clone(),
+        }
+    }
+}

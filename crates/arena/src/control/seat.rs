@@ -1,0 +1,378 @@
+//! Follows one seat's agent: writes the seat's status to the store when it
+//! changes, and turns saves, signals and restarts into orders to grade.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use arena_database::SeatDatabase;
+use arena_seat::{AgentEvent, AgentHealth, AppPhase, EditorPhase};
+use arena_store::{
+    Actor, AppStatus, DatabaseStatus, EditorStatus, OrderKind, SeatPhase, SeatStatus, Trigger,
+};
+use arena_workshop::plan::AppKind;
+use arena_workshop::{ExerciseSlug, SeatId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::agent::AgentClient;
+use super::{ControlledSeat, Shared};
+
+/// After a save the app restarts by itself; when nothing moves for this long, it does not.
+const RESTART_BEGINS_WITHIN: Duration = Duration::from_millis(700);
+/// An app that is restarting is waited for at most this long before the exercise is graded anyway.
+const RESTART_LIMIT: Duration = Duration::from_secs(5);
+/// Waits between tries to reach an agent.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+/// What control knows of a seat at this moment.
+pub(super) struct SeatWatch {
+    id: SeatId,
+    seat: ControlledSeat,
+    agent: AgentClient,
+    live: Mutex<Live>,
+    editor: watch::Sender<EditorStatus>,
+}
+
+struct Live {
+    health: Option<AgentHealth>,
+    queued: bool,
+    database: DatabaseStatus,
+    message: Option<String>,
+}
+
+/// Exercises waiting for the app to come back after a save.
+#[derive(Default)]
+struct Saved {
+    exercises: BTreeMap<ExerciseSlug, Trigger>,
+    since: Option<Instant>,
+    restart_seen: bool,
+}
+
+impl SeatWatch {
+    pub(super) fn new(id: SeatId, seat: ControlledSeat) -> Self {
+        let database = if seat.database.is_some() {
+            DatabaseStatus::Ready
+        } else {
+            DatabaseStatus::Unknown
+        };
+        Self {
+            agent: AgentClient::of(&seat),
+            id,
+            seat,
+            live: Mutex::new(Live {
+                health: None,
+                queued: false,
+                database,
+                message: None,
+            }),
+            editor: watch::Sender::new(EditorStatus::Stopped),
+        }
+    }
+
+    pub(super) fn id(&self) -> &SeatId {
+        &self.id
+    }
+
+    pub(super) fn agent(&self) -> &AgentClient {
+        &self.agent
+    }
+
+    pub(super) fn access(&self) -> &arena_grader::SeatAccess {
+        &self.seat.access
+    }
+
+    pub(super) fn database(&self) -> Option<&SeatDatabase> {
+        self.seat.database.as_ref()
+    }
+
+    pub(super) fn editor_is_ready(&self) -> bool {
+        *self.editor.borrow() == EditorStatus::Ready
+    }
+
+    /// Waits until the editor answers.
+    pub(super) async fn editor_ready(&self, limit: Duration) -> anyhow::Result<()> {
+        let mut editor = self.editor.subscribe();
+        let reached = tokio::time::timeout(
+            limit,
+            editor.wait_for(|state| matches!(state, EditorStatus::Ready | EditorStatus::Failed)),
+        );
+        match *reached
+            .await
+            .context("the editor did not answer in time")?
+            .context("control is stopping")?
+        {
+            EditorStatus::Failed => bail!("the editor did not start: see `arena logs {}`", self.id),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says that the editor waits for its turn.
+    pub(super) async fn queue(&self, shared: &Shared) -> anyhow::Result<()> {
+        self.live().queued = true;
+        shared.publish_queue().await
+    }
+
+    /// Says that it is the editor's turn.
+    pub(super) async fn leave_queue(&self, shared: &Shared) -> anyhow::Result<()> {
+        self.live().queued = false;
+        self.publish(shared, None).await?;
+        shared.publish_queue().await
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the seat's status as it is now; the store ignores what did not change.
+    async fn publish(&self, shared: &Shared, position: Option<u32>) -> anyhow::Result<()> {
+        let status = self.status(position);
+        self.editor
+            .send_if_modified(|state| std::mem::replace(state, status.editor) != status.editor);
+        shared.store.set_status(&self.id, status).await?;
+        Ok(())
+    }
+
+    fn status(&self, position: Option<u32>) -> SeatStatus {
+        let live = self.live();
+        let Some(health) = &live.health else {
+            let phase = if live.message.is_some() {
+                SeatPhase::Failed
+            } else {
+                SeatPhase::Preparing
+            };
+            return SeatStatus {
+                phase,
+                database: live.database,
+                message: live.message.clone(),
+                ..SeatStatus::default()
+            };
+        };
+        let editor = match position {
+            Some(position) if health.editor.state != EditorPhase::Ready => {
+                EditorStatus::Queued { position }
+            }
+            _ => editor_status(health.editor.state),
+        };
+        let apps = health
+            .apps
+            .iter()
+            .map(|app| AppStatus {
+                kind: app.kind,
+                state: app_state(app.state),
+                message: app.message.clone(),
+            })
+            .collect();
+        SeatStatus {
+            phase: SeatPhase::Ready,
+            editor,
+            apps,
+            database: live.database,
+            message: live.message.clone(),
+        }
+    }
+}
+
+impl Shared {
+    /// Tells everybody in the queue their place in line.
+    async fn publish_queue(&self) -> anyhow::Result<()> {
+        let queued: Vec<_> = self
+            .seats
+            .values()
+            .filter(|seat| seat.live().queued)
+            .collect();
+        for (seat, position) in queued.into_iter().zip(1..) {
+            seat.publish(self, Some(position)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn order_grading(
+        &self,
+        seat: &SeatId,
+        exercise: ExerciseSlug,
+        trigger: Trigger,
+    ) -> anyhow::Result<()> {
+        let order = OrderKind::Grade {
+            seat: seat.clone(),
+            exercise,
+            trigger,
+        };
+        self.store.place_order(order, Actor::System).await?;
+        Ok(())
+    }
+}
+
+/// Follows the agent until `shutdown`, through its restarts.
+pub(super) async fn follow(
+    seat: Arc<SeatWatch>,
+    shared: Arc<Shared>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut wait = RETRY_FIRST;
+    loop {
+        // Listening may be dropped halfway: the next connection begins with the whole health.
+        let broken = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            ended = listen(&seat, &shared, &mut wait) => ended?,
+        };
+        tracing::debug!(seat.id = %seat.id, error = %format!("{broken:#}"), "lost the agent");
+        seat.live().health = None;
+        seat.publish(&shared, None).await?;
+        // The wait may be dropped halfway: nothing hangs on it.
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_LONGEST),
+        }
+    }
+}
+
+/// Listens to one connection of the agent. Returns why it broke; an error is the store's.
+async fn listen(
+    seat: &SeatWatch,
+    shared: &Shared,
+    wait: &mut Duration,
+) -> anyhow::Result<anyhow::Error> {
+    let mut events = match seat.agent.events().await {
+        Ok(events) => events,
+        Err(error) => return Ok(error),
+    };
+    let mut saved = Saved::default();
+    loop {
+        let deadline = saved.deadline();
+        // `next` keeps what it has read when it is dropped; the timer is made anew.
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                saved.grade(seat, shared).await?;
+                continue;
+            }
+        };
+        match event {
+            Err(error) => return Ok(error),
+            Ok(None) => return Ok(anyhow::anyhow!("the agent ended its events")),
+            Ok(Some(AgentEvent::Health(health))) => {
+                *wait = RETRY_FIRST;
+                let came_back = saved.app_moved(seat.live().health.as_ref(), &health);
+                seat.live().health = Some(health);
+                let position = seat.live().queued.then_some(1);
+                seat.publish(shared, position).await?;
+                if came_back {
+                    saved.grade(seat, shared).await?;
+                }
+            }
+            Ok(Some(AgentEvent::Saved { path })) => {
+                saved.add(
+                    shared
+                        .exercises_of_file(&path)
+                        .map(|exercise| exercise.slug.clone()),
+                    Trigger::Save,
+                );
+            }
+            Ok(Some(AgentEvent::Signal)) => {
+                saved.add(shared.unsolved(&seat.id), Trigger::Signal);
+            }
+            Ok(Some(AgentEvent::Beat)) => {}
+        }
+    }
+}
+
+impl Shared {
+    /// Exercises with checks that the seat has not solved.
+    pub(super) fn unsolved(&self, seat: &SeatId) -> Vec<ExerciseSlug> {
+        let states = self.store.exercises(seat);
+        self.exercises
+            .iter()
+            .filter(|exercise| {
+                !exercise.checks.is_empty()
+                    && states
+                        .get(&exercise.slug)
+                        .is_none_or(|state| state.solved_at.is_none())
+            })
+            .map(|exercise| exercise.slug.clone())
+            .collect()
+    }
+}
+
+impl Saved {
+    fn add(&mut self, exercises: impl IntoIterator<Item = ExerciseSlug>, trigger: Trigger) {
+        let before = self.exercises.len();
+        for exercise in exercises {
+            self.exercises.insert(exercise, trigger);
+        }
+        if self.exercises.len() > before || self.since.is_none() {
+            self.since = (!self.exercises.is_empty()).then(Instant::now);
+            self.restart_seen = false;
+        }
+    }
+
+    /// When to stop waiting for the app.
+    fn deadline(&self) -> Option<Instant> {
+        let limit = if self.restart_seen {
+            RESTART_LIMIT
+        } else {
+            RESTART_BEGINS_WITHIN
+        };
+        self.since.map(|since| since + limit)
+    }
+
+    /// Takes in how the back end moved; returns whether it has come back after a save.
+    fn app_moved(&mut self, before: Option<&AgentHealth>, now: &AgentHealth) -> bool {
+        if self.since.is_none() {
+            return false;
+        }
+        let backend = |health: &AgentHealth| {
+            health
+                .apps
+                .iter()
+                .find(|app| app.kind == AppKind::Backend)
+                .map(|app| (app.state, app.restarts))
+        };
+        let (Some(was), Some(is)) = (before.and_then(backend), backend(now)) else {
+            return false;
+        };
+        self.restart_seen |= was != is;
+        self.restart_seen && is.0 == AppPhase::Ready
+    }
+
+    async fn grade(&mut self, seat: &SeatWatch, shared: &Shared) -> anyhow::Result<()> {
+        self.since = None;
+        for (exercise, trigger) in std::mem::take(&mut self.exercises) {
+            shared.order_grading(&seat.id, exercise, trigger).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The name that the agent's routes use.
+pub(super) fn app_name(app: AppKind) -> &'static str {
+    match app {
+        AppKind::Backend => "backend",
+        AppKind::Frontend => "frontend",
+        AppKind::React => "react",
+        AppKind::Postgres => "postgres",
+    }
+}
+
+fn editor_status(state: EditorPhase) -> EditorStatus {
+    match state {
+        EditorPhase::Stopped => EditorStatus::Stopped,
+        EditorPhase::Starting => EditorStatus::Starting,
+        EditorPhase::Ready => EditorStatus::Ready,
+        EditorPhase::Failed => EditorStatus::Failed,
+    }
+}
+
+fn app_state(state: AppPhase) -> arena_store::AppState {
+    match state {
+        AppPhase::Preparing => arena_store::AppState::Preparing,
+        AppPhase::Starting => arena_store::AppState::Starting,
+        AppPhase::Ready => arena_store::AppState::Ready,
+        AppPhase::Failed => arena_store::AppState::Failed,
+        AppPhase::Stopped => arena_store::AppState::Stopped,
+    }
+}

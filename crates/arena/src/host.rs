@@ -1,0 +1,352 @@
+//! Who runs Arena on this machine and where its folders are. The only place
+//! that reads the environment for that. Started as root, Arena never works as
+//! root: it reads its inputs, then becomes `--run-as` ([`become_user`]).
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+use arena_local::paths::Paths;
+use arena_workshop::EventId;
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Failure, Kind};
+use crate::folder::Folder;
+use crate::platform::places::Places;
+
+/// Where everything of the system user is: the XDG folders of a service.
+const SYSTEM: [(&str, &str); 3] = [
+    ("XDG_STATE_HOME", "/var/lib"),
+    ("XDG_CACHE_HOME", "/var/cache"),
+    ("XDG_RUNTIME_DIR", "/run"),
+];
+/// Home of the system user: its state.
+const HOME: &str = "/var/lib/arena";
+/// User ids for seats: more than any one machine seats.
+const SPARE_IDS: u32 = 65_536;
+/// Where `useradd` begins by default too.
+const SPARE_IDS_FROM: u32 = 100_000;
+
+/// Folders of this user's Arena, for all events.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    paths: Paths,
+}
+
+impl Host {
+    /// Returns the folders of whoever runs this: the XDG folders; for root the system user's.
+    ///
+    /// # Errors
+    /// When nothing says where this user's files are.
+    pub(crate) fn here() -> Result<Self, Failure> {
+        let variable = |name: &str| match SYSTEM
+            .iter()
+            .find(|(system, _)| is_root() && *system == name)
+        {
+            Some((_, folder)) => Some((*folder).to_owned()),
+            None => std::env::var(name).ok(),
+        };
+        let paths = Paths::from_environment(variable)
+            .map_err(|error| Failure::environment(error).hint("set HOME"))?;
+        Ok(Self { paths })
+    }
+
+    /// Returns the folders as the runtime knows them.
+    pub(crate) fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Returns the folder with one folder an event.
+    pub(crate) fn state(&self) -> &Path {
+        &self.paths.state
+    }
+
+    /// Returns the folder of tools.
+    pub(crate) fn cache(&self) -> &Path {
+        &self.paths.cache
+    }
+
+    /// Makes the folders for all events, private to this user.
+    ///
+    /// # Errors
+    /// When one cannot be made, or belongs to somebody else.
+    pub(crate) fn make(&self) -> Result<(), Failure> {
+        self.paths.make().map_err(Failure::environment)
+    }
+
+    /// Returns the folders of one event.
+    pub(crate) fn event(&self, event: &EventId) -> Places {
+        let own = self.paths.event(event);
+        Places {
+            state: own.state,
+            runtime: own.runtime,
+            cache: self.paths.cache.clone(),
+        }
+    }
+
+    /// Returns the events that have a state folder, in order.
+    pub(crate) fn events(&self) -> Vec<EventId> {
+        let mut events = self.paths.events();
+        // A half-made folder is no event.
+        events.retain(|event| self.event(event).state.join("lock").exists());
+        events
+    }
+
+    /// After the last event is purged, removes what stood beside the events: copies of the executable, empty
+    /// folders. Tools stay in the cache.
+    pub(crate) fn remove_if_empty(&self) {
+        if self.events().is_empty() {
+            // What is still in use or somebody else's stays; nothing hangs on it.
+            let _ = fs::remove_dir_all(self.paths.state.join(".bin"));
+            let _ = fs::remove_dir(&self.paths.state);
+            let _ = fs::remove_dir(&self.paths.runtime);
+        }
+    }
+
+    /// Returns the event that is meant: the named one, else the only one.
+    ///
+    /// # Errors
+    /// When there is none, or several and none is named.
+    pub(crate) fn chosen(&self, named: Option<&str>) -> Result<EventId, Failure> {
+        let events = self.events();
+        let list = || {
+            events
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        match (named, events.as_slice()) {
+            (Some(name), _) => match events.iter().find(|event| event.as_str() == name) {
+                Some(event) => Ok(event.clone()),
+                None if events.is_empty() => Err(Failure::configuration(format_args!(
+                    "there is no event {name} on this machine"
+                ))),
+                None => Err(Failure::configuration(format_args!(
+                    "there is no event {name} on this machine"
+                ))
+                .hint(format!("there are: {}", list()))),
+            },
+            (None, [only]) => Ok(only.clone()),
+            (None, []) => Err(Failure::configuration("there is no event on this machine")
+                .hint("start one with: arena up FOLDER")),
+            (None, _) => Err(
+                Failure::configuration("there are several events on this machine")
+                    .hint(format!("name one with --event: {}", list())),
+            ),
+        }
+    }
+}
+
+/// Returns whether we run as root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Asks a person once; `--yes` answers for them.
+///
+/// # Errors
+/// When the answer is no, or nobody can be asked.
+pub(crate) fn consent(question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(
+            Failure::environment(anyhow::anyhow!("{question} (nobody can be asked here)"))
+                .hint("add --yes to agree"),
+        );
+    }
+    eprint!("{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("cannot read the answer")?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::said(Kind::Environment))
+    }
+}
+
+/// Makes the system user, its spare ids and folders, as far as they are missing. Only as root.
+///
+/// # Errors
+/// When a system program fails.
+pub(crate) fn make_user(user: &str, yes: bool) -> Result<(), Failure> {
+    if !has_user(user)? {
+        consent(
+            &format!("Arena does not work as root. Make the system user `{user}` for it?"),
+            yes,
+        )?;
+        system(
+            "useradd",
+            &[
+                "--system",
+                "--user-group",
+                "--home-dir",
+                HOME,
+                "--shell",
+                "/usr/sbin/nologin",
+                user,
+            ],
+        )?;
+    }
+    for (file, option) in [
+        ("/etc/subuid", "--add-subuids"),
+        ("/etc/subgid", "--add-subgids"),
+    ] {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if !text
+            .lines()
+            .any(|line| line.starts_with(&format!("{user}:")))
+        {
+            let ranges = text.lines().filter_map(|line| {
+                let mut fields = line.split(':').skip(1).map(str::parse::<u32>);
+                Some(fields.next()?.ok()?.saturating_add(fields.next()?.ok()?))
+            });
+            let from = ranges.max().unwrap_or(0).max(SPARE_IDS_FROM);
+            system(
+                "usermod",
+                &[option, &format!("{from}-{}", from + SPARE_IDS - 1), user],
+            )?;
+        }
+    }
+    for (_, above) in SYSTEM {
+        let folder = format!("{above}/arena");
+        let folder = folder.as_str();
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot close {folder}"))?;
+        system("chown", &[&format!("{user}:"), folder])?;
+    }
+    Ok(())
+}
+
+/// Becomes the user: copies this executable beside its state and runs it there with the arguments.
+/// Returns only when that fails.
+///
+/// # Errors
+/// When the copy or the change of user fails.
+pub(crate) fn become_user(user: &str, arguments: &[OsString]) -> Result<(), Failure> {
+    let own = std::env::current_exe().context("cannot find this executable")?;
+    let folder = Path::new(HOME).join(".bin");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))
+        .context("cannot open the folder of the executable")?;
+    let copy = executable_copy(&own, &folder)?;
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid",
+            user,
+            "--regid",
+            user,
+            "--init-groups",
+            "--inh-caps=-all",
+            "--",
+        ])
+        .arg(&copy)
+        .args(arguments);
+    let error = command
+        .envs(SYSTEM)
+        .env("HOME", HOME)
+        .current_dir("/")
+        .exec();
+    Err(Failure::environment(anyhow::Error::new(error).context(
+        format!("cannot become the user {user} with setpriv"),
+    )))
+}
+
+/// Copies the author's folder where the user can read it, and returns the copy. What strangers'
+/// tools leave behind (`node_modules`, `.git`) stays out.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub(crate) fn hand_over(user: &str, event: &EventId, folder: &Folder) -> Result<PathBuf, Failure> {
+    let state = Host::here()?.event(event).state;
+    let (fresh, content) = (state.join("content.new"), state.join("content"));
+    // The folder's own name is the name of the work folder in every seat.
+    let name = folder
+        .path
+        .file_name()
+        .map_or_else(|| OsString::from("workshop"), OsString::from);
+    let copy = || -> anyhow::Result<()> {
+        fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot close {}", state.display()))?;
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh).context("cannot remove an unfinished copy")?;
+        }
+        for file in &folder.sources.files {
+            let (from, to) = (folder.path.join(file), fresh.join(&name).join(file));
+            fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        if content.exists() {
+            fs::remove_dir_all(&content).context("cannot remove the last copy")?;
+        }
+        fs::rename(&fresh, &content).context("cannot finish the copy")
+    };
+    copy().map_err(Failure::environment)?;
+    let owner = format!("{user}:");
+    // Only what was copied: seats' files beside it belong to their own users.
+    system("chown", &[&owner, &state.display().to_string()])?;
+    system(
+        "chown",
+        &[
+            "--recursive",
+            "--no-dereference",
+            &owner,
+            &content.display().to_string(),
+        ],
+    )?;
+    Ok(content.join(name))
+}
+
+/// Copies the executable under a name of its content, unless it is there.
+fn executable_copy(own: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+    let bytes = fs::read(own).context("cannot read this executable")?;
+    let digest = Sha256::digest(&bytes);
+    let copy = folder.join(format!(
+        "arena-{:02x}{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2], digest[3]
+    ));
+    if !copy.exists() {
+        let fresh = folder.join(format!(".new-{}", std::process::id()));
+        fs::write(&fresh, &bytes).with_context(|| format!("cannot write {}", fresh.display()))?;
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))
+            .context("cannot make the copy executable")?;
+        fs::rename(&fresh, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+    }
+    Ok(copy)
+}
+
+fn has_user(user: &str) -> Result<bool, Failure> {
+    let status = Command::new("getent")
+        .args(["passwd", user])
+        .stdout(std::process::Stdio::null())
+        .status();
+    Ok(status.context("cannot run getent")?.success())
+}
+
+fn system(program: &str, arguments: &[&str]) -> Result<(), Failure> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Failure::environment(anyhow::anyhow!(
+        "{program} {} failed: {said}",
+        arguments.join(" ")
+    )))
+}

@@ -1,0 +1,396 @@
+//! One running event on this machine: composes store, databases, seats,
+//! portal, gateway and control from a plan, opens the doors, and ends
+//! everything in reverse order. Begin at [`run`].
+
+pub(crate) mod databases;
+pub(crate) mod door;
+pub(crate) mod pages;
+pub(crate) mod places;
+pub(crate) mod seats;
+pub(crate) mod secrets;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use arena_gateway::{Endpoint, Routes};
+use arena_store::{SeatSpec, Store};
+use arena_supervisor::Supervisor;
+use arena_workshop::{Plan, Workshop};
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::control;
+use crate::failure::Failure;
+use crate::folder::Folder;
+use crate::platform::databases::Databases;
+use crate::platform::places::Places;
+use crate::platform::seats::{SeatTools, StartedSeats};
+use crate::platform::secrets::Secrets;
+use crate::progress::Progress;
+
+/// After the doors are closed, requests and gradings may take this long to end.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Everything that was decided before anything runs.
+pub(crate) struct Prepared {
+    /// The workshop.
+    pub(crate) workshop: Workshop,
+    /// The author's folder.
+    pub(crate) folder: Folder,
+    /// The plan.
+    pub(crate) plan: Plan,
+    /// Where state, sockets and tools are.
+    pub(crate) places: Places,
+    /// Node and editor.
+    pub(crate) tools: SeatTools,
+}
+
+/// When to end: the first signal is polite, the second at once.
+#[derive(Clone, Default)]
+pub(crate) struct Stop {
+    /// Begin to end.
+    pub(crate) begin: CancellationToken,
+    /// Do not wait for anything any more.
+    pub(crate) at_once: CancellationToken,
+}
+
+/// What `up` says when the doors are open.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    /// The event's id.
+    pub(crate) event: String,
+    /// Shown to people.
+    pub(crate) title: String,
+    /// The portal.
+    pub(crate) address: String,
+    /// Signs one facilitator in, once.
+    pub(crate) facilitator_link: String,
+    /// For walk-ins.
+    pub(crate) event_code: String,
+    /// Process id of the platform.
+    pub(crate) pid: u32,
+    /// Folder with everything that survives.
+    pub(crate) state: String,
+    /// Seats of the list, with their personal links.
+    pub(crate) seats: Vec<SeatLink>,
+    /// Seats for walk-ins.
+    pub(crate) spare_seats: usize,
+}
+
+/// A person's way in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SeatLink {
+    /// The seat's id.
+    pub(crate) seat: String,
+    /// Name on the list.
+    pub(crate) name: String,
+    /// Opens "You are {name} — Start".
+    pub(crate) link: String,
+}
+
+/// Binds the gateway's port; 0 takes a free one. The port is the first thing taken: who finds it
+/// taken learns that before anything was started.
+///
+/// # Errors
+/// When the address is not on loopback, or the port is taken.
+pub(crate) fn bind(listen: IpAddr, port: u16) -> Result<TcpListener, Failure> {
+    let address = SocketAddr::new(listen, port);
+    arena_gateway::bind(address).map_err(|error| {
+        let hint = match &error {
+            arena_gateway::BindError::NotLoopback(_) => "leave --listen out: the workshop is then reached at http://arena.localhost".to_owned(),
+            arena_gateway::BindError::Listen { .. } => format!("end what listens there (`ss -ltnp sport = :{port}` names it) or choose another port with --port"),
+        };
+        Failure::environment(error).hint(hint)
+    })
+}
+
+/// Runs the event until `stop`. `opened` is called once, when the doors are open.
+///
+/// # Errors
+/// When a part cannot be started, or a part that must run ends.
+pub(crate) async fn run(
+    prepared: Prepared,
+    listener: TcpListener,
+    progress: &Progress,
+    stop: Stop,
+    opened: impl FnOnce(&Summary),
+) -> Result<(), Failure> {
+    let supervisor = Arc::new(Supervisor::new().context("cannot start the supervisor's thread")?);
+    let mut parts = Parts::new();
+    let started = start(
+        &prepared,
+        listener,
+        progress,
+        &stop,
+        &supervisor,
+        &mut parts,
+    )
+    .await;
+    let outcome = match started {
+        Ok(summary) => {
+            opened(&summary);
+            parts.run(&stop).await
+        }
+        Err(failure) => Err(failure),
+    };
+    parts.end(&stop, &supervisor).await;
+    outcome
+}
+
+/// Tasks of the platform, in the two groups in which they end.
+pub(crate) struct Parts {
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    /// Doors and control: end first.
+    pub(crate) doors: CancellationToken,
+    /// What seats stand on (databases' front, the way out): ends after the seats.
+    pub(crate) ground: CancellationToken,
+}
+
+impl Parts {
+    fn new() -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            doors: CancellationToken::new(),
+            ground: CancellationToken::new(),
+        }
+    }
+
+    /// Starts a task that must run as long as the event.
+    pub(crate) fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move { (name, task.await) });
+    }
+
+    async fn run(&mut self, stop: &Stop) -> Result<(), Failure> {
+        // Both only report; the tasks go on.
+        tokio::select! {
+            () = stop.begin.cancelled() => Ok(()),
+            ended = self.tasks.join_next() => Err(why_ended(ended).into()),
+        }
+    }
+
+    /// Ends doors, then children (seats, databases) in reverse order, then what they stood on.
+    async fn end(&mut self, stop: &Stop, supervisor: &Supervisor) {
+        self.doors.cancel();
+        let ground = self.ground.clone();
+        let children = async {
+            supervisor.stop_all(&stop.at_once).await;
+            ground.cancel();
+        };
+        let tasks = async { while self.tasks.join_next().await.is_some() {} };
+        let all = async { tokio::join!(children, tasks) };
+        // A second signal cuts what drains; children are killed by `stop_all` itself.
+        tokio::select! {
+            _ = tokio::time::timeout(DRAIN, all) => {}
+            () = async { stop.at_once.cancelled().await; tokio::time::sleep(Duration::from_millis(300)).await } => {}
+        }
+        supervisor.kill_all();
+    }
+}
+
+fn why_ended(
+    ended: Option<Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>>,
+) -> anyhow::Error {
+    match ended {
+        None => anyhow::anyhow!("nothing runs any more"),
+        Some(Err(error)) => anyhow::Error::new(error).context("a part of the platform ended badly"),
+        Some(Ok((name, Ok(())))) => anyhow::anyhow!("{name} ended by itself"),
+        Some(Ok((name, Err(error)))) => error.context(format!("{name} ended")),
+    }
+}
+
+/// Starts everything in the order of what stands on what.
+async fn start(
+    prepared: &Prepared,
+    listener: TcpListener,
+    progress: &Progress,
+    stop: &Stop,
+    supervisor: &Arc<Supervisor>,
+    parts: &mut Parts,
+) -> Result<Summary, Failure> {
+    let Prepared {
+        workshop,
+        plan,
+        places,
+        ..
+    } = prepared;
+    let store = open_store(workshop, plan, places).await?;
+    let secrets = Secrets::open(&places.state, &plan.secrets)?;
+    let line = progress.begin("database");
+    let mut databases = Databases::start(prepared, &secrets, supervisor, parts, &line).await?;
+    line.done(databases.description());
+    let seats = seats::start(prepared, &secrets, &databases, supervisor, parts, progress).await?;
+    serve_portal(prepared, &store, parts)?;
+    serve_gateway(prepared, &store, listener, &seats, parts);
+    serve_control(prepared, &store, &mut databases, &seats, parts);
+    serve_door(prepared, &store, supervisor, stop, parts)?;
+    std::fs::write(
+        places.state.join("plan.json"),
+        serde_json::to_vec_pretty(plan).context("cannot write the plan as JSON")?,
+    )
+    .context("cannot keep the plan")?;
+    summary(workshop, plan, places, &store).await
+}
+
+async fn open_store(workshop: &Workshop, plan: &Plan, places: &Places) -> Result<Store, Failure> {
+    let path = places.state.join("event.db");
+    let store = Store::open(&path).map_err(Failure::environment)?;
+    let emails: BTreeMap<_, _> = workshop
+        .participants
+        .seats
+        .iter()
+        .filter_map(|seat| Some((&seat.id, seat.person.as_ref()?.email.clone())))
+        .collect();
+    let specs = plan
+        .seats
+        .iter()
+        .map(|seat| SeatSpec {
+            seat: seat.id.clone(),
+            display_name: seat.display_name.clone(),
+            email: emails.get(&seat.id).cloned(),
+            listed: seat.listed,
+        })
+        .collect();
+    store
+        .sync_seats(specs)
+        .await
+        .context("cannot write the seats")?;
+    Ok(store)
+}
+
+fn serve_portal(prepared: &Prepared, store: &Store, parts: &mut Parts) -> Result<(), Failure> {
+    let settings = pages::settings(prepared, store)?;
+    let listener = places::bind(&prepared.places.portal_socket())?;
+    let shutdown = parts.doors.clone();
+    parts.spawn("portal", async move {
+        arena_portal::serve(settings, arena_portal::Listener::Unix(listener), shutdown)
+            .await
+            .context("the portal broke")
+    });
+    Ok(())
+}
+
+fn serve_gateway(
+    prepared: &Prepared,
+    store: &Store,
+    listener: TcpListener,
+    seats: &StartedSeats,
+    parts: &mut Parts,
+) {
+    let plan = &prepared.plan;
+    let portal = Endpoint::Unix(prepared.places.portal_socket());
+    let routes = Routes::from_plan(plan, portal, |seat| Endpoint::Unix(seats.socket(seat)));
+    let settings = arena_gateway::Settings {
+        event: plan.event.clone(),
+        address: plan.address.clone(),
+        routes: Arc::new(ArcSwap::from_pointee(routes)),
+        store: store.clone(),
+        limits: arena_gateway::Limits::default(),
+    };
+    let shutdown = parts.doors.clone();
+    parts.spawn("gateway", async move {
+        arena_gateway::serve(settings, listener, shutdown)
+            .await
+            .context("the gateway broke")
+    });
+}
+
+fn serve_control(
+    prepared: &Prepared,
+    store: &Store,
+    databases: &mut Databases,
+    seats: &StartedSeats,
+    parts: &mut Parts,
+) {
+    let controlled = prepared
+        .plan
+        .seats
+        .iter()
+        .map(|seat| {
+            let controlled = control::ControlledSeat {
+                socket: seats.socket(&seat.id),
+                authority: seat.authority.clone(),
+                database: databases
+                    .seat(&seat.id)
+                    .filter(|_| databases.provisioner().is_some()),
+                access: databases.access(seat, seats.socket(&seat.id), &prepared.places),
+            };
+            (seat.id.clone(), controlled)
+        })
+        .collect();
+    let settings = control::Settings {
+        store: store.clone(),
+        seats: controlled,
+        exercises: prepared.workshop.exercises.clone().into(),
+        provisioner: databases.provisioner(),
+        schema_changes: databases.take_schema_changes(),
+    };
+    parts.spawn("control", control::serve(settings, parts.doors.clone()));
+}
+
+fn serve_door(
+    prepared: &Prepared,
+    store: &Store,
+    supervisor: &Arc<Supervisor>,
+    stop: &Stop,
+    parts: &mut Parts,
+) -> Result<(), Failure> {
+    let listener: UnixListener = places::bind(&prepared.places.door_socket())?;
+    let keeper = door::Keeper {
+        plan: prepared.plan.clone(),
+        exercises: prepared.workshop.exercises.len(),
+        store: store.clone(),
+        supervisor: Arc::clone(supervisor),
+        stop: stop.begin.clone(),
+    };
+    parts.spawn(
+        "door",
+        door::serve(Arc::new(keeper), listener, parts.doors.clone()),
+    );
+    Ok(())
+}
+
+async fn summary(
+    workshop: &Workshop,
+    plan: &Plan,
+    places: &Places,
+    store: &Store,
+) -> Result<Summary, Failure> {
+    let address = plan.address.origin(&plan.address.domain);
+    let token = store
+        .create_facilitator_link()
+        .await
+        .context("cannot make a facilitator link")?;
+    let links = plan
+        .seats
+        .iter()
+        .filter(|seat| seat.listed)
+        .filter_map(|seat| {
+            let token = store.link_token(&seat.id)?;
+            Some(SeatLink {
+                seat: seat.id.to_string(),
+                name: seat.display_name.clone(),
+                link: format!("{address}/join/{token}"),
+            })
+        });
+    Ok(Summary {
+        event: plan.event.to_string(),
+        title: workshop.title.clone(),
+        facilitator_link: format!("{address}/facilitator/{token}"),
+        event_code: store.event_code(),
+        pid: std::process::id(),
+        state: places.state.display().to_string(),
+        seats: links.collect(),
+        spare_seats: plan.seats.iter().filter(|seat| !seat.listed).count(),
+        address,
+    })
+}

@@ -1,0 +1,536 @@
+//! The workshop's databases: starts the engines that the plan names, the
+//! MongoDB front with a socket for every seat, loads the data and makes every
+//! seat's database.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arena_database::{DataFile, MongodbAdmin, PostgresAdmin, Provisioner, Samples, SeatDatabase};
+use arena_grader::{MongodbAccess, PostgresAccess, SeatAccess};
+use arena_local::engine::{Engine, EngineTree, Invocation};
+use arena_local::postgres::{PostgresCluster, PostgresPrograms};
+use arena_mongo::{Listener, Role, RoleName, ScramVerifier, Socket, User, Users};
+use arena_supervisor::{ChildSpec, LogFile, ParentDeath, Ready, StopSignal, Supervisor};
+use arena_workshop::plan::{MongodbSource, PostgresSource, SeatPlan, SecretName};
+use arena_workshop::{DatabaseName, Plan, SeatId};
+use tokio::sync::mpsc;
+
+use crate::failure::Failure;
+use crate::platform::places::{self, Places};
+use crate::platform::secrets::{self, Secrets};
+use crate::platform::{Parts, Prepared};
+use crate::progress::Line;
+
+/// The database that seats' databases are copied from; reserved as a seat id.
+const TEMPLATE: &str = "arena_template";
+/// The front's user that may do everything; its password lives as long as the process.
+const ADMIN: &str = "arena";
+/// Databases made at the same time.
+const MADE_AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
+/// PostgreSQL starts in a tenth of a second; after a crash it replays its log first.
+const ENGINE_LIMIT: Duration = Duration::from_secs(120);
+/// Definitions changed by seats and not yet looked at; more are left out, since a save grades too.
+const SCHEMA_CHANGES_MAX: usize = 1024;
+
+/// The running databases.
+pub(crate) struct Databases {
+    provisioner: Option<Arc<Provisioner>>,
+    samples: Arc<Samples>,
+    seats: Vec<(SeatId, SeatDatabase)>,
+    mongodb: Option<Mongodb>,
+    postgres: Option<Postgres>,
+    description: String,
+    schema_changes: Option<mpsc::Receiver<SeatId>>,
+}
+
+/// How the platform and the grader reach MongoDB.
+struct Mongodb {
+    admin: MongodbAdmin,
+    /// `None`: the seat's own socket of the built-in front.
+    host: Option<String>,
+}
+
+/// How the platform and the grader reach PostgreSQL.
+struct Postgres {
+    admin: PostgresAdmin,
+    socket: Option<PathBuf>,
+}
+
+impl Databases {
+    /// Starts what the plan names, and makes what is missing in it.
+    ///
+    /// # Errors
+    /// When an engine does not come up, or the data cannot be loaded.
+    pub(crate) async fn start(
+        prepared: &Prepared,
+        secrets: &Secrets,
+        supervisor: &Supervisor,
+        parts: &mut Parts,
+        line: &Line,
+    ) -> Result<Self, Failure> {
+        let plan = &prepared.plan;
+        let mut databases = Self {
+            provisioner: None,
+            samples: Arc::default(),
+            seats: Vec::new(),
+            mongodb: None,
+            postgres: None,
+            description: "none needed".to_owned(),
+            schema_changes: None,
+        };
+        if plan.databases.mongodb.is_none() && plan.databases.postgres.is_none() {
+            return Ok(databases);
+        }
+        let named = plan
+            .seats
+            .iter()
+            .map(|seat| Ok((seat.id.clone(), seat_database(seat, secrets)?)));
+        databases.seats = named.collect::<anyhow::Result<_>>()?;
+        let tree = prepared.tools.engine.clone();
+        databases.mongodb = databases
+            .start_mongodb(prepared, tree.clone(), supervisor, parts, line)
+            .await?;
+        databases.postgres = start_postgres(prepared, tree, supervisor, line).await?;
+        databases.provision(prepared, line).await?;
+        databases.description = describe(plan);
+        Ok(databases)
+    }
+
+    /// What `up` says about them.
+    pub(crate) fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// Makes, restores and drops; `None` without databases.
+    pub(crate) fn provisioner(&self) -> Option<Arc<Provisioner>> {
+        self.provisioner.clone()
+    }
+
+    /// Seats whose collections or indexes were just redefined by themselves.
+    pub(crate) fn take_schema_changes(&mut self) -> Option<mpsc::Receiver<SeatId>> {
+        self.schema_changes.take()
+    }
+
+    /// The seat's databases as the provisioner knows them.
+    pub(crate) fn seat(&self, seat: &SeatId) -> Option<SeatDatabase> {
+        self.seats
+            .iter()
+            .find(|(id, _)| id == seat)
+            .map(|(_, database)| database.clone())
+    }
+
+    /// Returns how the grader reaches a seat: with the seat's own rights and no others.
+    pub(crate) fn access(&self, seat: &SeatPlan, socket: PathBuf, places: &Places) -> SeatAccess {
+        let own = self.seat(&seat.id);
+        let mongodb = self
+            .mongodb
+            .as_ref()
+            .zip(own.as_ref())
+            .map(|(mongodb, own)| MongodbAccess {
+                uri: seat_uri(
+                    mongodb,
+                    own,
+                    &places.services(&seat.id).join("mongodb.sock"),
+                ),
+                database: own.name.to_string(),
+            });
+        let postgres = self
+            .postgres
+            .as_ref()
+            .zip(own.as_ref())
+            .map(|(postgres, own)| PostgresAccess {
+                host: postgres.admin.host.clone(),
+                port: postgres.admin.port,
+                database: own.name.to_string(),
+                user: own.name.to_string(),
+                password: own.password.clone(),
+            });
+        SeatAccess {
+            seat: seat.id.clone(),
+            socket,
+            authority: seat.authority.clone(),
+            mongodb,
+            postgres,
+            samples: Arc::clone(&self.samples),
+            random_seed: 0,
+        }
+    }
+
+    /// The socket of our own PostgreSQL cluster, for the seats' forwarders.
+    pub(crate) fn postgres_socket(&self) -> Option<&PathBuf> {
+        self.postgres.as_ref()?.socket.as_ref()
+    }
+
+    async fn start_mongodb(
+        &mut self,
+        prepared: &Prepared,
+        tree: Option<EngineTree>,
+        supervisor: &Supervisor,
+        parts: &mut Parts,
+        line: &Line,
+    ) -> Result<Option<Mongodb>, Failure> {
+        let Some(mongodb) = &prepared.plan.databases.mongodb else {
+            return Ok(None);
+        };
+        if mongodb.source == MongodbSource::Uri {
+            let uri = prepared
+                .workshop
+                .config
+                .arena
+                .database
+                .mongodb
+                .as_ref()
+                .context("the plan names a configured MongoDB, but the config has none")?;
+            return Ok(Some(Mongodb {
+                admin: MongodbAdmin {
+                    uri: uri.reveal().to_owned(),
+                },
+                host: Some(uri.reveal().to_owned()),
+            }));
+        }
+        line.update("starting the built-in database (DocumentDB)");
+        let places = &prepared.places;
+        let tree = tree.context("the database engine is not installed")?;
+        let engine = Engine::new(
+            tree,
+            &places.cache,
+            &places.state.join("engine"),
+            &places.runtime.join("engine"),
+        );
+        let preparing = engine.clone();
+        tokio::task::spawn_blocking(move || preparing.prepare())
+            .await
+            .context("preparing the engine broke")?
+            .map_err(Failure::environment)?;
+        start_engine(
+            "engine",
+            &engine.invocation(),
+            engine.socket(),
+            places,
+            supervisor,
+        )
+        .await?;
+        Ok(Some(self.serve_front(prepared, &engine, parts)?))
+    }
+
+    /// Serves the MongoDB front: a socket for the platform, and one for each seat that takes only the seat's user.
+    fn serve_front(
+        &mut self,
+        prepared: &Prepared,
+        engine: &Engine,
+        parts: &mut Parts,
+    ) -> Result<Mongodb, Failure> {
+        let places = &prepared.places;
+        let password = secrets::random()?;
+        let users = Users::default();
+        let root = Role::new(RoleName::Root, "admin").context("root is a role of admin")?;
+        users.set(
+            ADMIN,
+            User {
+                verifier: ScramVerifier::from_password(&password),
+                roles: vec![root],
+            },
+        );
+        let socket = places.runtime.join("mongodb.sock");
+        let (listeners, incoming) = mpsc::channel(prepared.plan.seats.len() + 1);
+        let full = "the channel holds a listener for every seat";
+        listeners
+            .try_send(Listener::new(Socket::Unix(places::bind(&socket)?)))
+            .context(full)?;
+        for seat in &prepared.plan.seats {
+            let bound = places::bind_for_seat(&places.service(&seat.id, "mongodb.sock")?)?;
+            listeners
+                .try_send(Listener::only_for(
+                    Socket::Unix(bound),
+                    seat.database.as_str(),
+                ))
+                .context(full)?;
+        }
+        let (sender, receiver) = mpsc::channel(SCHEMA_CHANGES_MAX);
+        self.schema_changes = Some(receiver);
+        let by_user: std::collections::BTreeMap<String, SeatId> = prepared
+            .plan
+            .seats
+            .iter()
+            .map(|seat| (seat.database.to_string(), seat.id.clone()))
+            .collect();
+        let settings = arena_mongo::Settings {
+            engine_socket_dir: engine.socket_dir().to_owned(),
+            users,
+            limits: arena_mongo::Limits::default(),
+            on_schema_change: Some(Arc::new(move |change| {
+                if let Some(seat) = by_user.get(&change.user) {
+                    // A full channel loses nothing but speed: a save or the Check button grades too.
+                    let _ = sender.try_send(seat.clone());
+                }
+            })),
+        };
+        let shutdown = parts.ground.clone();
+        // Seats of a later plan would come through the same channel; until then it stays open here.
+        parts.spawn("mongo", async move {
+            let _open = listeners;
+            arena_mongo::serve(settings, incoming, shutdown)
+                .await
+                .context("the MongoDB front broke")
+        });
+        let uri = format!(
+            "mongodb://{ADMIN}:{password}@{}/?authSource=admin&directConnection=true",
+            encoded(&socket)
+        );
+        Ok(Mongodb {
+            admin: MongodbAdmin { uri },
+            host: None,
+        })
+    }
+
+    async fn provision(&mut self, prepared: &Prepared, line: &Line) -> Result<(), Failure> {
+        line.update("loading the workshop's data");
+        let template = DatabaseName::new(TEMPLATE).context("the template's name is valid")?;
+        let mongodb = self.mongodb.as_ref().map(|mongodb| &mongodb.admin);
+        let postgres = self.postgres.as_ref().map(|postgres| &postgres.admin);
+        let provisioner = Provisioner::connect(&template, mongodb, postgres)
+            .await
+            .map_err(Failure::environment)?;
+        provisioner
+            .load_template(&data_files(prepared)?)
+            .await
+            .map_err(Failure::environment)?;
+        self.samples = Arc::new(provisioner.samples().await.map_err(Failure::environment)?);
+        let seats: Vec<SeatDatabase> = self
+            .seats
+            .iter()
+            .map(|(_, database)| database.clone())
+            .collect();
+        let failed = provisioner
+            .create_seats(seats, MADE_AT_ONCE, |progress| {
+                line.tick(&format!(
+                    "seats' databases: {} of {}",
+                    progress.done, progress.all
+                ))
+            })
+            .await;
+        self.provisioner = Some(Arc::new(provisioner));
+        match failed.into_iter().next() {
+            None => Ok(()),
+            Some((seat, error)) => Err(Failure::environment(
+                anyhow::Error::new(error).context(format!("cannot make the database of {seat}")),
+            )),
+        }
+    }
+}
+
+async fn start_postgres(
+    prepared: &Prepared,
+    tree: Option<EngineTree>,
+    supervisor: &Supervisor,
+    line: &Line,
+) -> Result<Option<Postgres>, Failure> {
+    let Some(postgres) = &prepared.plan.databases.postgres else {
+        return Ok(None);
+    };
+    let places = &prepared.places;
+    match postgres.source {
+        PostgresSource::Uri => {
+            let uri = prepared
+                .workshop
+                .config
+                .arena
+                .database
+                .postgres
+                .as_ref()
+                .context("the plan names a configured PostgreSQL, but the config has none")?;
+            let admin = postgres_admin(uri.reveal())?;
+            Ok(Some(Postgres {
+                admin,
+                socket: None,
+            }))
+        }
+        PostgresSource::BuiltIn => {
+            line.update("starting PostgreSQL");
+            let programs = tree
+                .map(PostgresPrograms::Tree)
+                .or_else(PostgresPrograms::installed)
+                .context("the database engine is not installed")?;
+            let seats = u32::try_from(prepared.plan.seats.len()).unwrap_or(u32::MAX);
+            let cluster = PostgresCluster::new(
+                programs,
+                &places.state.join("postgres"),
+                &places.runtime.join("postgres"),
+                seats,
+            );
+            let preparing = cluster.clone();
+            tokio::task::spawn_blocking(move || preparing.prepare())
+                .await
+                .context("preparing PostgreSQL broke")?
+                .map_err(Failure::environment)?;
+            start_engine(
+                "postgres",
+                &cluster.invocation(),
+                cluster.socket(),
+                places,
+                supervisor,
+            )
+            .await?;
+            let admin = cluster
+                .admin()
+                .context("cannot read the password of PostgreSQL's administrator")?;
+            Ok(Some(Postgres {
+                admin,
+                socket: Some(cluster.socket()),
+            }))
+        }
+    }
+}
+
+/// Reads `postgres://user:password@host:port/database`.
+fn postgres_admin(uri: &str) -> Result<PostgresAdmin, Failure> {
+    let wrong = || {
+        Failure::configuration(
+            "cannot read arena.database.postgres as postgres://user:password@host:port/database",
+        )
+    };
+    let url = url::Url::parse(uri).map_err(|_| wrong())?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") || url.username().is_empty() {
+        return Err(wrong());
+    }
+    Ok(PostgresAdmin {
+        host: url.host_str().ok_or_else(wrong)?.to_owned(),
+        port: url.port().unwrap_or(5432),
+        user: url.username().to_owned(),
+        password: url.password().map(str::to_owned),
+        database: Some(url.path().trim_start_matches('/'))
+            .filter(|name| !name.is_empty())
+            .unwrap_or("postgres")
+            .to_owned(),
+    })
+}
+
+async fn start_engine(
+    name: &str,
+    invocation: &Invocation,
+    socket: PathBuf,
+    places: &Places,
+    supervisor: &Supervisor,
+) -> Result<(), Failure> {
+    let child = supervisor.start(ChildSpec {
+        args: invocation.args.clone(),
+        environment: [
+            ("PATH".into(), "/usr/bin:/bin".into()),
+            ("LC_ALL".into(), "C".into()),
+        ]
+        .into(),
+        parent_death: Some(ParentDeath::Interrupt),
+        ready: Ready::Socket(socket),
+        ready_within: ENGINE_LIMIT,
+        stop_signal: StopSignal::Interrupt,
+        grace: Duration::from_secs(20),
+        log: Some(LogFile::new(
+            places.state.join("logs").join(format!("{name}.log")),
+        )),
+        ..ChildSpec::new(name, &invocation.program)
+    });
+    child.ready(ENGINE_LIMIT).await.map_err(|error| {
+        Failure::environment(error).hint(format!("see what it said with: arena logs {name}"))
+    })
+}
+
+fn seat_database(seat: &SeatPlan, secrets: &Secrets) -> anyhow::Result<SeatDatabase> {
+    let secret = SecretName::seat_database(&seat.id);
+    let password = secrets
+        .get(&secret)
+        .with_context(|| format!("the plan has no secret {}", secret.0))?
+        .to_owned();
+    Ok(SeatDatabase {
+        name: seat.database.clone(),
+        password,
+    })
+}
+
+fn data_files(prepared: &Prepared) -> Result<Vec<DataFile>, Failure> {
+    let databases = &prepared.plan.databases;
+    let mongodb = databases.mongodb.iter().flat_map(|mongodb| &mongodb.data);
+    let postgres = databases
+        .postgres
+        .iter()
+        .flat_map(|postgres| &postgres.data);
+    let read = |name: &String| -> Result<DataFile, Failure> {
+        let path = prepared.folder.path.join(name);
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("cannot read {}", path.display()))
+            .map_err(Failure::environment)?;
+        Ok(DataFile {
+            name: name.clone(),
+            bytes,
+        })
+    };
+    mongodb.chain(postgres).map(read).collect()
+}
+
+/// A seat's URI from the platform's side.
+fn seat_uri(mongodb: &Mongodb, seat: &SeatDatabase, socket: &std::path::Path) -> String {
+    match &mongodb.host {
+        None => format!(
+            "mongodb://{}:{}@{}/{}?authSource={}&directConnection=true",
+            seat.name,
+            seat.password,
+            encoded(socket),
+            seat.name,
+            seat.name
+        ),
+        Some(uri) => with_user(uri, seat),
+    }
+}
+
+/// The same server, reached as another user.
+fn with_user(uri: &str, seat: &SeatDatabase) -> String {
+    let (scheme, rest) = uri.split_once("://").unwrap_or(("mongodb", uri));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let (hosts, options) = match rest.split_once('/') {
+        Some((hosts, path)) => (
+            hosts,
+            path.split_once('?').map_or("", |(_, options)| options),
+        ),
+        None => (rest, ""),
+    };
+    let options: String = options
+        .split('&')
+        .filter(|option| !option.is_empty() && !option.starts_with("authSource="))
+        .map(|option| format!("&{option}"))
+        .collect();
+    format!(
+        "{scheme}://{}:{}@{hosts}/{}?authSource={}{options}",
+        seat.name, seat.password, seat.name, seat.name
+    )
+}
+
+/// A socket's path as the host of a URI.
+fn encoded(path: &std::path::Path) -> String {
+    path.display()
+        .to_string()
+        .replace('%', "%25")
+        .replace('/', "%2F")
+}
+
+fn describe(plan: &Plan) -> String {
+    let mongodb = plan
+        .databases
+        .mongodb
+        .as_ref()
+        .map(|mongodb| match mongodb.source {
+            MongodbSource::BuiltIn => "built-in database (DocumentDB)",
+            MongodbSource::Uri => "configured MongoDB",
+        });
+    let postgres = plan
+        .databases
+        .postgres
+        .as_ref()
+        .map(|postgres| match postgres.source {
+            PostgresSource::BuiltIn => "PostgreSQL 18",
+            PostgresSource::Uri => "configured PostgreSQL",
+        });
+    let both: Vec<&str> = mongodb.into_iter().chain(postgres).collect();
+    format!("{}, {} seats", both.join(" and "), plan.seats.len())
+}

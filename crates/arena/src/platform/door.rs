@@ -1,0 +1,295 @@
+//! The platform's own small door for the command line: HTTP over a unix
+//! socket in the runtime folder, which only the platform's user can open.
+//! `status`, `logs` and `down` use it; nothing in a seat can reach it.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use arena_store::{EditorStatus, SeatRecord, Store};
+use arena_supervisor::{Child, State, Supervisor};
+use arena_workshop::Plan;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// A status of 5,000 seats is about 2 MiB.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The platform answers from memory; longer means that it hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What `arena status` shows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct EventStatus {
+    /// The event's id.
+    pub(crate) event: String,
+    /// Shown to people.
+    pub(crate) title: String,
+    /// The portal's address.
+    pub(crate) address: String,
+    /// Process id of the platform.
+    pub(crate) pid: u32,
+    /// `starting`, `open`, `stopping`.
+    pub(crate) phase: String,
+    /// Platform services.
+    pub(crate) services: Vec<ServiceStatus>,
+    /// Seats in order.
+    pub(crate) seats: Vec<SeatLine>,
+    /// Exercises of the workshop.
+    pub(crate) exercises: usize,
+}
+
+/// A platform service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ServiceStatus {
+    /// Such as `engine`.
+    pub(crate) name: String,
+    /// `ready`, `starting`, `failed`.
+    pub(crate) state: String,
+    /// What a person should know.
+    pub(crate) message: Option<String>,
+}
+
+/// A seat.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SeatLine {
+    /// The seat's id.
+    pub(crate) seat: String,
+    /// Who sits there.
+    pub(crate) name: Option<String>,
+    /// `preparing`, `ready`, `failed`, `stopped`.
+    pub(crate) phase: String,
+    /// Editor's state.
+    pub(crate) editor: String,
+    /// Apps' states, such as `backend ready`.
+    pub(crate) apps: String,
+    /// Exercises solved.
+    pub(crate) solved: usize,
+    /// What a person should know.
+    pub(crate) message: Option<String>,
+}
+
+/// What the door tells, and what it can do.
+pub(crate) struct Keeper {
+    /// The plan that runs.
+    pub(crate) plan: Plan,
+    /// Exercises of the scenario.
+    pub(crate) exercises: usize,
+    /// Seats and results.
+    pub(crate) store: Store,
+    /// Child processes.
+    pub(crate) supervisor: Arc<Supervisor>,
+    /// Cancelled to end the event.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Keeper {
+    fn status(&self) -> EventStatus {
+        let services = self
+            .supervisor
+            .children()
+            .into_iter()
+            .filter(|child| !child.name().starts_with("seat-"));
+        EventStatus {
+            event: self.plan.event.to_string(),
+            title: self.plan.title.clone(),
+            address: self.plan.address.origin(&self.plan.address.domain),
+            pid: std::process::id(),
+            phase: if self.stop.is_cancelled() {
+                "stopping"
+            } else {
+                "open"
+            }
+            .to_owned(),
+            services: services.map(|child| service_status(&child)).collect(),
+            seats: self
+                .store
+                .seats()
+                .iter()
+                .filter(|seat| !seat.decommissioned)
+                .map(|seat| self.seat_line(seat))
+                .collect(),
+            exercises: self.exercises,
+        }
+    }
+
+    fn seat_line(&self, seat: &SeatRecord) -> SeatLine {
+        let apps = seat
+            .status
+            .apps
+            .iter()
+            .map(|app| format!("{} {}", word(&app.kind), word(&app.state)));
+        SeatLine {
+            seat: seat.seat.to_string(),
+            name: seat.taken.as_ref().map(|taken| taken.name.clone()),
+            phase: word(&seat.status.phase),
+            editor: match seat.status.editor {
+                EditorStatus::Queued { position } => format!("queued ({position})"),
+                EditorStatus::Stopped => "asleep".to_owned(),
+                EditorStatus::Starting => "starting".to_owned(),
+                EditorStatus::Ready => "ready".to_owned(),
+                EditorStatus::Failed => "failed".to_owned(),
+            },
+            apps: apps.collect::<Vec<_>>().join(", "),
+            solved: self
+                .store
+                .exercises(&seat.seat)
+                .values()
+                .filter(|state| state.solved_at.is_some())
+                .count(),
+            message: seat.status.message.clone(),
+        }
+    }
+}
+
+/// The word that a plain enum is in JSON.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn service_status(child: &Child) -> ServiceStatus {
+    let status = child.status();
+    let (state, message) = match status.state {
+        State::Ready => ("ready", None),
+        State::Failed(message) => ("failed", Some(message)),
+        State::Waiting(message) => ("restarting", Some(message)),
+        State::Stopped | State::Ended(..) => ("stopped", None),
+        State::Starting => ("starting", None),
+    };
+    ServiceStatus {
+        name: child.name().to_owned(),
+        state: state.to_owned(),
+        message,
+    }
+}
+
+/// Answers the command line until `shutdown`.
+///
+/// # Errors
+/// When the listener breaks.
+pub(crate) async fn serve(
+    keeper: Arc<Keeper>,
+    listener: UnixListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        // Accepting may be dropped halfway: a connection not yet accepted stays in the backlog.
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.context("cannot accept on the platform's door")?;
+                let keeper = Arc::clone(&keeper);
+                connections.spawn(async move {
+                    let service = service_fn(move |request| answer(Arc::clone(&keeper), request));
+                    if let Err(error) = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+                        tracing::debug!(%error, "a command's connection broke");
+                    }
+                });
+            }
+        }
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+async fn answer(
+    keeper: Arc<Keeper>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/status") => match serde_json::to_vec(&keeper.status()) {
+            Ok(json) => (StatusCode::OK, json),
+            Err(error) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                error.to_string().into_bytes(),
+            ),
+        },
+        (&Method::POST, "/stop") => {
+            keeper.stop.cancel();
+            (StatusCode::ACCEPTED, Vec::new())
+        }
+        _ => (StatusCode::NOT_FOUND, Vec::new()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// The command line's side of the door.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Returns a client for the door at that path.
+    pub(crate) fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Returns whether a platform answers there.
+    pub(crate) async fn is_running(&self) -> bool {
+        UnixStream::connect(&self.socket).await.is_ok()
+    }
+
+    /// Asks for the status.
+    ///
+    /// # Errors
+    /// When nobody answers in 10 seconds.
+    pub(crate) async fn status(&self) -> anyhow::Result<EventStatus> {
+        let body = self.call(Method::GET, "/status").await?;
+        serde_json::from_slice(&body).context("cannot read the platform's status")
+    }
+
+    /// Asks the platform to stop.
+    ///
+    /// # Errors
+    /// When nobody answers in 10 seconds.
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        self.call(Method::POST, "/stop").await.map(|_| ())
+    }
+
+    async fn call(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
+        let exchange = async {
+            let stream = UnixStream::connect(&self.socket).await.with_context(|| {
+                format!("cannot reach the platform at {}", self.socket.display())
+            })?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let mut driver = JoinSet::new();
+            driver.spawn(connection);
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("host", "arena.invalid")
+                .body(Full::<Bytes>::default())?;
+            let response = sender.send_request(request).await?;
+            if !response.status().is_success() {
+                bail!("the platform answered {}", response.status());
+            }
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+                .collect()
+                .await
+                .map_err(|error| anyhow::anyhow!("{error}"))?;
+            Ok(body.to_bytes())
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, exchange)
+            .await
+            .context("the platform does not answer")?
+    }
+}

@@ -1,0 +1,287 @@
+//! Brings the plan's seats to life: the template, every seat's files and
+//! sockets, then its sandbox with the agent inside.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arena_local::engine::EngineTree;
+use arena_local::forward::{self, ForwardLimits, PostgresSettings};
+use arena_local::outbound::{self, Allowed, Network, Rule};
+use arena_local::sandbox::Sandbox;
+use arena_local::seat::{SETTINGS, SeatStart, Seats, Trees};
+use arena_local::template::{Progress as TemplateProgress, Supplies, TemplateError, Templates};
+use arena_supervisor::Supervisor;
+use arena_workshop::SeatId;
+use arena_workshop::config::Outbound;
+use arena_workshop::plan::{Plan, SeatPlan};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::failure::{Failure, Kind};
+use crate::platform::databases::Databases;
+use crate::platform::secrets::Secrets;
+use crate::platform::{Parts, Prepared, places};
+use crate::progress::{Line, Progress};
+
+/// Seats made at the same time: copying is one core's work.
+const MADE_AT_ONCE: usize = 4;
+/// How long all agents together may take to answer.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+/// The template's own way out is named like a seat that cannot exist (ids are labels).
+const TEMPLATE_SEAT: &str = "template";
+
+/// Measured: half the memory of the defaults, and no slower to type in.
+const EDITOR_NODE_OPTIONS: &str = "--max-semi-space-size=1 --max-old-space-size=400";
+
+/// Trees and sandbox that seats stand on.
+pub(crate) struct SeatTools {
+    /// How seats are separated.
+    pub(crate) sandbox: Sandbox,
+    /// Node and editor.
+    pub(crate) trees: Trees,
+    /// Program inside a seat that starts the editor.
+    pub(crate) editor: String,
+    /// The database engine, where the plan needs it.
+    pub(crate) engine: Option<EngineTree>,
+    /// npm's settings of this machine that packages need.
+    pub(crate) npm: BTreeMap<String, String>,
+    /// Registries that this machine is configured with.
+    pub(crate) registries: Vec<Rule>,
+}
+
+/// Seats that run.
+pub(crate) struct StartedSeats {
+    seats: Arc<Seats>,
+}
+
+impl StartedSeats {
+    /// Where a seat's agent listens.
+    pub(crate) fn socket(&self, seat: &SeatId) -> PathBuf {
+        self.seats.socket(seat)
+    }
+}
+
+/// Prepares the template and starts every seat.
+///
+/// # Errors
+/// When the workshop's own commands fail (their output is shown), or a seat does not come up.
+pub(crate) async fn start(
+    prepared: &Prepared,
+    secrets: &Secrets,
+    databases: &Databases,
+    supervisor: &Arc<Supervisor>,
+    parts: &mut Parts,
+    progress: &Progress,
+) -> Result<StartedSeats, Failure> {
+    let Prepared {
+        plan,
+        places,
+        tools,
+        ..
+    } = prepared;
+    let seats = Arc::new(Seats::new(
+        tools.sandbox.clone(),
+        &places.state,
+        &places.runtime,
+    ));
+    let line = progress.begin("template");
+    let key = template(prepared, parts, &line).await?;
+    line.done(&format!(
+        "{} {}",
+        plan.template.repository,
+        &key[..key.len().min(8)]
+    ));
+    let line = progress.begin("seats");
+    make(&seats, plan, &key, &line).await?;
+    for seat in &plan.seats {
+        serve_ways(prepared, databases, seat, parts)?;
+    }
+    run(&seats, prepared, secrets, supervisor, &line).await?;
+    line.done(&format!("{} ready", plan.seats.len()));
+    Ok(StartedSeats { seats })
+}
+
+async fn template(prepared: &Prepared, parts: &mut Parts, line: &Line) -> Result<String, Failure> {
+    let Prepared {
+        plan,
+        places,
+        tools,
+        ..
+    } = prepared;
+    let id = SeatId::new(TEMPLATE_SEAT).context("a label is a seat id")?;
+    let listener = places::bind(&places.service(&id, "outbound.sock")?)?;
+    let settings = outbound::Settings {
+        seat: id.clone(),
+        allowed: Allowed::List(tools.registries.clone()),
+        limits: outbound::Limits::default(),
+        network: Network::system(),
+    };
+    let shutdown = parts.ground.clone();
+    parts.spawn("outbound", async move {
+        outbound::serve(settings, listener, shutdown)
+            .await
+            .context("the way out broke")
+    });
+    let templates = Templates::new(tools.sandbox.clone(), &places.state);
+    let supplies = Supplies {
+        trees: tools.trees.clone(),
+        services: Some(places.services(&id)),
+        npm: tools.npm.clone(),
+    };
+    let template = plan.template.clone();
+    let (sender, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let work = tokio::task::spawn_blocking(move || {
+        templates.prepare(&template, &supplies, &|progress| {
+            let text = match progress {
+                TemplateProgress::Step(step) => step.to_owned(),
+                TemplateProgress::Line(_) => return,
+                TemplateProgress::Reused => "unchanged".to_owned(),
+            };
+            let _ = sender.send(text);
+        })
+    });
+    while let Some(text) = said.recv().await {
+        line.update(&text);
+    }
+    work.await
+        .context("preparing the template broke")?
+        .map_err(|error| match error {
+            TemplateError::Step { .. } | TemplateError::Gather(_) => {
+                Failure::new(Kind::Configuration, error)
+            }
+            _ => Failure::environment(error),
+        })
+}
+
+async fn make(seats: &Arc<Seats>, plan: &Plan, key: &str, line: &Line) -> Result<(), Failure> {
+    let places = Arc::new(Semaphore::new(MADE_AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for seat in &plan.seats {
+        let (seats, id, key, places) = (
+            Arc::clone(seats),
+            seat.id.clone(),
+            key.to_owned(),
+            Arc::clone(&places),
+        );
+        tasks.spawn(async move {
+            let _place = places.acquire_owned().await;
+            tokio::task::spawn_blocking(move || seats.make(&id, &key)).await
+        });
+    }
+    let mut made = 0;
+    while let Some(task) = tasks.join_next().await {
+        task.context("making a seat broke")?
+            .context("making a seat broke")?
+            .map_err(Failure::environment)?;
+        made += 1;
+        line.tick(&format!("{made} of {} made", plan.seats.len()));
+    }
+    Ok(())
+}
+
+/// Serves what a seat reaches through its own sockets, besides MongoDB.
+fn serve_ways(
+    prepared: &Prepared,
+    databases: &Databases,
+    seat: &SeatPlan,
+    parts: &mut Parts,
+) -> Result<(), Failure> {
+    let Prepared {
+        places,
+        tools,
+        workshop,
+        ..
+    } = prepared;
+    let allowed = match &workshop.config.arena.seats.outbound {
+        Outbound::None => Allowed::None,
+        Outbound::All => Allowed::All,
+        Outbound::Registries => Allowed::List(tools.registries.clone()),
+        Outbound::Hosts(hosts) => Allowed::List(rules(hosts)?),
+    };
+    let listener = places::bind_for_seat(&places.service(&seat.id, "outbound.sock")?)?;
+    let settings = outbound::Settings {
+        seat: seat.id.clone(),
+        allowed,
+        limits: outbound::Limits::default(),
+        network: Network::system(),
+    };
+    let shutdown = parts.ground.clone();
+    parts.spawn("outbound", async move {
+        outbound::serve(settings, listener, shutdown)
+            .await
+            .context("the way out broke")
+    });
+    if let Some(cluster) = databases.postgres_socket() {
+        let listener = places::bind_for_seat(&places.service(&seat.id, "postgres.sock")?)?;
+        let settings = PostgresSettings {
+            seat: seat.id.clone(),
+            cluster: cluster.clone(),
+            role: seat.database.clone(),
+            database: seat.database.clone(),
+            limits: ForwardLimits::default(),
+        };
+        let shutdown = parts.ground.clone();
+        parts.spawn("postgres way", async move {
+            forward::serve_postgres(settings, listener, shutdown)
+                .await
+                .context("the way to PostgreSQL broke")
+        });
+    }
+    Ok(())
+}
+
+fn rules(hosts: &[String]) -> Result<Vec<Rule>, Failure> {
+    hosts
+        .iter()
+        .map(|host| Rule::parse(host).map_err(|error| Failure::new(Kind::Configuration, error)))
+        .collect()
+}
+
+async fn run(
+    seats: &Arc<Seats>,
+    prepared: &Prepared,
+    secrets: &Secrets,
+    supervisor: &Arc<Supervisor>,
+    line: &Line,
+) -> Result<(), Failure> {
+    let Prepared { plan, tools, .. } = prepared;
+    let agent: Vec<String> = ["serve", "seat", "--settings", SETTINGS]
+        .map(str::to_owned)
+        .into();
+    let mut children = Vec::new();
+    for seat in &plan.seats {
+        let mut settings = plan
+            .seat_settings(seat, |name| secrets.get(name).map(str::to_owned))
+            .with_context(|| format!("cannot make the settings of seat {}", seat.id))?;
+        settings.editor = vec![tools.editor.clone()];
+        settings.editor_environment =
+            [("NODE_OPTIONS".to_owned(), EDITOR_NODE_OPTIONS.to_owned())].into();
+        let start = SeatStart {
+            settings: &settings,
+            agent: &agent,
+            trees: &tools.trees,
+            hosts: &[],
+            limits: arena_local::nest::Limits::default(),
+        };
+        children.push(
+            seats
+                .start(supervisor, &seat.id, &start)
+                .map_err(Failure::environment)?,
+        );
+    }
+    let mut ready = 0;
+    for child in children {
+        child.ready(READY_LIMIT).await.map_err(|error| {
+            Failure::environment(error).hint(format!(
+                "see what it said with: arena logs {}",
+                child.name()
+            ))
+        })?;
+        ready += 1;
+        line.tick(&format!("{ready} of {} ready", plan.seats.len()));
+    }
+    Ok(())
+}

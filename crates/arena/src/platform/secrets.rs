@@ -1,0 +1,98 @@
+//! Secrets of an event: one file each under `S/secrets`, 0600, made at first
+//! use. The plan names them and nothing else holds them; a seat's own reach it
+//! through its settings.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use arena_workshop::plan::SecretName;
+
+/// Letters and digits only: passwords go into URIs, environments and files of other programs.
+const ALPHABET: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
+/// 32 characters of 57: 186 bits.
+const LENGTH: usize = 32;
+
+/// Values by name.
+pub(crate) struct Secrets {
+    folder: PathBuf,
+    values: BTreeMap<SecretName, String>,
+}
+
+impl Secrets {
+    /// Reads the secrets that the plan names, and makes those that are not there yet.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written.
+    pub(crate) fn open<'a>(
+        state: &Path,
+        names: impl IntoIterator<Item = &'a SecretName>,
+    ) -> anyhow::Result<Self> {
+        let folder = state.join("secrets");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut secrets = Self {
+            folder,
+            values: BTreeMap::new(),
+        };
+        for name in names {
+            let value = secrets.read_or_make(name)?;
+            secrets.values.insert(name.clone(), value);
+        }
+        Ok(secrets)
+    }
+
+    /// Returns a secret that the plan names.
+    pub(crate) fn get(&self, name: &SecretName) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    fn read_or_make(&self, name: &SecretName) -> anyhow::Result<String> {
+        let path = self.folder.join(name.0.replace('/', "--"));
+        match fs::read_to_string(&path) {
+            Ok(value) if value.len() == LENGTH => return Ok(value),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        }
+        let value = random()?;
+        let fresh = path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)
+            .with_context(|| format!("cannot write {}", fresh.display()))?;
+        file.write_all(value.as_bytes())
+            .and_then(|()| file.sync_all())
+            .with_context(|| format!("cannot write {}", fresh.display()))?;
+        fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(value)
+    }
+}
+
+/// Returns a fresh password.
+pub(crate) fn random() -> anyhow::Result<String> {
+    let mut text = String::with_capacity(LENGTH);
+    let mut bytes = [0_u8; 64];
+    while text.len() < LENGTH {
+        getrandom::fill(&mut bytes)
+            .map_err(|error| anyhow::anyhow!("cannot get random bytes: {error}"))?;
+        // Bytes above a multiple of the alphabet would make its beginning more likely.
+        let fair = bytes
+            .iter()
+            .filter(|byte| usize::from(**byte) < 256 / ALPHABET.len() * ALPHABET.len());
+        text.extend(fair.map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])));
+        text.truncate(LENGTH);
+    }
+    Ok(text)
+}

@@ -1,0 +1,161 @@
+//! A person at a browser: headless Chromium, driven through chromedriver.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::json;
+
+/// How long a page may take to show what it should.
+const PAGE_LIMIT: Duration = Duration::from_secs(40);
+
+/// Chromedriver; ends with the test.
+pub(crate) struct Driver {
+    process: Child,
+    address: String,
+}
+
+/// One person's browser, with cookies of its own.
+pub(crate) struct Person {
+    pub(crate) page: Client,
+    _profile: tempfile::TempDir,
+}
+
+impl Driver {
+    /// Starts chromedriver on a free port.
+    pub(crate) fn start() -> Self {
+        let mut process = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed (cargo xtask setup)");
+        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let port = loop {
+            let line = lines.next().expect("chromedriver says its port").expect("text");
+            if let Some(rest) = line.split("started successfully on port ").nth(1) {
+                break rest.trim_end_matches('.').to_owned();
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, address: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// Opens a fresh browser.
+    pub(crate) async fn person(&self) -> Person {
+        let profile = tempfile::tempdir().expect("a temporary folder");
+        let arguments = [
+            "--headless=new".to_owned(),
+            "--no-sandbox".to_owned(),
+            "--disable-gpu".to_owned(),
+            "--disable-quic".to_owned(),
+            "--disable-dev-shm-usage".to_owned(),
+            "--no-first-run".to_owned(),
+            "--disable-background-networking".to_owned(),
+            "--disable-component-update".to_owned(),
+            "--disable-sync".to_owned(),
+            "--window-size=1440,900".to_owned(),
+            format!("--user-data-dir={}", profile.path().display()),
+        ];
+        let capabilities = json!({ "goog:chromeOptions": { "args": arguments, "binary": "/usr/bin/chromium" } });
+        let page = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+            .capabilities(capabilities.as_object().expect("an object").clone())
+            .connect(&self.address)
+            .await
+            .expect("Chromium starts");
+        Person { page, _profile: profile }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Person {
+    pub(crate) async fn open(&self, url: &str) {
+        self.page.goto(url).await.unwrap_or_else(|error| panic!("cannot open {url}: {error}"));
+    }
+
+    /// Clicks what the CSS selector finds first, once it is there.
+    pub(crate) async fn click(&self, css: &str) {
+        self.element(css).await.click().await.unwrap_or_else(|error| panic!("cannot click {css}: {error}"));
+    }
+
+    pub(crate) async fn element(&self, css: &str) -> fantoccini::elements::Element {
+        match self.page.wait().at_most(PAGE_LIMIT).for_element(Locator::Css(css)).await {
+            Ok(element) => element,
+            Err(error) => panic!("{css} does not come: {error}\n{}", self.shown().await),
+        }
+    }
+
+    /// Waits until an element's text contains the words.
+    pub(crate) async fn sees(&self, css: &str, words: &str) {
+        let deadline = tokio::time::Instant::now() + PAGE_LIMIT;
+        loop {
+            let texts = self.texts(css).await;
+            if texts.iter().any(|text| text.contains(words)) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{css} never shows {words:?}; it shows {texts:?}\n{}", self.shown().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn texts(&self, css: &str) -> Vec<String> {
+        let mut texts = Vec::new();
+        for element in self.page.find_all(Locator::Css(css)).await.unwrap_or_default() {
+            texts.push(element.text().await.unwrap_or_default());
+        }
+        texts
+    }
+
+    /// Goes into the frame that the selector finds.
+    pub(crate) async fn enter_frame(&self, css: &str) {
+        self.element(css).await.enter_frame().await.unwrap_or_else(|error| panic!("cannot enter frame {css}: {error}"));
+    }
+
+    /// Goes back to the whole page.
+    pub(crate) async fn leave_frames(&self) {
+        self.page.enter_frame(None).await.expect("the whole page");
+    }
+
+    /// Types into whatever has the focus.
+    pub(crate) async fn types(&self, text: &str) {
+        let mut keys = KeyActions::new("keyboard".to_owned());
+        for value in text.chars() {
+            keys = keys.then(KeyAction::Down { value }).then(KeyAction::Up { value });
+        }
+        self.page.perform_actions(keys).await.expect("keys can be typed");
+    }
+
+    /// Presses a key while Control is held.
+    pub(crate) async fn control(&self, value: char) {
+        let held = Key::Control.into();
+        let keys = KeyActions::new("keyboard".to_owned())
+            .then(KeyAction::Down { value: held })
+            .then(KeyAction::Down { value })
+            .then(KeyAction::Up { value })
+            .then(KeyAction::Up { value: held });
+        self.page.perform_actions(keys).await.expect("keys can be pressed");
+    }
+
+    /// Keeps a picture of the page for people, where `ARENA_TEST_SCREENSHOTS` names a folder.
+    pub(crate) async fn screenshot(&self, name: &str) {
+        if let Some(folder) = std::env::var_os("ARENA_TEST_SCREENSHOTS") {
+            let picture = self.page.screenshot().await.expect("a picture");
+            std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), picture).expect("the folder is there");
+        }
+    }
+
+    async fn shown(&self) -> String {
+        let url = self.page.current_url().await.map(|url| url.to_string()).unwrap_or_default();
+        let source = self.page.source().await.unwrap_or_default();
+        format!("at {url}:\n{}", source.chars().take(4_000).collect::<String>())
+    }
+}

@@ -1,0 +1,190 @@
+//! A throw-away event run by the real executable, and a look at the machine
+//! that does not ask Arena.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The first `up` on a machine may install tools; set-up has done that before.
+const UP_LIMIT: Duration = Duration::from_secs(180);
+const DOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// A copy of an example, with an event id of its own.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    pub(crate) event: String,
+}
+
+/// A running event.
+pub(crate) struct Event {
+    process: Child,
+    /// What `up --format json` printed when the doors opened.
+    pub(crate) summary: Value,
+}
+
+impl World {
+    /// Returns a copy of `examples/{name}` for the event `{name}-{test}-{pid}`.
+    pub(crate) fn copy(name: &str, test: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+        let copied = Command::new("cp").arg("-r").arg(example).arg(folder.path().join("workshop")).status().expect("cp runs");
+        assert!(copied.success());
+        let world = Self { folder, event: format!("{test}-{}", std::process::id()) };
+        let config = fs::read_to_string(world.workshop().join("config.yaml")).expect("the example has a config");
+        let named: Vec<String> = config
+            .lines()
+            .map(|line| if line.starts_with("  name:") { format!("  name: {}", world.event) } else { line.to_owned() })
+            .collect();
+        fs::write(world.workshop().join("config.yaml"), named.join("\n") + "\n").expect("the config can be written");
+        world
+    }
+
+    pub(crate) fn workshop(&self) -> PathBuf {
+        self.folder.path().join("workshop")
+    }
+
+    /// Starts `arena up` and waits until the doors are open.
+    pub(crate) fn up(&self) -> Event {
+        let log = fs::File::create(self.folder.path().join("up.log")).expect("a log file");
+        let mut process = arena()
+            .args(["up", "--yes", "--port", "0", "--format", "json"])
+            .arg(self.workshop())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("arena starts");
+        let stdout = process.stdout.take().expect("standard output is piped");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let mut reader = BufReader::new(stdout);
+            if reader.read_line(&mut line).is_ok() {
+                let _ = sender.send(line);
+            }
+        });
+        let line = receiver.recv_timeout(UP_LIMIT).unwrap_or_default();
+        let summary = serde_json::from_str(&line).unwrap_or_else(|_| {
+            let log = fs::read_to_string(self.folder.path().join("up.log")).unwrap_or_default();
+            let _ = process.kill();
+            panic!("arena up did not open the doors; it printed {line:?} and logged:\n{log}")
+        });
+        Event { process, summary }
+    }
+
+    /// Runs `arena` with arguments to its end; returns exit code, standard output and error.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = arena().args(arguments).current_dir(self.folder.path()).output().expect("arena runs");
+        (
+            output.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    /// Removes everything of the event.
+    pub(crate) fn purge(&self) {
+        let (code, stdout, stderr) = self.run(&["down", "--event", &self.event, "--purge", "--without-export", "--yes"]);
+        assert_eq!(code, 0, "purge failed: {stdout}{stderr}");
+    }
+}
+
+impl Event {
+    /// Returns the summary's text at a JSON pointer.
+    pub(crate) fn text(&self, pointer: &str) -> String {
+        self.summary.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("the summary has no {pointer}: {}", self.summary)).to_owned()
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.text("/address")
+    }
+
+    /// The personal link of the n-th seat.
+    pub(crate) fn link(&self, seat: usize) -> String {
+        self.text(&format!("/seats/{seat}/link"))
+    }
+
+    /// Ends it as Ctrl-C does, and waits.
+    pub(crate) fn interrupt(mut self) -> ExitStatus {
+        signal(self.process.id(), "INT");
+        wait_for_exit(&mut self.process, DOWN_LIMIT)
+    }
+
+    /// `kill -9` of the platform process, nothing else.
+    pub(crate) fn kill(mut self) {
+        signal(platform_pid(&self), "KILL");
+        let _ = wait_for_exit(&mut self.process, DOWN_LIMIT);
+    }
+}
+
+fn platform_pid(event: &Event) -> u32 {
+    event.summary.pointer("/pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok()).expect("the summary names the platform's pid")
+}
+
+fn arena() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arena"));
+    command.stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
+}
+
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().expect("kill runs");
+    assert!(status.success(), "process {pid} was gone already");
+}
+
+fn wait_for_exit(process: &mut Child, limit: Duration) -> ExitStatus {
+    let mut status = None;
+    wait_until(limit, "the process ends", || {
+        status = process.try_wait().expect("our child");
+        status.is_some()
+    });
+    status.expect("it ended")
+}
+
+/// Waits for a condition, at most `limit`.
+pub(crate) fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain until {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// What lives on this machine and names the event: processes, mounts of every process, listening
+/// sockets, files. Read from /proc and the file system, not from Arena.
+pub(crate) fn traces(event: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").expect("/proc is there").flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        if pid == std::process::id() {
+            continue;
+        }
+        let read = |name: &str| fs::read(entry.path().join(name)).map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " ")).unwrap_or_default();
+        if read("cmdline").contains(event) {
+            found.insert(format!("process {pid}: {}", read("cmdline")));
+        }
+        for line in read("mountinfo").lines().filter(|line| line.contains(event)) {
+            found.insert(format!("mount of {pid}: {line}"));
+        }
+    }
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    found.extend(sockets.lines().filter(|line| line.contains(event)).map(|line| format!("socket {line}")));
+    for folder in ["/var/lib/arena", "/run/arena", "/var/cache/arena", "/tmp"] {
+        files(Path::new(folder), event, 3, &mut found);
+    }
+    found
+}
+
+fn files(folder: &Path, event: &str, depth: usize, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(event) {
+            found.insert(format!("file {}", entry.path().display()));
+        } else if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            files(&entry.path(), event, depth - 1, found);
+        }
+    }
+}
