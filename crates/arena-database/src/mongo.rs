@@ -321,7 +321,7 @@ impl Mongo {
             .await
             .map_err(what())?;
         let mut contents: Vec<Found> = batch(&answer)
-            .filter_map(|entry| Found::of(entry))
+            .filter_map(Found::of)
             .collect();
         contents.retain(|found| found.name != STATE && !found.name.starts_with("system."));
         contents.sort_by(|left, right| left.name.cmp(&right.name));

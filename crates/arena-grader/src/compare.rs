@@ -1,6 +1,9 @@
 //! When two values are the same for a check: numbers by value whatever their
 //! type, an ObjectId and its hex, dates by instant; fields in any order.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Ordering;
 
 use bson::{Bson, Document};

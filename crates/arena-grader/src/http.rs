@@ -39,11 +39,11 @@ pub(crate) async fn send(
     let app = App::of(step.to);
     let request = build(session.seat, step, &app, values)?;
     let answer = exchange(session.seat, request, session.limits, &app).await?;
-    if matches!(
-        answer.status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE
-    ) {
-        return Err(app.is_not_running());
+    // The agent says by a header that an answer is its own; an app's own 502 is the app's answer.
+    match answer.headers.get_str("x-arena-error") {
+        Ok("app-bad-answer") => return Err(app.broke_off()),
+        Ok(_) => return Err(app.is_not_running()),
+        Err(_) => {}
     }
     let mut document = Document::new();
     document.insert("status", i32::from(answer.status.as_u16()));

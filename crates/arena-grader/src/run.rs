@@ -120,10 +120,7 @@ impl Run<'_, '_> {
                     with,
                 } = step
                 {
-                    let fields = self
-                        .values
-                        .fill_document(with)
-                        .unwrap_or_else(Document::new);
+                    let fields = self.values.fill_document(with).unwrap_or_default();
                     let like = if *is_like_template {
                         mongo.like(&samples, collection).await?
                     } else {

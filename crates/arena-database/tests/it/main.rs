@@ -1,6 +1,8 @@
 //! Provisioning on real servers: a PostgreSQL of this machine, and the MongoDB
 //! named by `ARENA_TEST_MONGODB_URI` (the built-in database in CI, any other by hand).
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
+
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod mongodb;

@@ -107,16 +107,24 @@ async fn messages_say_what_differs() {
 
 #[tokio::test]
 async fn a_back_end_that_is_not_running_is_named() {
-    for status in [502, 503] {
-        let app = App::start(move |_| json(status, "{}"));
-        let message = app
-            .message("  - name: x\n    request: { get: / }\n    expect: [{ status: 200 }]\n")
-            .await;
-        assert_eq!(
-            message,
-            "your back end is not running: see the terminal named server"
-        );
-    }
+    let told = async |code: &str| {
+        let answer = format!("HTTP/1.1 502 X\r\n{code}content-length: 2\r\n\r\n{{}}");
+        let app = App::start(move |_| Reply::Raw(answer.clone().into_bytes()));
+        let check = "  - name: x\n    request: { get: / }\n    expect: [{ status: 200 }]\n";
+        app.message(check).await
+    };
+    let not_running = "your back end is not running: see the terminal named server";
+    assert_eq!(
+        told("x-arena-error: app-not-running\r\n").await,
+        not_running
+    );
+    let broke_off = "your back end broke off its answer: see the terminal named server";
+    assert_eq!(told("x-arena-error: app-bad-answer\r\n").await, broke_off);
+    // An app may answer 502 itself.
+    assert_eq!(
+        told("").await,
+        "status is not as expected\nexpected 200, got 502"
+    );
     let app = App::start(|_| Reply::Silence);
     let mut seat = app.seat();
     seat.socket = seat.socket.with_extension("gone");
