@@ -121,7 +121,8 @@ pub struct ToolProgress {
 }
 
 impl ToolProgress {
-    /// Returns about how long it will still take, once that can be told.
+    /// Returns about how long fetching will still take, once that can be told. Building and
+    /// slimming do not grow the folder, so nothing can be told about them.
     pub fn left(&self) -> Option<Duration> {
         let left = self.total_bytes.checked_sub(self.bytes)?;
         let each = self
@@ -129,7 +130,8 @@ impl ToolProgress {
             .as_secs()
             .checked_mul(left)?
             .checked_div(self.bytes)?;
-        (self.elapsed.as_secs() >= 2).then(|| Duration::from_secs(each))
+        (self.elapsed.as_secs() >= 2 && self.step.starts_with("fetching"))
+            .then(|| Duration::from_secs(each))
     }
 }
 

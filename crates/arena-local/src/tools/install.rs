@@ -176,6 +176,7 @@ pub(super) fn editor(
         slim::slim(&tree).map_err(files("slim the editor"))
     })?;
     write_starter(&tree).map_err(files("write the editor's starter"))?;
+    open_up(&tree).map_err(files("open the editor to seats"))?;
     let proof = meter.folder.join("proof");
     make_folder(&proof, 0o755).map_err(files("make a folder in the tool cache"))?;
     let trees = Trees {

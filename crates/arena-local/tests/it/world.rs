@@ -21,14 +21,23 @@ use tempfile::TempDir;
 const USER: &str = "arena-test";
 const NEST: &str = "ARENA_TEST_NEST";
 
-/// Runs a test's body as an ordinary user.
+/// Runs a test's body as an ordinary user with spare user ids.
 pub(crate) fn as_ordinary_user(test: &str, body: impl FnOnce()) {
+    as_user(USER, test, body);
+}
+
+/// Runs a test's body as a user without spare user ids.
+pub(crate) fn as_plain_user(test: &str, body: impl FnOnce()) {
+    as_user("daemon", test, body);
+}
+
+fn as_user(user: &str, test: &str, body: impl FnOnce()) {
     if !rustix::process::geteuid().is_root() {
         return body();
     }
     let folder = programs_for_others();
     let output = Command::new("setpriv")
-        .args(["--reuid", USER, "--regid", USER, "--init-groups", "--"])
+        .args(["--reuid", user, "--regid", user, "--init-groups", "--"])
         .arg(folder.join("it"))
         .args(["--exact", test, "--nocapture"])
         .env(NEST, folder.join("arena-nest"))
@@ -40,7 +49,7 @@ pub(crate) fn as_ordinary_user(test: &str, body: impl FnOnce()) {
         + &String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success() && text.contains("1 passed"),
-        "as {USER}:\n{text}"
+        "as {user}:\n{text}"
     );
 }
 
