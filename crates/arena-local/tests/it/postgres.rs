@@ -13,6 +13,9 @@ struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            return;
+        }
         let _ = std::process::Command::new("kill")
             .args(["-INT", &self.0.id().to_string()])
             .status();
@@ -42,7 +45,8 @@ fn start(cluster: &PostgresCluster) -> Server {
             .unwrap(),
     );
     let limit = Instant::now() + Duration::from_secs(30);
-    while !cluster.socket().exists() {
+    // A killed server leaves its socket behind.
+    while std::os::unix::net::UnixStream::connect(cluster.socket()).is_err() {
         assert!(Instant::now() < limit, "PostgreSQL does not start");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -59,20 +63,29 @@ fn world() -> tempfile::TempDir {
     folder
 }
 
+fn template() -> DatabaseName {
+    DatabaseName::new("arena_template").unwrap()
+}
+
+/// The socket takes connections a moment before the server has recovered.
+async fn log_in(cluster: &PostgresCluster) -> Provisioner {
+    let limit = Instant::now() + Duration::from_secs(30);
+    loop {
+        match Provisioner::connect(&template(), None, Some(&cluster.admin().unwrap())).await {
+            Ok(provisioner) => return provisioner,
+            Err(error) => assert!(Instant::now() < limit, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn seats_live_in_the_cluster_and_outlive_a_kill() {
     let folder = world();
     let cluster = cluster(folder.path());
     cluster.prepare().unwrap();
     let mut server = start(&cluster);
-    let template = DatabaseName::new("arena_template").unwrap();
-    let provisioner = loop {
-        // The socket appears a moment before the server listens to superusers.
-        match Provisioner::connect(&template, None, Some(&cluster.admin().unwrap())).await {
-            Ok(provisioner) => break provisioner,
-            Err(error) => assert!(server.0.try_wait().unwrap().is_none(), "{error}"),
-        }
-    };
+    let provisioner = log_in(&cluster).await;
     let data = DataFile {
         name: "data.sql".to_owned(),
         bytes: b"CREATE TABLE a AS SELECT 1 AS b".to_vec(),
@@ -90,13 +103,14 @@ async fn seats_live_in_the_cluster_and_outlive_a_kill() {
     server.0.wait().unwrap();
     cluster.prepare().unwrap();
     let _server = start(&cluster);
+    let provisioner = log_in(&cluster).await;
     provisioner.load_template(&[data]).await.unwrap();
     assert_eq!(provisioner.list().await.unwrap().len(), 1);
     provisioner.restore_seat(&seat, Before::Keep).await.unwrap();
     let mut superuser = cluster.admin().unwrap();
     superuser.password = None;
     assert!(
-        Provisioner::connect(&template, None, Some(&superuser))
+        Provisioner::connect(&template(), None, Some(&superuser))
             .await
             .is_err(),
         "the socket alone proves nothing"

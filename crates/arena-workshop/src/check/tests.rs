@@ -65,6 +65,29 @@ fn the_notes_example_is_read() {
 }
 
 #[test]
+fn every_sample_exercise_is_read() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    let mut read = 0;
+    for example in ["hello", "harbour"] {
+        let folder = format!("{examples}/{example}/arena/exercises");
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let slug = ExerciseSlug::new(path.file_stem().unwrap().to_str().unwrap()).unwrap();
+            let file = SourceFile::new(path.display().to_string(), std::fs::read(&path).unwrap());
+            let mut problems = Problems::default();
+            let exercise = parse(&file, &slug, &mut problems);
+            let shown: String = problems.iter().map(ToString::to_string).collect();
+            assert!(
+                exercise.is_some_and(|exercise| !exercise.checks.is_empty()),
+                "{shown}"
+            );
+            read += 1;
+        }
+    }
+    assert!(read >= 7, "{read}");
+}
+
+#[test]
 fn names_are_bound_in_the_order_of_the_file() {
     let text = GOOD.replace(
         "with: { name: \"{{ random.name }}\" }",
