@@ -108,32 +108,9 @@ impl Mongo {
             MongodbStep::Aggregate {
                 collection,
                 pipeline,
-            } => {
-                let stages = match values.fill(pipeline) {
-                    Some(Bson::Array(stages)) => {
-                        stages.into_iter().filter_map(|stage| match stage {
-                            Bson::Document(stage) => Some(stage),
-                            _ => None,
-                        })
-                    }
-                    _ => return Err(unfilled(pipeline)),
-                };
-                let stages: Vec<Document> = stages.collect();
-                let collection = self.database.collection::<Document>(collection);
-                let cursor = bounded(
-                    limits,
-                    collection
-                        .aggregate(stages)
-                        .batch_size(BATCH_ROWS)
-                        .max_time(limits.database),
-                )
-                .await?;
-                rows(cursor, limits).await
-            }
+            } => self.aggregate(collection, pipeline, values, limits).await,
             MongodbStep::Count { collection, filter } => {
-                let filter = values
-                    .fill_document(filter)
-                    .ok_or_else(|| unfilled(filter))?;
+                let filter = filled(values, filter)?;
                 let collection = self.database.collection::<Document>(collection);
                 let number = bounded(
                     limits,
@@ -147,9 +124,7 @@ impl Mongo {
                 field,
                 filter,
             } => {
-                let filter = values
-                    .fill_document(filter)
-                    .ok_or_else(|| unfilled(filter))?;
+                let filter = filled(values, filter)?;
                 let collection = self.database.collection::<Document>(collection);
                 let values = bounded(
                     limits,
@@ -165,9 +140,7 @@ impl Mongo {
             MongodbStep::ListIndexes { collection } => self.indexes(collection, limits).await,
             MongodbStep::Kind { collection } => self.kind(collection, limits).await,
             MongodbStep::Delete { collection, filter } => {
-                let filter = values
-                    .fill_document(filter)
-                    .ok_or_else(|| unfilled(filter))?;
+                let filter = filled(values, filter)?;
                 let result = bounded(
                     limits,
                     self.database
@@ -181,6 +154,28 @@ impl Mongo {
             }
             MongodbStep::Insert { .. } => Err(StepFailure::new("a marker is inserted by the run")),
         }
+    }
+
+    async fn aggregate(
+        &self,
+        collection: &str,
+        pipeline: &Template,
+        values: &Values,
+        limits: &Limits,
+    ) -> Result<Bson, StepFailure> {
+        let Some(Bson::Array(stages)) = values.fill(pipeline) else {
+            return Err(unfilled(pipeline));
+        };
+        let stages = stages.into_iter().filter_map(|stage| match stage {
+            Bson::Document(stage) => Some(stage),
+            _ => None,
+        });
+        let collection = self.database.collection::<Document>(collection);
+        let action = collection
+            .aggregate(stages)
+            .batch_size(BATCH_ROWS)
+            .max_time(limits.database);
+        rows(bounded(limits, action).await?, limits).await
     }
 
     async fn find(
@@ -365,6 +360,12 @@ fn whole(value: &Bson) -> Option<i64> {
         Bson::Int64(number) => Some(*number),
         _ => None,
     }
+}
+
+fn filled(values: &Values, template: &Template) -> Result<Document, StepFailure> {
+    values
+        .fill_document(template)
+        .ok_or_else(|| unfilled(template))
 }
 
 fn unfilled(template: &Template) -> StepFailure {

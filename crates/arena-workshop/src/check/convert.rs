@@ -139,6 +139,20 @@ fn each_text(json: &Json, take: &mut impl FnMut(&str)) {
     }
 }
 
+/// The keys that mean something in a MongoDB step; the one that tells its kind comes first.
+fn keys_beside(step: &MongodbStep) -> &'static [&'static str] {
+    match step {
+        MongodbStep::Find(_) => &["find", "filter", "sort", "skip", "limit", "projection"],
+        MongodbStep::Aggregate { .. } => &["aggregate", "pipeline"],
+        MongodbStep::Count { .. } => &["count", "filter"],
+        MongodbStep::Distinct { .. } => &["distinct", "field", "filter"],
+        MongodbStep::ListIndexes { .. } => &["listIndexes"],
+        MongodbStep::Kind { .. } => &["kind"],
+        MongodbStep::Insert { .. } => &["insert", "like", "with"],
+        MongodbStep::Delete { .. } => &["delete", "filter"],
+    }
+}
+
 /// What the steps of a check need, whether the author says so or not.
 fn needs_of(check: &Check) -> BTreeSet<Capability> {
     let steps = check
@@ -328,98 +342,82 @@ impl Reader<'_> {
     }
 
     fn mongodb(&mut self, source: MongodbSource, node: &Node) -> Option<MongodbStep> {
-        let template = |json: Option<Json>| json.map(Template);
-        let filter = Template(
-            source
-                .filter
-                .unwrap_or_else(|| Json::Object(serde_json::Map::new())),
-        );
-        let (allowed, step): (&[&str], _) = if let Some(collection) = source.find {
-            let (sort, skip, limit) = (
-                template(source.sort),
-                template(source.skip),
-                template(source.limit),
-            );
-            let projection = template(source.projection);
-            (
-                &["find", "filter", "sort", "skip", "limit", "projection"],
-                MongodbStep::Find(Box::new(Find {
-                    collection,
-                    filter,
-                    sort,
-                    skip,
-                    limit,
-                    projection,
-                })),
-            )
-        } else if let Some(collection) = source.aggregate {
-            let Some(pipeline @ Json::Array(_)) = source.pipeline else {
-                self.fail(
-                    node.find(&["pipeline"]),
-                    "`aggregate` needs a list of stages",
-                    "add `pipeline: [{ $match: … }]`",
-                );
-                return None;
-            };
-            (
-                &["aggregate", "pipeline"],
-                MongodbStep::Aggregate {
-                    collection,
-                    pipeline: Template(pipeline),
-                },
-            )
-        } else if let Some(collection) = source.count {
-            (
-                &["count", "filter"],
-                MongodbStep::Count { collection, filter },
-            )
-        } else if let Some(collection) = source.distinct {
-            let Some(field) = source.field else {
-                self.fail(
-                    node.find_key(&["distinct"]),
-                    "`distinct` needs a field",
-                    "add `field: …`",
-                );
-                return None;
-            };
-            (
-                &["distinct", "field", "filter"],
-                MongodbStep::Distinct {
-                    collection,
-                    field,
-                    filter,
-                },
-            )
-        } else if let Some(collection) = source.list_indexes {
-            (&["listIndexes"], MongodbStep::ListIndexes { collection })
-        } else if let Some(collection) = source.kind {
-            (&["kind"], MongodbStep::Kind { collection })
-        } else if let Some(collection) = source.insert {
-            let with = Template(
-                source
-                    .with
-                    .unwrap_or_else(|| Json::Object(serde_json::Map::new())),
-            );
-            (
-                &["insert", "like", "with"],
-                MongodbStep::Insert {
-                    collection,
-                    is_like_template: source.like.is_some(),
-                    with,
-                },
-            )
-        } else {
-            (
-                &["delete", "filter"],
-                MongodbStep::Delete {
-                    collection: source.delete?,
-                    filter,
-                },
-            )
-        };
+        let step = self.mongodb_step(source, node)?;
+        let allowed = keys_beside(&step);
         self.only(node, allowed);
         self.without_placeholders(node, &[allowed[0], "field"]);
         Some(step)
+    }
+
+    fn mongodb_step(&mut self, source: MongodbSource, node: &Node) -> Option<MongodbStep> {
+        let template = |json: Option<Json>| json.map(Template);
+        let mapping = |json: Option<Json>| {
+            Template(json.unwrap_or_else(|| Json::Object(serde_json::Map::new())))
+        };
+        let filter = mapping(source.filter);
+        if let Some(collection) = source.find {
+            let (sort, projection) = (template(source.sort), template(source.projection));
+            let (skip, limit) = (template(source.skip), template(source.limit));
+            return Some(MongodbStep::Find(Box::new(Find {
+                collection,
+                filter,
+                sort,
+                skip,
+                limit,
+                projection,
+            })));
+        }
+        if let Some(collection) = source.aggregate {
+            if let Some(pipeline @ Json::Array(_)) = source.pipeline {
+                return Some(MongodbStep::Aggregate {
+                    collection,
+                    pipeline: Template(pipeline),
+                });
+            }
+            self.fail(
+                node.find(&["pipeline"]),
+                "`aggregate` needs a list of stages",
+                "add `pipeline: [{ $match: … }]`",
+            );
+            return None;
+        }
+        if let Some(collection) = source.distinct {
+            if let Some(field) = source.field {
+                return Some(MongodbStep::Distinct {
+                    collection,
+                    field,
+                    filter,
+                });
+            }
+            self.fail(
+                node.find_key(&["distinct"]),
+                "`distinct` needs a field",
+                "add `field: …`",
+            );
+            return None;
+        }
+        if let Some(collection) = source.insert {
+            let is_like_template = source.like.is_some();
+            return Some(MongodbStep::Insert {
+                collection,
+                is_like_template,
+                with: mapping(source.with),
+            });
+        }
+        let count = source.count.map(|collection| MongodbStep::Count {
+            collection,
+            filter: filter.clone(),
+        });
+        let indexes = source
+            .list_indexes
+            .map(|collection| MongodbStep::ListIndexes { collection });
+        let kind = source
+            .kind
+            .map(|collection| MongodbStep::Kind { collection });
+        let delete = source
+            .delete
+            .map(|collection| MongodbStep::Delete { collection, filter });
+        count.or(indexes).or(kind).or(delete)
     }
 
     fn sql(&mut self, source: SqlSource, node: &Node) -> Option<SqlStep> {
