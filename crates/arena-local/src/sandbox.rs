@@ -362,7 +362,7 @@ fn namespaces_fix() -> String {
     if setting("/proc/sys/user/max_user_namespaces") == "0" {
         return "sudo sysctl -w user.max_user_namespaces=15000".to_owned();
     }
-    "this machine (perhaps a container) forbids user namespaces: allow them, or use --isolation none for one person".to_owned()
+    "this machine (perhaps a container) forbids user namespaces: allow them".to_owned()
 }
 
 fn subuid_fix() -> String {

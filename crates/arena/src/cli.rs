@@ -150,24 +150,12 @@ pub(crate) struct Up {
     /// Return once the doors are open; end it with `arena down`.
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// How seats are separated.
-    #[arg(long, value_enum, default_value_t = IsolationChoice::Namespaces)]
-    pub(crate) isolation: IsolationChoice,
     /// When started as root: the user to run as (made if missing, with consent).
     #[arg(long, default_value = "arena", value_name = "USER")]
     pub(crate) run_as: String,
     /// How to print the summary.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
-}
-
-/// How seats are separated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum IsolationChoice {
-    /// Own namespaces, and own users where this machine allows it.
-    Namespaces,
-    /// None at all: for one person on loopback.
-    None,
 }
 
 /// Arguments of `arena status`.

@@ -8,13 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
-use arena_workshop::plan::Isolation;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::inputs::{self, Inputs};
 use super::tools::Needs;
 use super::{machine, print, print_json, tools};
-use crate::cli::{Format, IsolationChoice, Up};
+use crate::cli::{Format, Up};
 use crate::failure::{Failure, Kind, Paint, paint};
 use crate::host::{self, Host};
 use crate::platform::door::Client;
@@ -72,11 +71,7 @@ async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Fai
     let stop = Stop::default();
     let signals = tokio::spawn(listen_for_signals(stop.clone()));
     let tools = tools::for_event(Needs::of(&inputs.workshop), &progress).await?;
-    let isolation = match arguments.isolation {
-        IsolationChoice::Namespaces => tools.sandbox.isolation(),
-        IsolationChoice::None => Isolation::None,
-    };
-    let plan = inputs.plan(port, isolation);
+    let plan = inputs.plan(port, tools.sandbox.isolation());
     let Inputs {
         folder, workshop, ..
     } = inputs;
@@ -231,9 +226,6 @@ fn as_user(arguments: &Up, inputs: &Inputs) -> Result<(), Failure> {
     ]);
     rest.extend(arguments.yes.then(|| "--yes".into()));
     rest.extend(arguments.detach.then(|| "--detach".into()));
-    if arguments.isolation == IsolationChoice::None {
-        rest.extend(["--isolation".into(), "none".into()]);
-    }
     host::become_user(&arguments.run_as, &rest)
 }
 
