@@ -290,8 +290,9 @@ fn secure(app: &App, caller: &Caller, surface: Option<Surface>, headers: &mut He
             .seat()
             .map(|seat| settings.editor_origin(seat))
             .unwrap_or_default();
+        // `'self'`: a frame without a session comes by the hand-over on this host; no page of ours can be framed.
         format!(
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; frame-src {} {editor}",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; frame-src 'self' {} {editor}",
             settings.instructions_origin()
         )
     };

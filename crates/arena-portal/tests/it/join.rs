@@ -244,7 +244,7 @@ async fn the_seat_page_frames_only_the_own_editor_and_wakes_it() {
     );
     let policy = page.header("content-security-policy");
     assert!(policy.ends_with(
-        "frame-src http://instructions.arena.localhost:8080 http://ada--code.arena.localhost:8080"
+        "frame-src 'self' http://instructions.arena.localhost:8080 http://ada--code.arena.localhost:8080"
     ));
     assert_eq!(
         world.store.pending_orders()[0].kind,

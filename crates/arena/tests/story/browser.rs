@@ -120,9 +120,9 @@ impl Person {
         self.element(css).await.enter_frame().await.unwrap_or_else(|error| panic!("cannot enter frame {css}: {error}"));
     }
 
-    /// Goes back to the whole page.
+    /// Goes back to the whole page; frames are entered one deep.
     pub(crate) async fn leave_frames(&self) {
-        self.page.enter_frame(None).await.expect("the whole page");
+        self.page.enter_parent_frame().await.expect("the whole page");
     }
 
     /// Types into whatever has the focus.
@@ -153,9 +153,11 @@ impl Person {
         }
     }
 
+    /// What a person would tell about the page, for a test that fails.
     async fn shown(&self) -> String {
         let url = self.page.current_url().await.map(|url| url.to_string()).unwrap_or_default();
-        let source = self.page.source().await.unwrap_or_default();
-        format!("at {url}:\n{}", source.chars().take(4_000).collect::<String>())
+        let text = self.texts("body").await.concat();
+        self.screenshot("failed").await;
+        format!("at {url}:\n{}", text.chars().take(2_000).collect::<String>())
     }
 }
