@@ -31,7 +31,8 @@ pub struct Attempt {
     pub files_hash: String,
     /// Why it was graded.
     pub trigger: Trigger,
-    /// A facilitator's trial: it never makes a result.
+    /// A failed run that nobody asked for (started by a save): shown, but no try that opens hints,
+    /// and never a result.
     pub trial: bool,
     /// Whether every check passed.
     pub passed: bool,
@@ -81,7 +82,7 @@ pub struct ResultRow {
 pub struct ExerciseState {
     /// When it was first passed.
     pub solved_at: Option<Timestamp>,
-    /// How often it was tried; trials of facilitators do not count.
+    /// How often it was tried; trials do not count.
     pub attempts: u32,
     /// When it was last tried.
     pub last_at: Option<Timestamp>,
@@ -94,10 +95,9 @@ pub struct ExerciseState {
 impl ExerciseState {
     /// Takes a newer attempt in.
     pub(crate) fn add(&mut self, attempt: Attempt, at: Timestamp) {
-        if attempt.trial {
-            return;
+        if !attempt.trial {
+            self.attempts = self.attempts.saturating_add(1);
         }
-        self.attempts = self.attempts.saturating_add(1);
         self.last_at = Some(at);
         self.passed = attempt.passed;
         self.checks = attempt.checks;

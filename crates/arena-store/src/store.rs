@@ -74,7 +74,12 @@ impl Store {
         }
         crate::settings::make_secrets(&connection)?.map_err(database)?;
         connection
-            .execute("update orders set state = 'pending' where state = 'running' and key not in (select key from orders where state = 'pending')", [])
+            .execute(
+                "update orders set state = 'pending' where id in (
+                   select max(id) from orders where state = 'running'
+                   and key not in (select key from orders where state = 'pending') group by key)",
+                [],
+            )
             .map_err(database)?;
         connection
             .execute(

@@ -102,6 +102,9 @@ pub(crate) struct Check {
     /// Only check the workshop's files, not this machine.
     #[arg(long)]
     pub(crate) config_only: bool,
+    /// Only this machine, for so many seats; used by Arena itself.
+    #[arg(long, hide = true, value_name = "SEATS")]
+    pub(crate) machine_only: Option<u32>,
     /// Port that `up` would use [default: arena.port of the config, else 8080].
     #[arg(long)]
     pub(crate) port: Option<u16>,

@@ -235,6 +235,17 @@ pub(crate) fn make_user(user: &str, yes: bool) -> Result<(), Failure> {
 /// # Errors
 /// When the copy or the change of user fails.
 pub(crate) fn become_user(user: &str, arguments: &[OsString]) -> Result<(), Failure> {
+    let error = user_command(user, arguments)?.exec();
+    Err(Failure::environment(anyhow::Error::new(error).context(
+        format!("cannot become the user {user} with setpriv"),
+    )))
+}
+
+/// Returns this executable, run as the user: a copy beside its state.
+///
+/// # Errors
+/// When the copy fails.
+pub(crate) fn user_command(user: &str, arguments: &[OsString]) -> Result<Command, Failure> {
     let own = std::env::current_exe().context("cannot find this executable")?;
     let folder = Path::new(HOME).join(".bin");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -254,14 +265,8 @@ pub(crate) fn become_user(user: &str, arguments: &[OsString]) -> Result<(), Fail
         ])
         .arg(&copy)
         .args(arguments);
-    let error = command
-        .envs(SYSTEM)
-        .env("HOME", HOME)
-        .current_dir("/")
-        .exec();
-    Err(Failure::environment(anyhow::Error::new(error).context(
-        format!("cannot become the user {user} with setpriv"),
-    )))
+    command.envs(SYSTEM).env("HOME", HOME).current_dir("/");
+    Ok(command)
 }
 
 /// Copies the author's folder where the user can read it, and returns the copy. What strangers'
@@ -328,7 +333,8 @@ fn executable_copy(own: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
-fn has_user(user: &str) -> Result<bool, Failure> {
+/// Returns whether this machine knows the user.
+pub(crate) fn has_user(user: &str) -> Result<bool, Failure> {
     let status = Command::new("getent")
         .args(["passwd", user])
         .stdout(std::process::Stdio::null())

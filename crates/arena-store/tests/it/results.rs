@@ -161,3 +161,20 @@ async fn freezing_and_hiding_survive_and_are_written_down() {
         ["freeze_board", "hide", "freeze_board"]
     );
 }
+
+#[tokio::test]
+async fn orders_that_ran_twice_at_once_do_not_keep_the_file_closed() {
+    let world = World::with(&["ada"], 0).await;
+    let wake = || OrderKind::WakeEditor { seat: seat("ada") };
+    for _ in 0..3 {
+        let id = world
+            .store
+            .place_order(wake(), Actor::System)
+            .await
+            .unwrap();
+        world.store.start_order(id).await.unwrap();
+    }
+    let world = world.reopened();
+    assert_eq!(world.store.pending_orders().len(), 1);
+    assert_eq!(world.store.open_orders().len(), 1);
+}

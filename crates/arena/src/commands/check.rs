@@ -1,64 +1,76 @@
 //! `arena check`: every mistake of a workshop's files, and whether this
-//! machine can run it.
+//! machine can run it. Started as root it looks at the machine as the user
+//! that `up` would run as.
+
+use std::ffi::OsString;
+use std::process::Stdio;
 
 use anyhow::Context;
-use arena_local::machine::{Machine, Requirement, Wanted, check_machine};
+use arena_local::machine::{Requirement, Wanted, check_machine};
 use arena_local::tools::{self, ToolSettings};
 use arena_workshop::plan::Isolation;
-use arena_workshop::{Severity, Workshop};
+use arena_workshop::{Plan, Problems, Workshop};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::inputs::{self, Inputs};
-use super::tools::Needs;
+use super::tools::{Needs, RUN_AS};
 use super::{machine, print, print_json};
-use crate::cli::{Check, Format};
+use crate::cli::{Check, DEFAULT_PORT, Format};
 use crate::failure::{Failure, Kind, Paint, paint};
 use crate::folder;
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::platform::pages;
+
+/// The machine as it was found; also what the child of a root process prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct Found {
+    requirements: Vec<Row>,
+    people: u64,
+}
+
+/// A requirement.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    name: String,
+    ok: bool,
+    optional: bool,
+    detail: String,
+    fix: Option<String>,
+}
 
 /// Checks and prints.
 ///
 /// # Errors
 /// Exit code 2 for mistakes in the files, 3 when the machine cannot run it.
 pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
+    if let Some(seats) = arguments.machine_only {
+        return print_json(&look(arguments.port.unwrap_or(DEFAULT_PORT), seats)?);
+    }
     if arguments.format == Format::Json {
         return as_json(arguments);
     }
     let inputs = inputs::read(&arguments.workshop)?;
-    for note in inputs.notes.iter() {
-        eprintln!("{note}");
-    }
     let plan = inputs.plan(inputs.port(arguments.port), Isolation::OwnUser);
-    let site = pages::site(&inputs.workshop, &plan, &inputs.folder)?;
-    for note in site.notes.iter() {
+    for note in notes(&inputs, &plan)?.iter() {
         eprintln!("{note}");
     }
     let exercises = inputs.workshop.exercises.len();
     print(&format!(
-        "{} {}: {} seats, {exercises} {}\n",
+        "{} {}: {}, {}\n",
         paint("✓", Paint::Green),
         inputs.workshop.title,
-        plan.seats.len(),
-        if exercises == 1 {
-            "exercise"
-        } else {
-            "exercises"
-        }
+        counted(plan.seats.len(), "seat"),
+        counted(exercises, "exercise"),
     ))?;
     if arguments.config_only {
         return Ok(());
     }
-    let found = look(&inputs, arguments)?;
+    let found = machine(&inputs, &plan, arguments)?;
     let mut text = found.requirements.iter().map(line).collect::<String>();
-    let host = Host::here()?;
     if Needs::of(&inputs.workshop).engine {
-        text.push_str(&machine::engine_line(&host));
+        text.push_str(&machine::engine_line(&Host::here()?));
     }
-    text.push_str(&format!(
-        "  about {} people can work here at the same time\n",
-        found.people
-    ));
     print(&text)?;
     if found.is_ok() {
         return Ok(());
@@ -67,36 +79,125 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     Err(Failure::said(Kind::Environment))
 }
 
-fn look(inputs: &Inputs, arguments: &Check) -> Result<Machine, Failure> {
+impl Found {
+    fn is_ok(&self) -> bool {
+        self.requirements.iter().all(|row| row.ok || row.optional)
+    }
+}
+
+impl From<&Requirement> for Row {
+    fn from(found: &Requirement) -> Self {
+        Self {
+            name: found.name.clone(),
+            ok: found.is_ok,
+            optional: found.is_optional,
+            detail: found.detail.clone(),
+            fix: found.fix.clone(),
+        }
+    }
+}
+
+/// What is worth saying about files without a mistake: config, list, exercises, then pages.
+fn notes(inputs: &Inputs, plan: &Plan) -> Result<Problems, Failure> {
+    let mut notes = inputs.notes.clone();
+    notes.append(pages::site(&inputs.workshop, plan, &inputs.folder)?.notes);
+    Ok(notes)
+}
+
+fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Looks at the machine as the user that the workshop would run as.
+fn machine(inputs: &Inputs, plan: &Plan, arguments: &Check) -> Result<Found, Failure> {
+    let port = inputs.port(arguments.port);
+    let seats = u32::try_from(plan.seats.len()).unwrap_or(u32::MAX);
+    if !host::is_root() {
+        return look(port, seats);
+    }
+    if host::has_user(RUN_AS)? {
+        return look_as_user(port, seats);
+    }
+    let mut found = look(port, seats)?;
+    // Root itself never separates seats: what it lacks for that is no fault of the machine.
+    for row in &mut found.requirements {
+        if matches!(row.name.as_str(), "ordinary user" | "user id per seat") {
+            (row.ok, row.fix) = (true, None);
+            row.detail = format!("`up` makes the system user `{RUN_AS}`");
+        }
+    }
+    Ok(found)
+}
+
+fn look_as_user(port: u16, seats: u32) -> Result<Found, Failure> {
+    let arguments = [
+        "check",
+        "--port",
+        &port.to_string(),
+        "--machine-only",
+        &seats.to_string(),
+    ];
+    let output = host::user_command(RUN_AS, &arguments.map(OsString::from))?
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run this executable as {RUN_AS}"))?;
+    if !output.status.success() {
+        return Err(Failure::said(Kind::from_code(output.status.code())));
+    }
+    Ok(serde_json::from_slice(&output.stdout)
+        .context("cannot read what the machine's check printed")?)
+}
+
+fn look(port: u16, seats: u32) -> Result<Found, Failure> {
     let host = Host::here()?;
     let executable = std::env::current_exe().context("cannot find this executable")?;
     let settings = ToolSettings {
         cache: host.cache().to_owned(),
         ..ToolSettings::default()
     };
-    let found = tools::find(&settings);
-    Ok(check_machine(&Wanted {
+    let found = check_machine(&Wanted {
         executable: &executable,
         paths: host.paths(),
-        port: inputs.port(arguments.port),
-        seats: u32::try_from(inputs.workshop.participants.seats.len()).unwrap_or(u32::MAX),
-        tools: &found,
-    }))
+        port,
+        seats,
+        tools: &tools::find(&settings),
+    });
+    Ok(Found {
+        requirements: found.requirements.iter().map(Row::from).collect(),
+        people: found.people,
+    })
 }
 
-fn line(requirement: &Requirement) -> String {
-    let mark = match (requirement.is_ok, requirement.is_optional) {
+fn line(row: &Row) -> String {
+    let mark = match (row.ok, row.optional) {
         (true, _) => paint("✓", Paint::Green),
         (false, true) => paint("…", Paint::Yellow),
         (false, false) => paint("✗", Paint::Red),
     };
-    let fix = requirement
+    let fix = row
         .fix
         .as_deref()
-        .filter(|_| !requirement.is_ok)
-        .map(|fix| format!("\n    {fix}"))
+        .filter(|_| !row.ok)
+        .map(to_type)
         .unwrap_or_default();
-    format!("{mark} {}: {}{fix}\n", requirement.name, requirement.detail)
+    format!("{mark} {}: {}{fix}\n", row.name, row.detail)
+}
+
+/// Commands as they are typed: one on each line, with `sudo` for those that need root.
+fn to_type(fix: &str) -> String {
+    let as_root = |command: &str| {
+        let needs_root = ["apt-get ", "usermod "]
+            .iter()
+            .any(|program| command.starts_with(program));
+        let sudo = if needs_root && !host::is_root() {
+            "sudo "
+        } else {
+            ""
+        };
+        format!("\n    {sudo}{command}")
+    };
+    fix.split(" && ").map(as_root).collect()
 }
 
 fn as_json(arguments: &Check) -> Result<(), Failure> {
@@ -114,28 +215,18 @@ fn as_json(arguments: &Check) -> Result<(), Failure> {
         workshop: parsed.workshop,
         notes: parsed.notes,
     };
-    let machine = if arguments.config_only {
+    let plan = inputs.plan(inputs.port(arguments.port), Isolation::OwnUser);
+    let found = if arguments.config_only {
         None
     } else {
-        Some(look(&inputs, arguments)?)
+        Some(machine(&inputs, &plan, arguments)?)
     };
-    let requirements: Option<Vec<_>> = machine.as_ref().map(|machine| {
-        let each = |requirement: &Requirement| {
-            json!({ "name": requirement.name, "ok": requirement.is_ok, "optional": requirement.is_optional,
-                    "detail": requirement.detail, "fix": requirement.fix })
-        };
-        machine.requirements.iter().map(each).collect()
-    });
-    let is_ok = machine.as_ref().is_none_or(Machine::is_ok)
-        && !inputs
-            .notes
-            .iter()
-            .any(|note| note.severity == Severity::Error);
+    let is_ok = found.as_ref().is_none_or(Found::is_ok);
     print_json(&json!({
         "ok": is_ok,
-        "problems": inputs.notes,
-        "machine": requirements,
-        "people": machine.as_ref().map(|machine| machine.people),
+        "problems": notes(&inputs, &plan)?,
+        "machine": found.as_ref().map(|found| &found.requirements),
+        "people": found.as_ref().map(|found| found.people),
     }))?;
     if is_ok {
         Ok(())

@@ -21,7 +21,7 @@ use crate::platform::seats::SeatTools;
 use crate::progress::Progress;
 
 /// The user that Arena runs as when it is started as root.
-const RUN_AS: &str = "arena";
+pub(crate) const RUN_AS: &str = "arena";
 
 /// A tool as `arena tools list` shows it.
 #[derive(Debug, Serialize)]
@@ -190,13 +190,20 @@ pub(crate) fn install(needs: Needs, progress: &Progress) -> Result<SeatTools, Fa
         ));
     }
     let tools = local::ensure(&settings, &sandbox, &|now: ToolProgress| {
-        line.bytes(
-            &format!("{}: {}", now.name, now.step),
-            now.bytes,
-            now.total_bytes,
-        );
+        let text = format!("{}: {}", now.name, now.step);
+        line.update(&text);
+        if now.total_bytes > 0 {
+            line.bytes(&text, now.bytes, now.total_bytes);
+        }
     });
-    let tools = tools.map_err(Failure::environment)?;
+    let tools = tools.map_err(|error| {
+        let hint = error.hint();
+        let failure = Failure::environment(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
     let engine = if needs.engine {
         let settings = InstallSettings {
             cache: host.cache().to_owned(),
