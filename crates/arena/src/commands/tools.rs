@@ -2,6 +2,7 @@
 //! database engine. All of them live in the tool cache of the user that Arena
 //! runs as.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -72,7 +73,15 @@ pub(crate) fn run(arguments: &Tools) -> Result<(), Failure> {
                 again.extend(names.iter().map(OsString::from));
                 return host::become_user(RUN_AS, &again);
             }
-            install(needs, &Progress::new()).map(|_| ())
+            let (host, progress) = (Host::here()?, Progress::new());
+            host.make()?;
+            if needs.seats {
+                install_for_seats(&host, &sandbox(&host)?, local::machine_npm(), &progress)?;
+            }
+            if needs.engine {
+                install_engine(&host, &progress)?;
+            }
+            Ok(())
         }
     }
 }
@@ -167,14 +176,36 @@ fn listed(found: &Found) -> Listed {
 ///
 /// # Errors
 /// When seats cannot be separated here, or a tool cannot be had; with what to do.
-pub(crate) fn install(needs: Needs, progress: &Progress) -> Result<SeatTools, Failure> {
+pub(crate) fn install(engine: bool, progress: &Progress) -> Result<SeatTools, Failure> {
     let host = Host::here()?;
     host.make()?;
     let sandbox = sandbox(&host)?;
     let npm = local::machine_npm();
+    let tools = install_for_seats(&host, &sandbox, npm.clone(), progress)?;
+    let engine = if engine {
+        Some(install_engine(&host, progress)?)
+    } else {
+        None
+    };
+    Ok(SeatTools {
+        sandbox,
+        trees: tools.trees,
+        editor: tools.editor,
+        engine,
+        npm,
+        registries: Vec::new(),
+    })
+}
+
+fn install_for_seats(
+    host: &Host,
+    sandbox: &Sandbox,
+    npm: BTreeMap<String, String>,
+    progress: &Progress,
+) -> Result<local::Tools, Failure> {
     let settings = ToolSettings {
         cache: host.cache().to_owned(),
-        npm: npm.clone(),
+        npm,
         ..ToolSettings::default()
     };
     let missing: Vec<&str> = local::find(&settings)
@@ -189,64 +220,80 @@ pub(crate) fn install(needs: Needs, progress: &Progress) -> Result<SeatTools, Fa
             missing.join(" and ")
         ));
     }
-    let tools = local::ensure(&settings, &sandbox, &|now: ToolProgress| {
+    let tools = local::ensure(&settings, sandbox, &|now: ToolProgress| {
         let text = format!("{}: {}", now.name, now.step);
         line.update(&text);
         if now.total_bytes > 0 {
             line.bytes(&text, now.bytes, now.total_bytes);
         }
     });
-    let tools = tools.map_err(|error| {
-        let hint = error.hint();
-        let failure = Failure::environment(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+    match tools {
+        Ok(tools) => {
+            line.done("Node, editor");
+            Ok(tools)
         }
-    })?;
-    let engine = if needs.engine {
-        let settings = InstallSettings {
-            cache: host.cache().to_owned(),
-            archive: None,
-        };
-        let tree = engine::ensure(&settings, &|now| match now {
-            InstallProgress::WaitingForOther => {
-                line.update("database engine: another process installs it")
-            }
-            InstallProgress::ReadingPackageLists => {
-                line.update("database engine: reading package lists")
-            }
-            InstallProgress::Downloading { bytes, total } => {
-                line.bytes("database engine:", bytes, total)
-            }
-            InstallProgress::Unpacking { done, total } => {
-                line.tick(&format!("database engine: unpacking {done} of {total}"))
-            }
-        });
-        Some(tree.map_err(Failure::environment)?)
-    } else {
-        None
+        Err(error) => {
+            line.failed("Node, editor");
+            let hint = error.hint();
+            let failure = Failure::environment(error);
+            Err(match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            })
+        }
+    }
+}
+
+fn install_engine(host: &Host, progress: &Progress) -> Result<EngineTree, Failure> {
+    let settings = InstallSettings {
+        cache: host.cache().to_owned(),
+        archive: None,
     };
-    line.done(if needs.engine {
-        "Node, editor, database engine"
-    } else {
-        "Node, editor"
+    let line = progress.begin("engine");
+    let tree = engine::ensure(&settings, &|now| match now {
+        InstallProgress::WaitingForOther => {
+            line.update("another Arena installs it, waiting for it");
+        }
+        InstallProgress::ReadingPackageLists => line.update("reading package lists"),
+        InstallProgress::Downloading { bytes, total } => line.bytes("fetching", bytes, total),
+        InstallProgress::Unpacking { done, total } => {
+            line.tick(&format!("unpacking {done} of {total}"));
+        }
     });
-    Ok(SeatTools {
-        sandbox,
-        trees: tools.trees,
-        editor: tools.editor,
-        engine,
-        npm,
-        registries: Vec::new(),
-    })
+    match tree {
+        Ok(tree) => {
+            line.done("PostgreSQL with DocumentDB");
+            Ok(tree)
+        }
+        Err(error) => {
+            line.failed("PostgreSQL with DocumentDB");
+            let hint = engine_hint(&error);
+            Err(Failure::environment(error).hint(hint))
+        }
+    }
+}
+
+/// What to do when the engine cannot be had.
+fn engine_hint(error: &engine::InstallError) -> &'static str {
+    let is_full = match error {
+        engine::InstallError::Files { source, .. } => {
+            source.kind() == std::io::ErrorKind::StorageFull
+        }
+        engine::InstallError::Program { output, .. } => output.contains("No space left on device"),
+        _ => false,
+    };
+    if is_full {
+        "free some space there, or set XDG_CACHE_HOME to a folder on a larger disk"
+    } else {
+        "it comes from the Debian mirror of this machine's apt; is that reachable? `apt-get update` tells"
+    }
 }
 
 /// Installs in a blocking task, then asks the machine's package clients for their registries.
 pub(crate) async fn for_event(needs: Needs, progress: &Progress) -> Result<SeatTools, Failure> {
     let progress = progress.clone();
     let (tools, registries) = tokio::join!(
-        tokio::task::spawn_blocking(move || install(needs, &progress)),
+        tokio::task::spawn_blocking(move || install(needs.engine, &progress)),
         machine_registries()
     );
     let tools = tools.context("installing tools broke")??;

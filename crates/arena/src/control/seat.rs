@@ -21,8 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::agent::AgentClient;
 use super::{ControlledSeat, Shared};
 
-/// After a save the app restarts by itself; when nothing moves for this long, it does not.
-const RESTART_BEGINS_WITHIN: Duration = Duration::from_millis(700);
+/// After a save the app restarts by itself; when nothing moves for this long, we grade without waiting.
+const RESTART_BEGINS_WITHIN: Duration = Duration::from_secs(1);
+/// An app that begins to restart this long after a save was only slow: what was graded meanwhile met
+/// the old code or a dying process, and is graded again.
+const RESTART_MAY_BE_LATE: Duration = Duration::from_secs(10);
 /// An app that is restarting is waited for at most this long before the exercise is graded anyway.
 const RESTART_LIMIT: Duration = Duration::from_secs(5);
 /// Waits between tries to reach an agent.
@@ -45,12 +48,14 @@ struct Live {
     message: Option<String>,
 }
 
-/// Exercises waiting for the app to come back after a save.
+/// Exercises waiting for the app to come back after a save, and those that did not wait long enough.
 #[derive(Default)]
 struct Saved {
-    exercises: BTreeMap<ExerciseSlug, Trigger>,
+    waiting: BTreeMap<ExerciseSlug, Trigger>,
     since: Option<Instant>,
     restart_seen: bool,
+    /// Graded lately, each with the instant of its save.
+    graded: BTreeMap<ExerciseSlug, (Trigger, Instant)>,
 }
 
 impl SeatWatch {
@@ -300,14 +305,10 @@ impl Shared {
 
 impl Saved {
     fn add(&mut self, exercises: impl IntoIterator<Item = ExerciseSlug>, trigger: Trigger) {
-        let before = self.exercises.len();
-        for exercise in exercises {
-            self.exercises.insert(exercise, trigger);
-        }
-        if self.exercises.len() > before || self.since.is_none() {
-            self.since = (!self.exercises.is_empty()).then(Instant::now);
-            self.restart_seen = false;
-        }
+        self.waiting
+            .extend(exercises.into_iter().map(|exercise| (exercise, trigger)));
+        self.since = (!self.waiting.is_empty()).then(Instant::now);
+        self.restart_seen = false;
     }
 
     /// When to stop waiting for the app.
@@ -320,29 +321,37 @@ impl Saved {
         self.since.map(|since| since + limit)
     }
 
-    /// Takes in how the back end moved; returns whether it has come back after a save.
+    /// Takes in how the back end moved; returns whether it has come back and something waits for it.
     fn app_moved(&mut self, before: Option<&AgentHealth>, now: &AgentHealth) -> bool {
-        if self.since.is_none() {
-            return false;
-        }
         let backend = |health: &AgentHealth| {
-            health
-                .apps
-                .iter()
-                .find(|app| app.kind == AppKind::Backend)
-                .map(|app| (app.state, app.restarts))
+            let app = health.apps.iter().find(|app| app.kind == AppKind::Backend);
+            app.map(|app| (app.state, app.restarts))
         };
         let (Some(was), Some(is)) = (before.and_then(backend), backend(now)) else {
             return false;
         };
-        self.restart_seen |= was != is;
-        self.restart_seen && is.0 == AppPhase::Ready
+        if was != is {
+            self.restart_seen = true;
+            let late = std::mem::take(&mut self.graded)
+                .into_iter()
+                .filter(|(_, (_, saved))| saved.elapsed() < RESTART_MAY_BE_LATE);
+            self.waiting
+                .extend(late.map(|(exercise, (trigger, _))| (exercise, trigger)));
+            self.since = self
+                .since
+                .or_else(|| (!self.waiting.is_empty()).then(Instant::now));
+        }
+        self.since.is_some() && self.restart_seen && is.0 == AppPhase::Ready
     }
 
+    /// Orders the grading of what waits.
     async fn grade(&mut self, seat: &SeatWatch, shared: &Shared) -> anyhow::Result<()> {
-        self.since = None;
-        for (exercise, trigger) in std::mem::take(&mut self.exercises) {
-            shared.order_grading(&seat.id, exercise, trigger).await?;
+        let saved = self.since.take().unwrap_or_else(Instant::now);
+        for (exercise, trigger) in std::mem::take(&mut self.waiting) {
+            shared
+                .order_grading(&seat.id, exercise.clone(), trigger)
+                .await?;
+            self.graded.insert(exercise, (trigger, saved));
         }
         Ok(())
     }
