@@ -6,12 +6,13 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::paths::Paths;
 use crate::sandbox::{Probe, ProbeStep, probe};
-use crate::tools::{Found, Origin, missing_build_packages};
+use crate::tools::{Found, Origin, free_space, missing_build_packages, space_needed};
 
 /// Memory of the platform itself: gateway, portal, databases.
 const PLATFORM_BYTES: u64 = 1 << 30;
@@ -21,6 +22,9 @@ const PERSON_BYTES: u64 = 550 << 20;
 const DISK_BYTES: u64 = 4 << 30;
 /// Disk for a seat: its copy of the sources, and what a person adds.
 const SEAT_DISK_BYTES: u64 = 100 << 20;
+/// Where apt keeps what mirrors have, and how long that is good enough.
+const PACKAGE_LISTS: &str = "/var/lib/apt/lists";
+const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Inotify instances that a seat's editor and apps take.
 const SEAT_INOTIFY: u64 = 12;
 
@@ -105,6 +109,7 @@ pub fn check_machine(wanted: &Wanted<'_>) -> Machine {
     let people = available.saturating_sub(PLATFORM_BYTES) / PERSON_BYTES;
     requirements.push(memory(available, people, wanted.seats));
     requirements.push(disk(wanted));
+    requirements.extend(tools_disk(wanted));
     requirements.push(port(wanted.port));
     requirements.push(inotify(&probe, wanted.seats));
     Machine {
@@ -142,7 +147,8 @@ pub fn install_command(packages: &[&str]) -> String {
     )
 }
 
-/// Installs packages with the machine's package manager. Ask the person first. Blocks.
+/// Installs packages with the machine's package manager, whose lists are read first where they
+/// are missing or a day old. Ask the person first. Blocks.
 ///
 /// # Errors
 /// Not root, or the package manager refuses; with the command to run by hand.
@@ -151,25 +157,49 @@ pub fn install_packages(packages: &[&str]) -> Result<(), PackagesError> {
     if !rustix::process::geteuid().is_root() {
         return Err(PackagesError::NotRoot(command));
     }
-    let mut apt = Command::new("apt-get");
-    apt.args(["install", "-y", "--no-install-recommends"])
-        .args(packages);
-    apt.env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null());
-    match apt.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(PackagesError::Failed {
-                command,
-                output: text,
-            })
-        }
-        Err(error) => Err(PackagesError::Failed {
-            command,
-            output: error.to_string(),
-        }),
+    let updated = if has_fresh_lists(Path::new(PACKAGE_LISTS)) {
+        Ok(())
+    } else {
+        apt("apt-get update", &["update"])
+    };
+    let mut arguments = vec!["install", "-y", "--no-install-recommends"];
+    arguments.extend(packages);
+    // One broken mirror among several need not stand in the way; if it does, it is the reason.
+    apt(&command, &arguments).map_err(|error| updated.err().unwrap_or(error))
+}
+
+fn apt(command: &str, arguments: &[&str]) -> Result<(), PackagesError> {
+    let failed = |output: String| PackagesError::Failed {
+        command: command.to_owned(),
+        output,
+    };
+    let output = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
     }
+    Err(failed(
+        String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    ))
+}
+
+/// Whether any package list is there and younger than a day. Images of containers come without;
+/// old lists name versions that the mirror has no more.
+fn has_fresh_lists(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut lists =
+        entries.filter(|entry| entry.file_name().to_string_lossy().contains("_Packages"));
+    // Lists keep the mirror's time; the folder has the time of the last update.
+    let updated = fs::metadata(folder).and_then(|found| found.modified());
+    let is_young = updated
+        .ok()
+        .and_then(|time| time.elapsed().ok())
+        .is_some_and(|age| age < LISTS_AGE_MAX);
+    is_young && lists.next().is_some()
 }
 
 fn from_step(step: &ProbeStep) -> Requirement {
@@ -298,12 +328,7 @@ fn gigabytes(bytes: u64) -> f64 {
 
 fn disk(wanted: &Wanted<'_>) -> Requirement {
     let needed = DISK_BYTES + SEAT_DISK_BYTES * u64::from(wanted.seats);
-    let free = wanted
-        .paths
-        .state
-        .ancestors()
-        .find_map(|folder| rustix::fs::statvfs(folder).ok());
-    let free = free.map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
+    let free = free_space(&wanted.paths.state);
     let folder = wanted.paths.state.display();
     let text = format!(
         "{:.1} GB free for {folder}, {:.1} wanted",
@@ -322,6 +347,27 @@ fn disk(wanted: &Wanted<'_>) -> Requirement {
         is_optional: free >= DISK_BYTES / 2,
         ..requirement("disk", found)
     }
+}
+
+/// Space for the tools that are not there yet; nothing to say when all are.
+fn tools_disk(wanted: &Wanted<'_>) -> Option<Requirement> {
+    let needed = space_needed(wanted.tools);
+    let free = free_space(&wanted.paths.cache);
+    let text = format!(
+        "{:.1} GB free for {}, {:.1} wanted",
+        gigabytes(free),
+        wanted.paths.cache.display(),
+        gigabytes(needed)
+    );
+    let found = if free >= needed {
+        Ok(text)
+    } else {
+        Err((
+            text,
+            "free some space, or set XDG_CACHE_HOME to a larger disk".to_owned(),
+        ))
+    };
+    (needed > 0).then(|| requirement("disk for tools", found))
 }
 
 fn port(port: u16) -> Requirement {
@@ -368,10 +414,10 @@ fn inotify(probe: &Probe, seats: u32) -> Requirement {
     };
     let needed = SEAT_INOTIFY * sharing;
     let found = if limit >= needed {
-        Ok(format!("{limit} file watchers, {needed} needed"))
+        Ok(format!("{limit}, {needed} needed"))
     } else {
         Err((
-            format!("{limit} file watchers for all seats, {needed} needed"),
+            format!("{limit} for all seats, {needed} needed"),
             format!(
                 "sudo sysctl -w fs.inotify.max_user_instances={}",
                 needed.next_power_of_two()

@@ -16,6 +16,11 @@ use crate::nest::{self, Work};
 /// Programs of the host, called by a fixed path of their own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// A limit on user namespaces, and what lifts it.
+const LIMIT_REACHED: &str = "this machine's limit on them is reached";
+const NAMESPACES_LIMIT_FIX: &str =
+    "sudo sysctl -w user.max_user_namespaces=15000 (in a container: on its host)";
+
 /// What a sandbox says about its own failure; the rest is cut.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
 /// A printed line longer than this comes in pieces.
@@ -79,6 +84,12 @@ pub struct SandboxError {
 }
 
 impl SandboxError {
+    /// Returns the innermost reason: the last line of what the failed process said.
+    pub(crate) fn reason(&self) -> &str {
+        let last = self.message.lines().last().unwrap_or_default().trim();
+        last.strip_prefix("because ").unwrap_or(last)
+    }
+
     pub(crate) fn new(what: &str, reason: &dyn std::error::Error) -> SandboxError {
         SandboxError {
             what: what.to_owned(),
@@ -107,11 +118,17 @@ pub fn probe(executable: &Path, scratch: &Path, seats: u32) -> Probe {
             Some("start it with --run-as, or as an ordinary user".to_owned()),
         ));
     }
-    let namespaces = run(Command::new("unshare").args(["-U", "-r", "-m", "true"]));
+    // The kernel's word for a limit on namespaces; nothing to do with disks.
+    let namespaces = run(Command::new("unshare").args(["-U", "-r", "-m", "true"]))
+        .map_err(|text| text.replace("No space left on device", LIMIT_REACHED));
+    let fix = match &namespaces {
+        Err(text) if text.contains(LIMIT_REACHED) => NAMESPACES_LIMIT_FIX.to_owned(),
+        _ => namespaces_fix(),
+    };
     steps.push(step(
         "user namespaces",
         namespaces.map(|_| "allowed".to_owned()),
-        Some(namespaces_fix()),
+        Some(fix),
     ));
     let users = users(seats);
     let found = users
@@ -335,7 +352,10 @@ fn run(command: &mut Command) -> Result<String, String> {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| format!("cannot start {name}: {error}"))?;
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => "not installed".to_owned(),
+            _ => format!("cannot start {name}: {error}"),
+        })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
@@ -360,7 +380,7 @@ fn namespaces_fix() -> String {
         return "sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned();
     }
     if setting("/proc/sys/user/max_user_namespaces") == "0" {
-        return "sudo sysctl -w user.max_user_namespaces=15000".to_owned();
+        return NAMESPACES_LIMIT_FIX.to_owned();
     }
     "this machine (perhaps a container) forbids user namespaces: allow them".to_owned()
 }

@@ -56,7 +56,7 @@ pub enum TemplateError {
     #[error("cannot prepare the template")]
     Sandbox(#[source] SandboxError),
     /// The workshop's own commands.
-    #[error("{step} failed:\n{output}\n\n{hint}")]
+    #[error("{step} failed:\n{output}")]
     Step {
         /// What was being done.
         step: String,
@@ -359,15 +359,15 @@ fn history_steps(plan: &TemplatePlan) -> Vec<Step> {
 /// What to do about a failed step, from what it printed.
 fn hint(output: &str, has_network: bool) -> &'static str {
     if output.contains("ERESOLVE") {
-        "Two packages disagree about versions: commit a package-lock.json, or set the app's `prepare` in arena/workshop.yaml"
+        "two packages disagree about versions: commit a package-lock.json, or set the app's `prepare` in arena/workshop.yaml"
     } else if !has_network {
-        "There was no way out to a package registry"
+        "there was no way out to a package registry"
     } else if ["ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "403", "502"]
         .iter()
         .any(|code| output.contains(code))
     {
-        "Is the package registry reachable from this machine? `npm ping` tells; `seats.outbound` lists what is allowed"
+        "is the package registry reachable from this machine? `npm ping` tells; `seats.outbound` lists what is allowed"
     } else {
-        "Run the same command in that folder of the workshop; it must work there first"
+        "run the same command in that folder of the workshop; it must work there first"
     }
 }

@@ -9,7 +9,7 @@
 mod install;
 mod slim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -173,8 +173,18 @@ pub enum ToolError {
         output: String,
     },
     /// Somebody else installs now.
-    #[error("another Arena installs tools in {0} right now; try again when it is done")]
+    #[error("another Arena has been installing tools in {0} for half an hour")]
     Busy(String),
+    /// The disk is too small, seen before anything was fetched.
+    #[error("the tools need {} MB in {folder}, which has {} MB free", needed >> 20, free >> 20)]
+    Space {
+        /// The tool cache.
+        folder: String,
+        /// Bytes that the missing tools take while they are installed.
+        needed: u64,
+        /// Bytes free there.
+        free: u64,
+    },
     /// The disk refuses.
     #[error("cannot {what}")]
     Files {
@@ -191,6 +201,58 @@ pub enum ToolError {
         /// Why not.
         source: SandboxError,
     },
+}
+
+impl ToolError {
+    /// Returns what to do about it, where that can be told.
+    pub fn hint(&self) -> Option<&'static str> {
+        let says = |words: &[&str]| {
+            matches!(self, ToolError::Program { output, .. }
+                if words.iter().any(|word| output.contains(word)))
+        };
+        let is_full = match self {
+            ToolError::Space { .. } => true,
+            ToolError::Files { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            _ => says(&["ENOSPC", "No space left on device"]),
+        };
+        if is_full {
+            return Some(
+                "free some space there, or set XDG_CACHE_HOME to a folder on a larger disk",
+            );
+        }
+        if matches!(self, ToolError::Busy(_)) {
+            return Some("is it stuck? `ps` shows it; end it, and try again");
+        }
+        says(&[
+            "EAI_AGAIN",
+            "ENOTFOUND",
+            "ENETUNREACH",
+            "ECONNREFUSED",
+            "ETIMEDOUT",
+            "EHOSTUNREACH",
+        ])
+        .then_some(
+            "is the package registry reachable from this machine? `npm ping` tells, \
+             `npm config get registry` names it",
+        )
+    }
+}
+
+/// Returns the bytes that the missing tools take in the cache while they are installed.
+pub fn space_needed(found: &[Found]) -> u64 {
+    found
+        .iter()
+        .filter(|tool| tool.origin == Origin::Missing)
+        .map(|tool| tool.pin.size_bytes)
+        .sum()
+}
+
+/// Returns the bytes free for a folder that may not be there yet.
+pub(crate) fn free_space(folder: &Path) -> u64 {
+    let found = folder
+        .ancestors()
+        .find_map(|folder| rustix::fs::statvfs(folder).ok());
+    found.map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Returns where each tool is, fetching nothing.
@@ -232,9 +294,18 @@ pub fn ensure(
 ) -> Result<Tools, ToolError> {
     let mut found = find(settings);
     if found.iter().any(|tool| tool.origin == Origin::Missing) {
-        let _alone = install::lock(&settings.cache)?;
+        let _alone = install::lock(&settings.cache, progress)?;
         // Whoever held the lock may have installed it.
         found = find(settings);
+        let (needed, free) = (space_needed(&found), free_space(&settings.cache));
+        if free < needed {
+            let folder = settings.cache.display().to_string();
+            return Err(ToolError::Space {
+                folder,
+                needed,
+                free,
+            });
+        }
         if found[0].origin == Origin::Missing {
             found[0].origin = Origin::Cache(install::node(settings, progress)?);
         }
@@ -406,6 +477,11 @@ fn output(command: &mut Command) -> Result<String, String> {
         text(&output.stderr),
         output.status
     );
-    let lines: Vec<&str> = all.lines().filter(|line| !line.is_empty()).collect();
+    // Package clients repeat themselves, a line for each file.
+    let mut seen = BTreeSet::new();
+    let lines: Vec<&str> = all
+        .lines()
+        .filter(|line| !line.is_empty() && seen.insert(*line))
+        .collect();
     Err(lines[lines.len().saturating_sub(30)..].join("\n"))
 }

@@ -21,6 +21,12 @@ const LIMIT_SECONDS: u64 = 20 * 60;
 /// Lines of output shown when a step fails.
 const LINES_SHOWN: usize = 40;
 
+/// How the sandbox announces another try of a step.
+const ONCE_MORE: &str = "once more";
+
+/// npm names a file that is gone with the sandbox.
+const NPM_LOG: &str = "A complete log of this run can be found in";
+
 /// Caches of package clients inside the home, deleted afterwards.
 const SCRATCH: &str = ".arena-build";
 
@@ -111,10 +117,18 @@ impl Workroom<'_> {
                     let (step, lines) = &mut *last.borrow_mut();
                     if let Some(title) = line.strip_prefix("# ") {
                         progress(Progress::Step(title));
-                        title.clone_into(step);
+                        // Another try of the same step: only the last one's output counts.
+                        if title.starts_with(ONCE_MORE) {
+                            lines.clear();
+                        } else {
+                            title.clone_into(step);
+                        }
                         return;
                     }
                     progress(Progress::Line(line));
+                    if line.contains(NPM_LOG) {
+                        return;
+                    }
                     if lines.len() == LINES_SHOWN {
                         lines.pop_front();
                     }
@@ -125,7 +139,7 @@ impl Workroom<'_> {
             if step.is_empty() {
                 return Err(StepFailure::Sandbox(error));
             }
-            lines.push_back(error.to_string());
+            lines.push_back(error.reason().to_owned());
             return Err(StepFailure::Step {
                 step,
                 output: Vec::from(lines).join("\n"),

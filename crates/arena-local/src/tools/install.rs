@@ -29,20 +29,43 @@ const FETCH_SECONDS: &str = "1200";
 const NODE_RELEASES: &str = "https://nodejs.org/dist";
 const ARCHIVE_BYTES_MAX: u64 = 200 << 20;
 
+/// Another installation has this long to end.
+const OTHER_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How often the lock is tried.
+const OTHER_BEAT: Duration = Duration::from_millis(200);
+
+/// A registry that answers at all does so soon; npm itself would wait for minutes between tries.
+const NPM_RETRIES: [&str; 2] = [
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-retry-maxtimeout=5000",
+];
+
 /// How often progress is reported.
 const BEAT: Duration = Duration::from_millis(500);
 
-/// Takes the cache's lock; it is free again when the returned value is dropped.
-pub(super) fn lock(cache: &Path) -> Result<OwnedFd, ToolError> {
+/// Takes the cache's lock; it is free again when the returned value is dropped. Waits for another
+/// installation, telling so.
+pub(super) fn lock(cache: &Path, progress: &dyn Fn(ToolProgress)) -> Result<OwnedFd, ToolError> {
     make_folder(cache, 0o700).map_err(files("make the tool cache"))?;
     let path = cache.join("lock");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600));
     let lock = lock.map_err(|errno| files("lock the tool cache")(errno.into()))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(_) => Err(ToolError::Busy(cache.display().to_string())),
+    let begun = Instant::now();
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if begun.elapsed() > OTHER_LIMIT {
+            return Err(ToolError::Busy(cache.display().to_string()));
+        }
+        progress(ToolProgress {
+            name: "tools",
+            step: "another Arena installs them, waiting for it".to_owned(),
+            bytes: 0,
+            total_bytes: 0,
+            elapsed: begun.elapsed(),
+        });
+        thread::sleep(OTHER_BEAT);
     }
+    Ok(lock)
 }
 
 /// Installs Node with npm and returns its tree.
@@ -285,6 +308,7 @@ fn fetch(folder: &Path, node_bin: Option<&Path>, packages: &[String]) -> Result<
         "--no-audit",
         "--no-fund",
     ]);
+    command.args(NPM_RETRIES);
     command.args(packages).current_dir(folder);
     if !packages.is_empty() {
         command.arg("--prefix").arg(folder);
@@ -296,7 +320,11 @@ fn fetch(folder: &Path, node_bin: Option<&Path>, packages: &[String]) -> Result<
         command.env("PATH", path);
     }
     let failed = |output| ToolError::Program {
-        what: format!("fetch {}", packages.join(", ")),
+        what: if packages.is_empty() {
+            format!("fetch the packages of {}", folder.display())
+        } else {
+            format!("fetch {}", packages.join(", "))
+        },
         output,
     };
     output(&mut command).map(drop).map_err(failed)

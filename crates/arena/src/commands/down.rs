@@ -1,5 +1,6 @@
 //! `arena down`: ends a detached event; with `--purge` removes everything of it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use arena_local::sandbox::probe;
 use arena_local::seat::Seats;
+use arena_local::template::Templates;
 use arena_store::Store;
 use arena_workshop::EventId;
 
@@ -144,7 +146,8 @@ fn purge(event: &EventId, places: &Places) -> Result<(), Failure> {
     let executable = std::env::current_exe().context("cannot find this executable")?;
     let seats_folder = places.state.join("seats");
     let count = fs::read_dir(&seats_folder).map_or(0, |entries| entries.count());
-    if count > 0 {
+    let templates_folder = places.state.join("template");
+    if count > 0 || templates_folder.exists() {
         let probed = probe(
             &executable,
             &places.state,
@@ -153,8 +156,12 @@ fn purge(event: &EventId, places: &Places) -> Result<(), Failure> {
         let sandbox = probed
             .sandbox
             .context(
-                "seats cannot be removed: their namespaces do not work on this machine any more",
+                "seats' files cannot be removed: their namespaces do not work on this machine any more",
             )
+            .map_err(Failure::environment)?;
+        // What a broken preparation left belongs to the sandbox's user, too.
+        Templates::new(sandbox.clone(), &places.state)
+            .collect(&BTreeSet::new())
             .map_err(Failure::environment)?;
         let seats = Seats::new(sandbox, &places.state, &places.runtime);
         for seat in seats.made() {

@@ -149,9 +149,11 @@ async fn template(prepared: &Prepared, parts: &mut Parts, line: &Line) -> Result
     work.await
         .context("preparing the template broke")?
         .map_err(|error| match error {
-            TemplateError::Step { .. } | TemplateError::Gather(_) => {
-                Failure::new(Kind::Configuration, error)
+            TemplateError::Step { ref hint, .. } => {
+                let hint = hint.clone();
+                Failure::new(Kind::Configuration, error).hint(hint)
             }
+            TemplateError::Gather(_) => Failure::new(Kind::Configuration, error),
             _ => Failure::environment(error),
         })
 }
