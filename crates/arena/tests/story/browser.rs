@@ -35,13 +35,19 @@ impl Driver {
             .expect("chromedriver is installed (cargo xtask setup)");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
         let port = loop {
-            let line = lines.next().expect("chromedriver says its port").expect("text");
+            let line = lines
+                .next()
+                .expect("chromedriver says its port")
+                .expect("text");
             if let Some(rest) = line.split("started successfully on port ").nth(1) {
                 break rest.trim_end_matches('.').to_owned();
             }
         };
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address: format!("http://127.0.0.1:{port}") }
+        Self {
+            process,
+            address: format!("http://127.0.0.1:{port}"),
+        }
     }
 
     /// Opens a fresh browser.
@@ -60,13 +66,17 @@ impl Driver {
             "--window-size=1440,900".to_owned(),
             format!("--user-data-dir={}", profile.path().display()),
         ];
-        let capabilities = json!({ "goog:chromeOptions": { "args": arguments, "binary": "/usr/bin/chromium" } });
+        let capabilities =
+            json!({ "goog:chromeOptions": { "args": arguments, "binary": "/usr/bin/chromium" } });
         let page = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
             .capabilities(capabilities.as_object().expect("an object").clone())
             .connect(&self.address)
             .await
             .expect("Chromium starts");
-        Person { page, _profile: profile }
+        Person {
+            page,
+            _profile: profile,
+        }
     }
 }
 
@@ -79,16 +89,29 @@ impl Drop for Driver {
 
 impl Person {
     pub(crate) async fn open(&self, url: &str) {
-        self.page.goto(url).await.unwrap_or_else(|error| panic!("cannot open {url}: {error}"));
+        self.page
+            .goto(url)
+            .await
+            .unwrap_or_else(|error| panic!("cannot open {url}: {error}"));
     }
 
     /// Clicks what the CSS selector finds first, once it is there.
     pub(crate) async fn click(&self, css: &str) {
-        self.element(css).await.click().await.unwrap_or_else(|error| panic!("cannot click {css}: {error}"));
+        self.element(css)
+            .await
+            .click()
+            .await
+            .unwrap_or_else(|error| panic!("cannot click {css}: {error}"));
     }
 
     pub(crate) async fn element(&self, css: &str) -> fantoccini::elements::Element {
-        match self.page.wait().at_most(PAGE_LIMIT).for_element(Locator::Css(css)).await {
+        match self
+            .page
+            .wait()
+            .at_most(PAGE_LIMIT)
+            .for_element(Locator::Css(css))
+            .await
+        {
             Ok(element) => element,
             Err(error) => panic!("{css} does not come: {error}\n{}", self.shown().await),
         }
@@ -102,14 +125,23 @@ impl Person {
             if texts.iter().any(|text| text.contains(words)) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{css} never shows {words:?}; it shows {texts:?}\n{}", self.shown().await);
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{css} never shows {words:?}; it shows {texts:?}\n{}",
+                self.shown().await
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     pub(crate) async fn texts(&self, css: &str) -> Vec<String> {
         let mut texts = Vec::new();
-        for element in self.page.find_all(Locator::Css(css)).await.unwrap_or_default() {
+        for element in self
+            .page
+            .find_all(Locator::Css(css))
+            .await
+            .unwrap_or_default()
+        {
             texts.push(element.text().await.unwrap_or_default());
         }
         texts
@@ -117,21 +149,33 @@ impl Person {
 
     /// Goes into the frame that the selector finds.
     pub(crate) async fn enter_frame(&self, css: &str) {
-        self.element(css).await.enter_frame().await.unwrap_or_else(|error| panic!("cannot enter frame {css}: {error}"));
+        self.element(css)
+            .await
+            .enter_frame()
+            .await
+            .unwrap_or_else(|error| panic!("cannot enter frame {css}: {error}"));
     }
 
     /// Goes back to the whole page; frames are entered one deep.
     pub(crate) async fn leave_frames(&self) {
-        self.page.enter_parent_frame().await.expect("the whole page");
+        self.page
+            .enter_parent_frame()
+            .await
+            .expect("the whole page");
     }
 
     /// Types into whatever has the focus.
     pub(crate) async fn types(&self, text: &str) {
         let mut keys = KeyActions::new("keyboard".to_owned());
         for value in text.chars() {
-            keys = keys.then(KeyAction::Down { value }).then(KeyAction::Up { value });
+            keys = keys
+                .then(KeyAction::Down { value })
+                .then(KeyAction::Up { value });
         }
-        self.page.perform_actions(keys).await.expect("keys can be typed");
+        self.page
+            .perform_actions(keys)
+            .await
+            .expect("keys can be typed");
     }
 
     /// Presses a key while Control is held.
@@ -142,22 +186,37 @@ impl Person {
             .then(KeyAction::Down { value })
             .then(KeyAction::Up { value })
             .then(KeyAction::Up { value: held });
-        self.page.perform_actions(keys).await.expect("keys can be pressed");
+        self.page
+            .perform_actions(keys)
+            .await
+            .expect("keys can be pressed");
     }
 
     /// Keeps a picture of the page for people, where `ARENA_TEST_SCREENSHOTS` names a folder.
     pub(crate) async fn screenshot(&self, name: &str) {
         if let Some(folder) = std::env::var_os("ARENA_TEST_SCREENSHOTS") {
             let picture = self.page.screenshot().await.expect("a picture");
-            std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), picture).expect("the folder is there");
+            std::fs::write(
+                std::path::Path::new(&folder).join(format!("{name}.png")),
+                picture,
+            )
+            .expect("the folder is there");
         }
     }
 
     /// What a person would tell about the page, for a test that fails.
     async fn shown(&self) -> String {
-        let url = self.page.current_url().await.map(|url| url.to_string()).unwrap_or_default();
+        let url = self
+            .page
+            .current_url()
+            .await
+            .map(|url| url.to_string())
+            .unwrap_or_default();
         let text = self.texts("body").await.concat();
         self.screenshot("failed").await;
-        format!("at {url}:\n{}", text.chars().take(2_000).collect::<String>())
+        format!(
+            "at {url}:\n{}",
+            text.chars().take(2_000).collect::<String>()
+        )
     }
 }

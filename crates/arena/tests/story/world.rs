@@ -31,16 +31,37 @@ impl World {
     /// Returns a copy of `examples/{name}` for the event `{name}-{test}-{pid}`.
     pub(crate) fn copy(name: &str, test: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
-        let copied = Command::new("cp").arg("-r").arg(example).arg(folder.path().join("workshop")).status().expect("cp runs");
+        let example = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../examples")
+            .join(name);
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(example)
+            .arg(folder.path().join("workshop"))
+            .status()
+            .expect("cp runs");
         assert!(copied.success());
-        let world = Self { folder, event: format!("{test}-{}", std::process::id()) };
-        let config = fs::read_to_string(world.workshop().join("config.yaml")).expect("the example has a config");
+        let world = Self {
+            folder,
+            event: format!("{test}-{}", std::process::id()),
+        };
+        let config = fs::read_to_string(world.workshop().join("config.yaml"))
+            .expect("the example has a config");
         let named: Vec<String> = config
             .lines()
-            .map(|line| if line.starts_with("  name:") { format!("  name: {}", world.event) } else { line.to_owned() })
+            .map(|line| {
+                if line.starts_with("  name:") {
+                    format!("  name: {}", world.event)
+                } else {
+                    line.to_owned()
+                }
+            })
             .collect();
-        fs::write(world.workshop().join("config.yaml"), named.join("\n") + "\n").expect("the config can be written");
+        fs::write(
+            world.workshop().join("config.yaml"),
+            named.join("\n") + "\n",
+        )
+        .expect("the config can be written");
         world
     }
 
@@ -78,7 +99,11 @@ impl World {
 
     /// Runs `arena` with arguments to its end; returns exit code, standard output and error.
     pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = arena().args(arguments).current_dir(self.folder.path()).output().expect("arena runs");
+        let output = arena()
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .output()
+            .expect("arena runs");
         (
             output.status.code().unwrap_or(-1),
             String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -86,17 +111,157 @@ impl World {
         )
     }
 
+    /// Returns a seat's line of `arena status`.
+    pub(crate) fn seat(&self, seat: &str) -> Value {
+        let (code, status, error) =
+            self.run(&["status", "--event", &self.event, "--format", "json"]);
+        assert_eq!(code, 0, "{status}{error}");
+        let status: Value = serde_json::from_str(&status).expect("JSON");
+        status["seats"]
+            .as_array()
+            .expect("seats")
+            .iter()
+            .find(|line| line["seat"] == seat)
+            .expect("the seat")
+            .clone()
+    }
+
     /// Removes everything of the event.
     pub(crate) fn purge(&self) {
-        let (code, stdout, stderr) = self.run(&["down", "--event", &self.event, "--purge", "--without-export", "--yes"]);
+        let (code, stdout, stderr) = self.run(&[
+            "down",
+            "--event",
+            &self.event,
+            "--purge",
+            "--without-export",
+            "--yes",
+        ]);
         assert_eq!(code, 0, "purge failed: {stdout}{stderr}");
     }
 }
 
+/// Ids of all processes of this machine.
+pub(crate) fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+        .collect()
+}
+
+fn tree(folder: &Path, paths: &mut BTreeSet<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        if entry.path().is_dir() {
+            tree(&entry.path(), paths);
+        } else {
+            paths.insert(entry.path());
+        }
+    }
+}
+
 impl Event {
+    /// Runs a shell command inside a seat, as its participant would in a terminal; returns what it printed.
+    pub(crate) fn in_seat(&self, seat: &str, command: &str, input: &[u8]) -> String {
+        self.try_in_seat(seat, command, input)
+            .unwrap_or_else(|said| panic!("{command}: {said}"))
+    }
+
+    /// As [`Event::in_seat`], for a command that may fail; the error is what it said.
+    pub(crate) fn try_in_seat(
+        &self,
+        seat: &str,
+        command: &str,
+        input: &[u8],
+    ) -> Result<String, String> {
+        use std::io::Write;
+        let mark = self
+            .address()
+            .rsplit(':')
+            .next()
+            .map(|port| format!("localhost:{port}/backend"))
+            .expect("a port");
+        let own = format!("\"seat\":\"{seat}\"");
+        let agent = processes()
+            .into_iter()
+            .find(|pid| {
+                let file = |name: &str| {
+                    fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
+                };
+                file("cmdline").starts_with("/opt/arena/bin/arena\0serve\0seat") && {
+                    let settings = file("root/run/arena/settings.json");
+                    settings.contains(&own) && settings.contains(&mark)
+                }
+            })
+            .unwrap_or_else(|| panic!("no agent runs for {seat}"));
+        let mut child = Command::new("nsenter")
+            .args([
+                "--target",
+                &agent.to_string(),
+                "--user",
+                "--mount",
+                "--net",
+                "--pid",
+                "--uts",
+                "--setuid",
+                "1000",
+                "--setgid",
+                "1000",
+            ])
+            .args([
+                "--",
+                "/usr/bin/env",
+                "-i",
+                "HOME=/home/workspace",
+                "PATH=/opt/arena/node/bin:/usr/bin:/bin",
+                "/bin/sh",
+                "-c",
+                command,
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nsenter runs");
+        child
+            .stdin
+            .take()
+            .expect("piped")
+            .write_all(input)
+            .expect("the shell reads");
+        let output = child.wait_with_output().expect("the shell ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
+        }
+    }
+
+    /// Lays files over the workshop in a seat, such as `arena/solutions/mongodb-1`.
+    pub(crate) fn lay_over(&self, seat: &str, folder: &Path, repository: &str) {
+        let mut paths = BTreeSet::new();
+        tree(folder, &mut paths);
+        for path in paths {
+            let inside = path
+                .strip_prefix(folder)
+                .expect("below it")
+                .display()
+                .to_string();
+            let text = fs::read(&path).expect("a file of the workshop");
+            self.in_seat(
+                seat,
+                &format!("cat > /home/workspace/{repository}/{inside}"),
+                &text,
+            );
+        }
+    }
+
     /// Returns the summary's text at a JSON pointer.
     pub(crate) fn text(&self, pointer: &str) -> String {
-        self.summary.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("the summary has no {pointer}: {}", self.summary)).to_owned()
+        self.summary
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("the summary has no {pointer}: {}", self.summary))
+            .to_owned()
     }
 
     pub(crate) fn address(&self) -> String {
@@ -122,7 +287,12 @@ impl Event {
 }
 
 fn platform_pid(event: &Event) -> u32 {
-    event.summary.pointer("/pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok()).expect("the summary names the platform's pid")
+    event
+        .summary
+        .pointer("/pid")
+        .and_then(Value::as_u64)
+        .and_then(|pid| u32::try_from(pid).ok())
+        .expect("the summary names the platform's pid")
 }
 
 fn arena() -> Command {
@@ -132,7 +302,10 @@ fn arena() -> Command {
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().expect("kill runs");
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status()
+        .expect("kill runs");
     assert!(status.success(), "process {pid} was gone already");
 }
 
@@ -149,7 +322,10 @@ fn wait_for_exit(process: &mut Child, limit: Duration) -> ExitStatus {
 pub(crate) fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {limit:?} in vain until {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {limit:?} in vain until {what}"
+        );
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
@@ -158,21 +334,32 @@ pub(crate) fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut(
 /// sockets, files. Read from /proc and the file system, not from Arena.
 pub(crate) fn traces(event: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir("/proc").expect("/proc is there").flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        if pid == std::process::id() {
-            continue;
-        }
-        let read = |name: &str| fs::read(entry.path().join(name)).map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " ")).unwrap_or_default();
+    for pid in processes()
+        .into_iter()
+        .filter(|pid| *pid != std::process::id())
+    {
+        let read = |name: &str| {
+            fs::read(format!("/proc/{pid}/{name}"))
+                .map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " "))
+                .unwrap_or_default()
+        };
         if read("cmdline").contains(event) {
             found.insert(format!("process {pid}: {}", read("cmdline")));
         }
-        for line in read("mountinfo").lines().filter(|line| line.contains(event)) {
+        for line in read("mountinfo")
+            .lines()
+            .filter(|line| line.contains(event))
+        {
             found.insert(format!("mount of {pid}: {line}"));
         }
     }
     let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    found.extend(sockets.lines().filter(|line| line.contains(event)).map(|line| format!("socket {line}")));
+    found.extend(
+        sockets
+            .lines()
+            .filter(|line| line.contains(event))
+            .map(|line| format!("socket {line}")),
+    );
     for folder in ["/var/lib/arena", "/run/arena", "/var/cache/arena", "/tmp"] {
         files(Path::new(folder), event, 3, &mut found);
     }

@@ -1,0 +1,142 @@
+//! The harbour workshop from inside a seat: an app over two real databases,
+//! six exercises, a lost engine, a restore.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::browser::Driver;
+use crate::world::{World, processes, signal, wait_until};
+
+const EXERCISES: [&str; 6] = [
+    "mongodb-1",
+    "mongodb-2",
+    "mongodb-3",
+    "mongodb-4",
+    "sql-1",
+    "sql-2",
+];
+
+/// The copy of the sample lies in a folder of that name.
+const REPOSITORY: &str = "workshop";
+
+/// Generous: the test machine does other things too.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Counts the seat's listings with its own driver and credentials.
+const COUNT: &str = "cd /home/workspace/workshop/server && node --env-file=.env --input-type=module -e \
+    \"import { MongoClient } from 'mongodb'; const c = await new MongoClient(process.env.MONGODB_URI).connect(); \
+    console.log(await c.db(process.env.DATABASE_NAME).collection('listings').countDocuments()); await c.close();\"";
+
+const EMPTY: &str = "cd /home/workspace/workshop/server && node --env-file=.env --input-type=module -e \
+    \"import { MongoClient } from 'mongodb'; const c = await new MongoClient(process.env.MONGODB_URI).connect(); \
+    await c.db(process.env.DATABASE_NAME).collection('listings').deleteMany({}); await c.close();\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn six_exercises_over_two_databases_and_what_goes_wrong() {
+    let world = World::copy("harbour", "harbour");
+    let event = world.up();
+    let driver = Driver::start();
+
+    // The app's page shows data from the seat's own database.
+    let ada = driver.person().await;
+    ada.open(&event.link(0)).await;
+    ada.click("form button.big").await;
+    ada.enter_frame("#editor").await;
+    ada.sees(".tab.active .label-name", ".lab").await;
+    ada.leave_frames().await;
+    ada.screenshot("harbour-seat").await;
+    let app = format!(
+        "{}/app/",
+        event
+            .address()
+            .replace("arena.localhost", "ada.arena.localhost")
+    );
+    ada.open(&app).await;
+    event.lay_over(
+        "ada",
+        &world.workshop().join("arena/solutions/mongodb-1"),
+        REPOSITORY,
+    );
+    wait_until(LIMIT, "the first exercise is solved", || {
+        world.seat("ada")["solved"] == 1
+    });
+    ada.page.refresh().await.expect("the app reloads");
+    ada.sees("main", "guests").await;
+    ada.screenshot("harbour-app").await;
+
+    // A wrong solution is no result; each right one is.
+    event.lay_over(
+        "ada",
+        &world
+            .workshop()
+            .join("arena/wrong/mongodb-4/cheapest-first"),
+        REPOSITORY,
+    );
+    for exercise in &EXERCISES[1..] {
+        event.lay_over(
+            "ada",
+            &world.workshop().join("arena/solutions").join(exercise),
+            REPOSITORY,
+        );
+    }
+    wait_until(LIMIT, "all six are solved", || {
+        world.seat("ada")["solved"] == 6
+    });
+    assert_eq!(
+        world.seat("grace")["solved"],
+        0,
+        "nobody else solved anything"
+    );
+
+    // The engine is killed: it comes back by itself with everything acknowledged.
+    assert_eq!(event.in_seat("ada", &COUNT, b"").trim(), "120");
+    kill_engine(&world.event);
+    wait_until(LIMIT, "the database answers again", || {
+        event
+            .try_in_seat("ada", &COUNT, b"")
+            .is_ok_and(|count| count.trim() == "120")
+    });
+
+    // Ada loses her data; the facilitator restores it, and only hers.
+    event.in_seat("ada", &EMPTY, b"");
+    assert_eq!(event.in_seat("ada", &COUNT, b"").trim(), "0");
+    let facilitator = driver.person().await;
+    facilitator.open(&event.text("/facilitator_link")).await;
+    facilitator
+        .element("#name")
+        .await
+        .send_keys("Barbara")
+        .await
+        .expect("a name can be typed");
+    facilitator.click("form button.big").await;
+    facilitator
+        .sees("tr[data-seat=ada] [data-field=solved]", "6")
+        .await;
+    facilitator
+        .open(&format!("{}/admin/seats/ada/restore", event.address()))
+        .await;
+    facilitator.click("main form button").await;
+    wait_until(LIMIT, "the data is back", || {
+        event.in_seat("ada", &COUNT, b"").trim() == "120"
+    });
+    facilitator.screenshot("harbour-room").await;
+
+    for person in [ada, facilitator] {
+        person.page.close().await.expect("Chromium ends");
+    }
+    event.interrupt();
+    world.purge();
+}
+
+/// `kill -9` of the built-in database's server, and nothing else.
+fn kill_engine(event: &str) {
+    let data = format!("{event}/engine/data");
+    let server = processes()
+        .into_iter()
+        .find(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.contains(&data) && line.contains("-D"))
+        })
+        .expect("the engine runs");
+    signal(server, "KILL");
+}
