@@ -1,6 +1,6 @@
 //! This machine as a runtime: whether it can run a workshop ([`machine`]), what is fetched for it
 //! ([`tools`], [`engine`]), how strangers' programs are kept apart ([`sandbox`], [`nest`]), and
-//! what is made of a plan: the [`template`], [`seat`]s, the databases' servers, and the ways from
+//! what is made of a plan: the [`template`], [`seat`]s and the [`watch`] over them, the databases' servers, and the ways from
 //! a seat to a service ([`forward`]) and out ([`outbound`]). The binary composes them.
 //!
 //! Nothing here knows a page, a check or a participant. Begin reading at [`seat::Seats`].
@@ -13,6 +13,7 @@ pub mod nest;
 pub mod template;
 mod workroom;
 pub mod seat;
+pub mod watch;
 pub mod engine;
 pub mod postgres;
 pub mod forward;

@@ -4,6 +4,7 @@
 //!
 //! A seat keeps its user id and its template's version for life: both are in its `seat.json`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -287,6 +288,33 @@ impl Seats {
         absent_is_fine(fs::remove_file(self.socket(seat))).map_err(failed("delete its socket"))?;
         absent_is_fine(fs::remove_dir_all(self.services(seat)))
             .map_err(failed("delete its socket folder"))
+    }
+
+    /// Measures what a seat's files take on the disk. Blocks; walks all of them.
+    pub(crate) fn size(&self, seat: &SeatId) -> Result<u64, SeatError> {
+        let record = self
+            .record(seat)
+            .ok_or_else(|| SeatError::Missing(seat.clone()))?;
+        let work = Work::Measure {
+            folder: self.folder(seat).join("upper"),
+        };
+        let size = Cell::new(None);
+        let measured = self.sandbox.perform_aloud(
+            Slot(record.slot),
+            "cannot measure its files",
+            &work,
+            &|line| size.set(line.parse().ok()),
+        );
+        measured.map_err(|source| SeatError::Sandbox {
+            seat: seat.clone(),
+            source,
+        })?;
+        size.get().ok_or_else(|| SeatError::Missing(seat.clone()))
+    }
+
+    /// The event's state folder.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
     }
 
     fn folder(&self, seat: &SeatId) -> PathBuf {

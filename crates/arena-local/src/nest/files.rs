@@ -18,6 +18,9 @@ use super::{Fill, NestError, SEAT_ID};
 /// Folders inside folders that we descend into. npm's deepest trees have about thirty.
 const DEPTH_MAX: usize = 100;
 
+/// Files that are measured before we say that they are too many: about a second.
+const MEASURED_MAX: u32 = 200_000;
+
 /// The folder that an overlay keeps shared instead of copying it to every seat.
 const SHARED_FOLDER: &str = "node_modules";
 
@@ -76,6 +79,49 @@ pub(super) fn remove(folder: &Path) -> Result<(), NestError> {
     };
     empty(&top).map_err(cannot("delete", folder))?;
     unlinkat(CWD, folder, AtFlags::REMOVEDIR).map_err(cannot("delete", folder))
+}
+
+/// Returns what a tree takes on the disk, while somebody may be at work in it.
+pub(super) fn measure(folder: &Path) -> Result<u64, NestError> {
+    let mut measured = Measured::default();
+    let outcome = measured.add(&open_top(folder)?, 0);
+    outcome.map_err(cannot("measure", folder))?;
+    Ok(measured.bytes)
+}
+
+#[derive(Default)]
+struct Measured {
+    bytes: u64,
+    entries: u32,
+}
+
+impl Measured {
+    fn add(&mut self, folder: &OwnedFd, depth: usize) -> Result<(), Errno> {
+        if depth > DEPTH_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        for name in names_as_bytes(folder)? {
+            let stat = match statat(folder, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(errno),
+            };
+            self.entries += 1;
+            if self.entries > MEASURED_MAX {
+                return Err(Errno::TOOBIG);
+            }
+            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+            self.bytes = self.bytes.saturating_add(blocks.saturating_mul(512));
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                match openat(folder, &*name, OPEN_FOLDER, Mode::empty()) {
+                    Ok(inner) => self.add(&inner, depth + 1)?,
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn cannot(verb: &str, folder: &Path) -> impl FnOnce(Errno) -> NestError {
@@ -174,7 +220,7 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &str, stat: &Stat) -> Result<()
 /// Empties a folder of any depth with two descriptors: a folder found inside a folder that is
 /// being emptied moves to the top and waits for its turn there.
 fn empty(top: &OwnedFd) -> Result<(), Errno> {
-    let mut waiting = names_for_deletion(top)?;
+    let mut waiting = names_as_bytes(top)?;
     let mut moved = 0_u64;
     while let Some(name) = waiting.pop() {
         if delete_simple(top, &name)? {
@@ -184,7 +230,7 @@ fn empty(top: &OwnedFd) -> Result<(), Errno> {
         // is only one user: an overlay's work folder has mode 0.
         let _ = chmodat(top, &*name, Mode::from_raw_mode(0o700), AtFlags::empty());
         let folder = openat(top, &*name, OPEN_FOLDER, Mode::empty())?;
-        for inner in names_for_deletion(&folder)? {
+        for inner in names_as_bytes(&folder)? {
             if delete_simple(&folder, &inner)? {
                 continue;
             }
@@ -204,8 +250,8 @@ fn empty(top: &OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Names as bytes: whatever a seat called its files, they go.
-fn names_for_deletion(folder: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+/// Names as bytes: whatever a seat called its files.
+fn names_as_bytes(folder: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         let name = entry?.file_name().to_bytes().to_vec();

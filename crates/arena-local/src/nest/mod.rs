@@ -14,7 +14,7 @@ mod seccomp;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub(crate) enum Work {
     Fill(Fill),
     /// Delete a tree, never following links.
     Remove { folder: PathBuf },
+    /// Print how many bytes a tree takes on the disk.
+    Measure { folder: PathBuf },
     /// Inside a sandbox: run programs one after the other, with the way out on loopback.
     Steps(Steps),
 }
@@ -111,6 +113,8 @@ pub struct Limits {
     pub data_bytes: u64,
     /// Processes and threads.
     pub processes: u64,
+    /// Size of one file.
+    pub file_bytes: u64,
     /// Open files of one process.
     pub open_files: u64,
     /// Size of each of `/tmp`, `/run`, `/var` and `/dev/shm`.
@@ -123,6 +127,7 @@ impl Default for Limits {
         Limits {
             data_bytes: 3 << 29,
             processes: 1024,
+            file_bytes: 1 << 30,
             open_files: 16_384,
             scratch_bytes: 256 << 20,
         }
@@ -212,6 +217,11 @@ pub fn nest(work: &str) -> Result<(), NestError> {
         Work::Seal { folder } => files::seal(&folder),
         Work::Fill(fill) => files::fill(&fill),
         Work::Remove { folder } => files::remove(&folder),
+        Work::Measure { folder } => {
+            let bytes = files::measure(&folder)?;
+            writeln!(io::stdout(), "{bytes}")
+                .map_err(NestError::new("cannot say what was measured"))
+        }
         Work::Steps(steps) => inside::steps(&steps),
     }
 }

@@ -339,6 +339,7 @@ fn limit(limits: Limits) -> Result<(), NestError> {
         (Resource::Data, limits.data_bytes),
         (Resource::Nproc, limits.processes),
         (Resource::Nofile, limits.open_files),
+        (Resource::Fsize, limits.file_bytes),
         (Resource::Core, 0),
     ] {
         // A lower limit that was set on us stays.

@@ -10,3 +10,4 @@ mod postgres;
 mod seats;
 mod templates;
 mod world;
+mod watch;

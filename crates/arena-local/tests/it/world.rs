@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arena_local::sandbox::{Sandbox, probe};
@@ -128,7 +128,7 @@ while (1) {
 /// A throw-away place with a template and seats.
 pub(crate) struct World {
     pub(crate) folder: TempDir,
-    pub(crate) seats: Seats,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) supervisor: Supervisor,
     runtime: tokio::runtime::Runtime,
 }
@@ -157,11 +157,11 @@ impl World {
             fs::write(home.join(file), text).unwrap();
         }
         open_up(&folder.path().join("template/one/home"));
-        let seats = Seats::new(
+        let seats = Arc::new(Seats::new(
             sandbox(folder.path()),
             folder.path(),
             &folder.path().join("r"),
-        );
+        ));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -204,9 +204,23 @@ impl World {
         self.runtime.block_on(future)
     }
 
+    /// Returns whether a seat's agent answers now.
+    pub(crate) fn is_up(&self, seat: &SeatId) -> bool {
+        let ask = || {
+            let mut stream = UnixStream::connect(self.seats.socket(seat))?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+            stream.read_exact(&mut [0; 12])
+        };
+        ask().is_ok()
+    }
+
     /// Runs a script in a started seat and returns what it printed.
     pub(crate) fn inside(&self, seat: &SeatId, script: &str) -> String {
         let mut stream = UnixStream::connect(self.seats.socket(seat)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
         write!(
             stream,
             "POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{script}",
