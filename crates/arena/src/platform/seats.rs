@@ -13,7 +13,8 @@ use arena_local::outbound::{self, Allowed, Network, Rule};
 use arena_local::sandbox::Sandbox;
 use arena_local::seat::{SETTINGS, SeatStart, Seats, Trees};
 use arena_local::template::{Progress as TemplateProgress, Supplies, TemplateError, Templates};
-use arena_supervisor::Supervisor;
+use arena_local::watch::{WatchLimits, watch};
+use arena_supervisor::{Child, Supervisor};
 use arena_workshop::SeatId;
 use arena_workshop::config::Outbound;
 use arena_workshop::plan::{Plan, SeatPlan};
@@ -96,10 +97,12 @@ pub(crate) async fn start(
     ));
     let line = progress.begin("seats");
     make(&seats, plan, &key, &line).await?;
+    collect(&seats, prepared, key).await?;
     for seat in &plan.seats {
         serve_ways(prepared, databases, seat, parts)?;
     }
-    run(&seats, prepared, secrets, supervisor, &line).await?;
+    let children = run(&seats, prepared, secrets, supervisor, &line).await?;
+    watch_over(&seats, children, parts);
     line.done(&format!("{} ready", plan.seats.len()));
     Ok(StartedSeats { seats })
 }
@@ -184,6 +187,31 @@ async fn make(seats: &Arc<Seats>, plan: &Plan, key: &str, line: &Line) -> Result
     Ok(())
 }
 
+/// Deletes versions of the template that no seat uses. Seats that are no longer in the plan are
+/// not started, but they keep their files, and so the version below them.
+async fn collect(seats: &Arc<Seats>, prepared: &Prepared, key: String) -> Result<(), Failure> {
+    let Prepared { places, tools, .. } = prepared;
+    let templates = Templates::new(tools.sandbox.clone(), &places.state);
+    let seats = Arc::clone(seats);
+    let work = tokio::task::spawn_blocking(move || {
+        let mut used = seats.templates();
+        used.insert(key);
+        templates.collect(&used)
+    });
+    work.await
+        .context("collecting old templates broke")?
+        .map_err(Failure::environment)
+}
+
+/// Ends what takes too much memory or disk, as long as the doors are open.
+fn watch_over(seats: &Arc<Seats>, children: Vec<(SeatId, Child)>, parts: &mut Parts) {
+    let (seats, shutdown) = (Arc::clone(seats), parts.doors.clone());
+    parts.spawn("watcher", async move {
+        watch(seats, children, WatchLimits::default(), |_| {}, shutdown).await;
+        Ok(())
+    });
+}
+
 /// Serves what a seat reaches through its own sockets, besides MongoDB.
 fn serve_ways(
     prepared: &Prepared,
@@ -248,7 +276,7 @@ async fn run(
     secrets: &Secrets,
     supervisor: &Arc<Supervisor>,
     line: &Line,
-) -> Result<(), Failure> {
+) -> Result<Vec<(SeatId, Child)>, Failure> {
     let Prepared { plan, tools, .. } = prepared;
     let agent: Vec<String> = ["serve", "seat", "--settings", SETTINGS]
         .map(str::to_owned)
@@ -268,14 +296,13 @@ async fn run(
             hosts: &[],
             limits: arena_local::nest::Limits::default(),
         };
-        children.push(
-            seats
-                .start(supervisor, &seat.id, &start)
-                .map_err(Failure::environment)?,
-        );
+        let child = seats
+            .start(supervisor, &seat.id, &start)
+            .map_err(Failure::environment)?;
+        children.push((seat.id.clone(), child));
     }
     let mut ready = 0;
-    for child in children {
+    for (_, child) in &children {
         child.ready(READY_LIMIT).await.map_err(|error| {
             Failure::environment(error).hint(format!(
                 "see what it said with: arena logs {}",
@@ -285,5 +312,5 @@ async fn run(
         ready += 1;
         line.tick(&format!("{ready} of {} ready", plan.seats.len()));
     }
-    Ok(())
+    Ok(children)
 }
