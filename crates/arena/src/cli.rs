@@ -92,6 +92,11 @@ pub(crate) struct Which {
 
 /// Arguments of `arena check`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena check my-workshop
+  arena check . --config-only
+  arena check . --format json | jq .problems")]
 pub(crate) struct Check {
     /// Folder with config.yaml, or the file itself.
     #[arg(default_value = ".")]
@@ -112,6 +117,10 @@ pub(crate) struct Check {
 
 /// Arguments of `arena plan`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena plan examples/harbour
+  arena plan . --diff                what `up` would change")]
 pub(crate) struct PlanArguments {
     /// Folder with config.yaml, or the file itself.
     #[arg(default_value = ".")]
@@ -163,6 +172,10 @@ pub(crate) struct Up {
 
 /// Arguments of `arena status`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena status --watch
+  arena status --format json | jq .seats")]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) which: Which,
@@ -176,6 +189,11 @@ pub(crate) struct Status {
 
 /// Arguments of `arena logs`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena logs                         the names there are
+  arena logs platform -n 20
+  arena logs ada -f                  what the seat of Ada writes")]
 pub(crate) struct Logs {
     /// A service (engine, postgres, platform) or a seat; all that exist are listed without it.
     pub(crate) of: Option<String>,
@@ -191,6 +209,10 @@ pub(crate) struct Logs {
 
 /// Arguments of `arena down`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena down                         files and results stay
+  arena down --purge                 nothing stays but an export")]
 pub(crate) struct Down {
     #[command(flatten)]
     pub(crate) which: Which,
@@ -207,6 +229,10 @@ pub(crate) struct Down {
 
 /// Arguments of `arena tools`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena tools list
+  arena tools install                before the day, with a good network")]
 pub(crate) struct Tools {
     #[command(subcommand)]
     pub(crate) command: ToolsCommand,
@@ -233,6 +259,10 @@ pub(crate) enum ToolsCommand {
 
 /// Arguments of `arena schema`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena schema > config.schema.json
+  arena schema exercise")]
 pub(crate) struct Schema {
     /// Of which file.
     #[arg(value_enum, default_value_t = SchemaOf::Config)]
@@ -250,6 +280,9 @@ pub(crate) enum SchemaOf {
 
 /// Arguments of `arena completions`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena completions bash > ~/.local/share/bash-completion/completions/arena")]
 pub(crate) struct Completions {
     /// The shell.
     pub(crate) shell: clap_complete::Shell,
@@ -280,5 +313,17 @@ pub(crate) enum Role {
     Nest {
         /// File with the work order, or `-`.
         work: String,
+    },
+    /// The built-in database on its own; prints its address when it is ready.
+    Mongo {
+        /// The engine's tree.
+        #[arg(long)]
+        tree: PathBuf,
+        /// Folder for the database's files, with a short path.
+        #[arg(long)]
+        state: PathBuf,
+        /// Address and port to listen on; port 0 takes a free one.
+        #[arg(long)]
+        listen: std::net::SocketAddr,
     },
 }

@@ -30,6 +30,11 @@ pub(crate) fn run(arguments: &Arena) -> Result<(), Failure> {
             Role::Nest { work } => serve::nest(work),
             Role::Seat { settings } => serve::seat(settings),
             Role::AppTerminal { app } => serve::app_terminal(app),
+            Role::Mongo {
+                tree,
+                state,
+                listen,
+            } => serve::mongo::serve(tree, state, *listen),
         };
     }
     start_log(arguments.verbose);

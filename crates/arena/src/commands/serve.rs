@@ -1,5 +1,7 @@
 //! Roles that Arena starts itself: the nest and the agent of a seat, and the
-//! terminal named *server*.
+//! terminal named *server*; and the built-in database on its own ([`mongo`]).
+
+pub(crate) mod mongo;
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};

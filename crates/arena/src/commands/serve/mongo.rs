@@ -1,0 +1,143 @@
+//! The built-in database on its own, for tests and for looking at it by hand:
+//! the engine, its front, and one user who may do everything and whose
+//! password nobody else knows. An event does not start it this way: it runs
+//! the same two parts inside the platform's process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use arena_local::engine::{Engine, EngineTree, OsUser};
+use arena_mongo::{Listener, Role, RoleName, ScramVerifier, Socket, User, Users};
+use arena_supervisor::{ChildSpec, LogFile, ParentDeath, Ready, StopSignal, Supervisor};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::print;
+use crate::failure::Failure;
+use crate::host;
+use crate::platform::secrets;
+
+/// The user of the printed address.
+const ADMIN: &str = "arena";
+/// A new data directory is made in seconds, on a busy machine in more.
+const ENGINE_LIMIT: Duration = Duration::from_secs(120);
+
+/// Serves until SIGTERM or SIGINT; prints the address on standard output when it is ready.
+///
+/// # Errors
+/// When the tree is not complete, the engine does not come up, or the address is taken.
+pub(crate) fn serve(tree: &Path, state: &Path, listen: SocketAddr) -> Result<(), Failure> {
+    let engine = engine(tree, state)?;
+    engine.prepare().map_err(Failure::environment)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        // First, so that no signal ends us with a running engine.
+        let mut terminated =
+            signal(SignalKind::terminate()).context("cannot listen for signals")?;
+        let mut interrupted =
+            signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+        let supervisor = Supervisor::new().context("cannot supervise the engine")?;
+        let shutdown = CancellationToken::new();
+        let served = start_and_serve(&engine, state, listen, &supervisor, shutdown.clone());
+        tokio::pin!(served);
+        // A signal may be dropped: each is only waited for once. What serves goes on below.
+        let ended = tokio::select! {
+            ended = &mut served => Some(ended),
+            _ = terminated.recv() => None,
+            _ = interrupted.recv() => None,
+        };
+        shutdown.cancel();
+        let ended = match ended {
+            Some(ended) => ended,
+            None => served.await,
+        };
+        supervisor.stop_all(&CancellationToken::new()).await;
+        ended
+    })
+}
+
+/// The engine in `state`. PostgreSQL refuses root, so root runs it as the tree's owner, who can read it.
+fn engine(tree: &Path, state: &Path) -> Result<Engine, Failure> {
+    let tree = EngineTree::at(tree).map_err(Failure::environment)?;
+    let root = tree.root().to_owned();
+    let (cache, data, sockets) = (state.join("cache"), state.join("engine"), state.join("s"));
+    let engine = Engine::new(tree, &cache, &data, &sockets);
+    if !host::is_root() {
+        return Ok(engine);
+    }
+    let owner = Command::new("stat")
+        .args(["--format", "%U", "--"])
+        .arg(root)
+        .output()
+        .context("cannot ask who owns the engine's tree")?;
+    let owner = match String::from_utf8_lossy(&owner.stdout).trim() {
+        "root" | "UNKNOWN" | "" => "nobody".to_owned(),
+        owner => owner.to_owned(),
+    };
+    Ok(engine.run_as(OsUser(owner)))
+}
+
+async fn start_and_serve(
+    engine: &Engine,
+    state: &Path,
+    listen: SocketAddr,
+    supervisor: &Supervisor,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let invocation = engine.invocation();
+    let child = supervisor.start(ChildSpec {
+        args: invocation.args,
+        environment: [
+            ("PATH".into(), "/usr/bin:/bin".into()),
+            ("LC_ALL".into(), "C".into()),
+        ]
+        .into(),
+        parent_death: Some(ParentDeath::Interrupt),
+        ready: Ready::Socket(engine.socket()),
+        ready_within: ENGINE_LIMIT,
+        stop_signal: StopSignal::Interrupt,
+        log: Some(LogFile::new(state.join("engine.log"))),
+        ..ChildSpec::new("engine", invocation.program)
+    });
+    child
+        .ready(ENGINE_LIMIT)
+        .await
+        .map_err(Failure::environment)?;
+    let password = secrets::random()?;
+    let users = Users::default();
+    let root = Role::new(RoleName::Root, "admin").context("root is a role of admin")?;
+    users.set(
+        ADMIN,
+        User {
+            verifier: ScramVerifier::from_password(&password),
+            roles: vec![root],
+        },
+    );
+    let socket = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    let address = socket.local_addr().context("cannot read our own address")?;
+    let (listeners, incoming) = mpsc::channel(1);
+    listeners
+        .try_send(Listener::new(Socket::Tcp(socket)))
+        .context("the channel holds one listener")?;
+    print(&format!("mongodb://{ADMIN}:{password}@{address}/\n"))?;
+    let settings = arena_mongo::Settings {
+        engine_socket_dir: engine.socket_dir().to_owned(),
+        users,
+        limits: arena_mongo::Limits::default(),
+        on_schema_change: None,
+    };
+    arena_mongo::serve(settings, incoming, shutdown)
+        .await
+        .context("the MongoDB front broke")?;
+    Ok(())
+}
