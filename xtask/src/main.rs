@@ -3,6 +3,7 @@
 //! Each chore is a module with one public `run`. Nothing here is shipped.
 
 mod bench;
+mod database;
 mod setup;
 mod test;
 mod tidy;

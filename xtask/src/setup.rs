@@ -22,11 +22,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("g++", "/usr/bin/g++"),
     ("make", "/usr/bin/make"),
     ("python3", "/usr/bin/python3"),
-    ("strace", "/usr/bin/strace"),
 ];
 
 /// Client libraries that tests drive the database front with, by npm name and version.
-const CLIENTS: &[(&str, &str)] = &[("mongodb", "6.20.0")];
+const CLIENTS: &[(&str, &str)] = &[("mongodb", "6.22.0"), ("mongosh", "2.12.0")];
 
 /// Variables that tests find tools by.
 pub(crate) type Environment = BTreeMap<&'static str, PathBuf>;
@@ -38,32 +37,47 @@ pub(crate) type Environment = BTreeMap<&'static str, PathBuf>;
 pub(crate) fn run() -> anyhow::Result<Environment> {
     packages()?;
     step("build arena", cargo().args(["build", "--package", "arena"]))?;
-    let arena = target_dir().join("debug/arena");
+    let arena = arena();
     step(
         "arena tools install",
         Command::new(&arena).args(["tools", "install", "--yes"]),
     )?;
-    let node_modules = clients()?;
-    let mut environment = Environment::from([
-        ("ARENA_TEST_NODE_MODULES", node_modules),
-        ("ARENA_TEST_ARENA", arena.clone()),
-    ]);
     let listing = Command::new(&arena)
         .args(["tools", "list", "--format", "json"])
         .output()
         .context("cannot run arena tools list")?;
-    let tools = tool_paths(&listing.stdout)?;
-    for (variable, tool) in [
-        ("ARENA_TEST_NODE", "node"),
-        ("ARENA_ENGINE_TREE", "engine"),
-        ("ARENA_TEST_EDITOR", "editor"),
-    ] {
-        let path = tools
-            .get(tool)
-            .with_context(|| format!("arena tools list does not name {tool}"))?;
-        environment.insert(variable, path.clone());
+    let mut tools = tool_paths(&listing.stdout)?;
+    let mut tool = |name: &str| {
+        tools
+            .remove(name)
+            .with_context(|| format!("arena tools list has no path of {name}"))
+    };
+    Ok(Environment::from([
+        ("ARENA_TEST_NODE", node_program(tool("node")?)?),
+        ("ARENA_ENGINE_TREE", tool("engine")?),
+        ("ARENA_TEST_NODE_MODULES", clients()?),
+    ]))
+}
+
+/// Returns where the executable is that set-up builds.
+pub(crate) fn arena() -> PathBuf {
+    target_dir().join("debug/arena")
+}
+
+/// Node's program: a machine's own Node is listed by its program, Arena's by its tree.
+fn node_program(listed: PathBuf) -> anyhow::Result<PathBuf> {
+    let program = if listed.is_dir() {
+        listed.join("bin/node")
+    } else {
+        listed
+    };
+    if !program.is_file() {
+        bail!(
+            "arena tools list names {}, which is no program",
+            program.display()
+        );
     }
-    Ok(environment)
+    Ok(program)
 }
 
 /// Reads `{"tools":[{"name":…,"path":…}]}`; a tool without a path is not installed.
