@@ -1,3 +1,5 @@
+//! What counts as equal: laws over any values, and the cases that people argue about.
+
 use bson::{Bson, bson};
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Exercise files: what is read, and every mistake with its place.
+
 use insta::assert_snapshot;
 use proptest::prelude::*;
 

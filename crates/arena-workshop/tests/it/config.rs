@@ -1,3 +1,5 @@
+//! `config.yaml`: the reference's keys, defaults, mistakes, secrets and the schema.
+
 use arena_workshop::config::{self, ParsedConfig};
 use arena_workshop::{Problems, Severity, SourceFile};
 

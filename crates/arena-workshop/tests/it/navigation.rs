@@ -1,3 +1,5 @@
+//! Which pages and exercises a scenario lists.
+
 use arena_workshop::config::Section;
 use arena_workshop::navigation::{self, Navigation};
 use arena_workshop::{Problems, SourceFile};

@@ -1,3 +1,5 @@
+//! `user_list.csv`: rows become seats, mistakes have a place.
+
 use arena_workshop::participants::{self, Participants, RESERVED, Spare};
 use arena_workshop::{Problems, SourceFile};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The plan: the same for the same workshop, without secrets, and its difference.
+
 use arena_workshop::plan::{
     Content, Isolation, MongodbSource, PostgresSource, SecretName, difference, plan,
 };

@@ -1,3 +1,5 @@
+//! Points and ranking, also as laws over any results.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 

@@ -1,3 +1,5 @@
+//! A whole workshop: what the files say together, every mistake at once.
+
 use arena_workshop::{Severity, SourceFile, Sources, Workshop};
 
 use crate::folder::{example, reference};

@@ -1,3 +1,5 @@
+//! YAML to structs: every mistake shown at once with its place.
+
 use arena_workshop::yaml::{self, Node};
 use arena_workshop::{Problems, SourceFile};
 use schemars::JsonSchema;
