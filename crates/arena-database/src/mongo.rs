@@ -320,9 +320,7 @@ impl Mongo {
             .run_command(doc! { "listCollections": 1, "cursor": { "batchSize": 10_000 } })
             .await
             .map_err(what())?;
-        let mut contents: Vec<Found> = batch(&answer)
-            .filter_map(Found::of)
-            .collect();
+        let mut contents: Vec<Found> = batch(&answer).filter_map(Found::of).collect();
         contents.retain(|found| found.name != STATE && !found.name.starts_with("system."));
         contents.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(contents)

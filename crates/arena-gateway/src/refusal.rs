@@ -74,9 +74,7 @@ impl Refusal {
             | Self::WakeFailed(_)
             | Self::Crowded
             | Self::EditorDown
-            | Self::AppDown(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            | Self::AppDown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::SeatDown | Self::PortalDown | Self::BrokenAnswer => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
@@ -112,7 +110,11 @@ impl Refusal {
     /// Returns after how many seconds it is worth asking again.
     pub(crate) fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Waking { .. } | Self::EditorDown | Self::SeatDown | Self::PortalDown | Self::AppDown(_) => Some(2),
+            Self::Waking { .. }
+            | Self::EditorDown
+            | Self::SeatDown
+            | Self::PortalDown
+            | Self::AppDown(_) => Some(2),
             Self::WakeFailed(_) | Self::Crowded => Some(5),
             _ => None,
         }

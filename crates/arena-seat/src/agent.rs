@@ -45,8 +45,12 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     // An inherited descriptor would be inherited on, by apps that could then answer in our place.
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)
-        .map_err(|error| ServeError::System { what: "keep the listener from the apps", source: error.into() })?;
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC).map_err(|error| {
+        ServeError::System {
+            what: "keep the listener from the apps",
+            source: error.into(),
+        }
+    })?;
     prepare::files(&settings, &places)?;
     let (editor_orders, orders) = mpsc::channel(8);
     let agent = Arc::new(Agent::new(settings, places, editor_orders, &shutdown)?);

@@ -17,12 +17,13 @@ pub struct InvalidId {
 
 /// Labels of a DNS name: RFC 1035 allows 63 octets; editors' hosts append `--code`.
 const LABEL_LENGTH_MAX: usize = 50;
-const LABEL_RULE: &str =
-    "use 1 to 50 lower-case letters, digits and single hyphens, with a letter or digit at both ends";
+const LABEL_RULE: &str = "use 1 to 50 lower-case letters, digits and single hyphens, with a letter or digit at both ends";
 
 fn is_label(text: &str) -> bool {
     (1..=LABEL_LENGTH_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
         && !text.contains("--")

@@ -20,4 +20,7 @@ pub mod yaml;
 pub use ids::{DatabaseName, EventId, ExerciseSlug, InvalidId, SeatId, ServiceName};
 pub use plan::{Plan, Target, plan};
 pub use source::{Problem, Problems, Severity, SourceFile, Span};
-pub use workshop::{AppKeys, AppsKeys, Capability, ContentKeys, DataKeys, Exercise, Hint, ParsedWorkshop, Sources, Workshop};
+pub use workshop::{
+    AppKeys, AppsKeys, Capability, ContentKeys, DataKeys, Exercise, Hint, ParsedWorkshop, Sources,
+    Workshop,
+};

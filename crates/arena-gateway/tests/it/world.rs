@@ -397,7 +397,10 @@ async fn answer(
             .header("x-own", "kept")
             .header("location", format!("http://{name}.1.invalid/backend/there"))
             .body(text("hostile")),
-        "/backend/down" => respond.status(502).header("x-arena-error", "app-not-running").body(text("")),
+        "/backend/down" => respond
+            .status(502)
+            .header("x-arena-error", "app-not-running")
+            .body(text("")),
         "/backend/big" => respond.body(Big { left: 100 << 20 }.boxed()),
         "/backend/slow" => {
             tokio::time::sleep(Duration::from_millis(300)).await;

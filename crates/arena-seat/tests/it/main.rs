@@ -7,5 +7,8 @@ mod events;
 mod files;
 mod hostile;
 mod terminal;
-#[expect(clippy::unwrap_used, reason = "a world that cannot be made fails its test, with the place")]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a world that cannot be made fails its test, with the place"
+)]
 mod world;
