@@ -14,6 +14,7 @@ pub mod template;
 mod workroom;
 pub mod seat;
 pub mod watch;
+mod leftover;
 pub mod engine;
 pub mod postgres;
 pub mod forward;

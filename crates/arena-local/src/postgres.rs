@@ -164,7 +164,7 @@ impl PostgresCluster {
         })
     }
 
-    /// Makes the data directory if there is none, and writes its settings. Repeatable; blocks for
+    /// Ends a server left from before, makes the data directory if there is none, and writes its settings. Repeatable; blocks for
     /// a second or two the first time.
     ///
     /// # Errors
@@ -176,6 +176,7 @@ impl PostgresCluster {
         }
         self.private_folder(&self.folder)?;
         self.private_folder(&self.sockets)?;
+        crate::leftover::end_server(&self.data());
         if self.data().join("PG_VERSION").exists() {
             self.check_version()?;
         } else {

@@ -159,8 +159,8 @@ impl Engine {
         command
     }
 
-    /// Makes the data directory if there is none, and writes its settings. Repeatable; blocks for up to a
-    /// few seconds the first time.
+    /// Ends a server left from before, makes the data directory if there is none, and writes its
+    /// settings. Repeatable; blocks for up to a few seconds the first time.
     ///
     /// # Errors
     /// When this runs as root without another user to run as, when a folder cannot be written, when the
@@ -173,6 +173,7 @@ impl Engine {
         for folder in [&self.folder, &self.sockets] {
             self.private_folder(folder)?;
         }
+        crate::leftover::end_server(&self.data_dir());
         if self.data_dir().join("PG_VERSION").exists() {
             self.check_version()?;
         } else {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a failure is a failed test")]
 
 mod forward;
+mod leftovers;
 mod machine;
 mod outbound;
 mod attacks;

@@ -1,11 +1,12 @@
 //! The cluster for exercises, started as the supervisor would, with seats made inside.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use arena_database::{Before, DataFile, Provisioner, SeatDatabase};
-use arena_local::engine::OsUser;
+use arena_local::engine::{EngineTree, OsUser};
 use arena_local::postgres::{ClusterError, PostgresCluster, PostgresPrograms};
 use arena_workshop::DatabaseName;
 
@@ -24,14 +25,31 @@ impl Drop for Server {
 }
 
 fn cluster(folder: &Path) -> PostgresCluster {
-    let programs = PostgresPrograms::installed()
-        .expect("this test needs PostgreSQL: apt-get install postgresql");
+    let tree = std::env::var_os("ARENA_ENGINE_TREE").expect(
+        "this test needs the database engine: run `cargo xtask test`, \
+         or set ARENA_ENGINE_TREE to the path that `arena tools list` shows",
+    );
+    let owner = std::fs::metadata(&tree).unwrap().uid();
+    let programs = PostgresPrograms::Tree(EngineTree::at(tree).unwrap());
     let cluster = PostgresCluster::new(programs, &folder.join("postgres"), &folder.join("s"), 3);
-    if rustix::process::geteuid().is_root() {
-        cluster.run_as(OsUser("nobody".to_owned()))
-    } else {
-        cluster
+    if !rustix::process::geteuid().is_root() {
+        return cluster;
     }
+    // A tool cache may be closed to others than its owner, and PostgreSQL refuses root.
+    let user = if owner == 0 {
+        "nobody".to_owned()
+    } else {
+        user_of(owner)
+    };
+    cluster.run_as(OsUser(user))
+}
+
+fn user_of(id: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap();
+    let line = users
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&id.to_string()));
+    line.unwrap().split(':').next().unwrap().to_owned()
 }
 
 fn start(cluster: &PostgresCluster) -> Server {
@@ -44,7 +62,7 @@ fn start(cluster: &PostgresCluster) -> Server {
             .spawn()
             .unwrap(),
     );
-    let limit = Instant::now() + Duration::from_secs(30);
+    let limit = Instant::now() + Duration::from_secs(60);
     // A killed server leaves its socket behind.
     while std::os::unix::net::UnixStream::connect(cluster.socket()).is_err() {
         assert!(Instant::now() < limit, "PostgreSQL does not start");
@@ -69,7 +87,7 @@ fn template() -> DatabaseName {
 
 /// The socket takes connections a moment before the server has recovered.
 async fn log_in(cluster: &PostgresCluster) -> Provisioner {
-    let limit = Instant::now() + Duration::from_secs(30);
+    let limit = Instant::now() + Duration::from_secs(60);
     loop {
         match Provisioner::connect(&template(), None, Some(&cluster.admin().unwrap())).await {
             Ok(provisioner) => return provisioner,
@@ -129,4 +147,28 @@ fn data_of_another_major_version_is_refused_with_what_to_do() {
         "{refused}"
     );
     assert!(refused.to_string().contains("arena down --purge"));
+}
+
+#[test]
+fn a_server_left_from_before_is_ended_and_nobody_else() {
+    let folder = world();
+    let cluster = cluster(folder.path());
+    cluster.prepare().unwrap();
+    let mut server = start(&cluster);
+    cluster.prepare().unwrap();
+    assert!(server.0.try_wait().unwrap().is_some(), "it still runs");
+    // A lock file can outlive its server, and its number become another's.
+    let mut other = Server(
+        std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap(),
+    );
+    let lock = folder.path().join("postgres/data/postmaster.pid");
+    std::fs::write(lock, format!("{}\n", other.0.id())).unwrap();
+    cluster.prepare().unwrap();
+    assert!(
+        other.0.try_wait().unwrap().is_none(),
+        "a stranger was ended"
+    );
 }

@@ -2,13 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use arena_supervisor::{State, Supervisor};
 use arena_workshop::SeatId;
-use tempfile::TempDir;
 
 use crate::world::{World, as_ordinary_user, eventually};
 
@@ -100,66 +97,6 @@ fn a_link_in_place_of_the_listener_is_not_followed() {
             );
         },
     );
-}
-
-/// Not a test of its own: the platform that the next test kills.
-#[test]
-fn platform_to_be_killed() {
-    let Some(folder) = std::env::var_os("ARENA_TEST_FOLDER") else {
-        return;
-    };
-    let world = World::at(TempDir::with_prefix_in("platform", folder).unwrap());
-    let ada = world.make("ada");
-    world.start(&ada);
-    world.inside(&ada, "sleep 1000 > /dev/null 2>&1 &");
-    fs::write(world.folder.path().parent().unwrap().join("ready"), "").unwrap();
-    loop {
-        world.wait(async { tokio::time::sleep(Duration::from_secs(1)).await });
-    }
-}
-
-#[test]
-fn killing_the_platform_leaves_no_process_and_no_mount() {
-    as_ordinary_user(
-        "seats::killing_the_platform_leaves_no_process_and_no_mount",
-        || {
-            let folder = TempDir::new().unwrap();
-            let mut platform = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "seats::platform_to_be_killed", "--nocapture"])
-                .env("ARENA_TEST_FOLDER", folder.path())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            eventually("the seat is ready", || folder.path().join("ready").exists());
-            let traces = || traces_of(folder.path());
-            assert!(traces() > 0, "the test sees nothing of a running seat");
-            platform.kill().unwrap();
-            platform.wait().unwrap();
-            eventually("everything has ended", || traces() == 0);
-        },
-    );
-}
-
-/// Counts processes that have the folder in their arguments, environment or mounts.
-fn traces_of(folder: &Path) -> usize {
-    let needle = folder.to_str().unwrap();
-    let own = std::process::id().to_string();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let processes = processes.filter(|entry| {
-        entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.parse::<u32>().is_ok() && name != own)
-    });
-    processes
-        .filter(|entry| {
-            ["cmdline", "mountinfo", "environ"].iter().any(|file| {
-                fs::read(entry.path().join(file))
-                    .is_ok_and(|text| String::from_utf8_lossy(&text).contains(needle))
-            })
-        })
-        .count()
 }
 
 #[test]

@@ -125,9 +125,21 @@ while (1) {
   print $c "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n$out"; close $c
 }"#;
 
+/// Where a world is.
+pub(crate) struct Folder {
+    path: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// A throw-away place with a template and seats.
 pub(crate) struct World {
-    pub(crate) folder: TempDir,
+    pub(crate) folder: Folder,
     pub(crate) seats: Arc<Seats>,
     pub(crate) supervisor: Supervisor,
     runtime: tokio::runtime::Runtime,
@@ -142,11 +154,23 @@ pub(crate) fn sandbox(scratch: &Path) -> Sandbox {
 
 impl World {
     pub(crate) fn new() -> World {
-        let folder = TempDir::new().unwrap();
-        World::at(folder)
+        let temporary = TempDir::new().unwrap();
+        World::at(Folder {
+            path: temporary.path().to_owned(),
+            _temporary: Some(temporary),
+        })
     }
 
-    pub(crate) fn at(folder: TempDir) -> World {
+    /// A place that outlives this process.
+    pub(crate) fn lasting(path: &Path) -> World {
+        fs::create_dir_all(path).unwrap();
+        World::at(Folder {
+            path: path.to_owned(),
+            _temporary: None,
+        })
+    }
+
+    fn at(folder: Folder) -> World {
         let home = folder.path().join("template/one/home/workshop");
         for (file, text) in [
             ("server/index.js", "start\n"),

@@ -1,0 +1,48 @@
+//! A database server that outlived the platform. The kernel tells it to stop when the platform
+//! dies, but that takes it a moment, and meanwhile it holds its folder and still answers: a new
+//! `up` must neither fail on it nor take it for its own.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How a server is told to end, each with the seconds that it gets: cancelling what runs, without
+/// tidying up, and not asking at all.
+const WAYS: [(Signal, i64); 3] = [(Signal::INT, 15), (Signal::QUIT, 5), (Signal::KILL, 5)];
+
+/// Ends the PostgreSQL server that runs on a data directory, if there is one. Blocks until it is gone.
+pub(crate) fn end_server(data: &Path) {
+    let Some(server) = server_on(data) else {
+        return;
+    };
+    tracing::info!("ending the server that was left on {}", data.display());
+    for (signal, seconds) in WAYS {
+        // It may have gone in this moment, which is what we want.
+        let _ = pidfd_send_signal(&server, signal);
+        if has_ended(&server, seconds) {
+            return;
+        }
+    }
+}
+
+/// Finds the process that the directory's lock file names, if it really works there.
+fn server_on(data: &Path) -> Option<OwnedFd> {
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let number: i32 = text.lines().next()?.trim().parse().ok()?;
+    let server = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
+    // Asked after it was opened: the number cannot have become another's in between.
+    let works_in = fs::read_link(format!("/proc/{number}/cwd")).ok()?;
+    (works_in == data.canonicalize().ok()?).then_some(server)
+}
+
+fn has_ended(server: &OwnedFd, seconds: i64) -> bool {
+    let limit = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    let mut waited = [PollFd::new(server, PollFlags::IN)];
+    poll(&mut waited, Some(&limit)).is_ok_and(|ready| ready > 0)
+}
