@@ -1,4 +1,5 @@
-//! A PostgreSQL of this machine in a temporary folder, for one test.
+//! A PostgreSQL in a temporary folder, for one test. Its programs are the database engine's: the tree
+//! named by `ARENA_ENGINE_TREE`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,7 +26,7 @@ impl Cluster {
         if is_root() {
             run(Command::new("chown")
                 .arg("-R")
-                .arg("nobody:")
+                .arg(format!("{}:", server_user()))
                 .arg(folder.path()));
         }
         run(program("initdb")
@@ -80,7 +81,7 @@ impl Cluster {
     }
 
     fn wait(&self) {
-        let limit = Instant::now() + Duration::from_secs(30);
+        let limit = Instant::now() + Duration::from_secs(60);
         let log = self.folder.path().join("log");
         loop {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -112,36 +113,43 @@ fn program(name: &str) -> Command {
     if !is_root() {
         return Command::new(path);
     }
+    let user = server_user();
     let mut command = Command::new("setpriv");
     command
-        .args([
-            "--reuid",
-            "nobody",
-            "--regid",
-            "nogroup",
-            "--clear-groups",
-            "--",
-        ])
+        .args(["--reuid", &user, "--regid"])
+        .arg(said(Command::new("id").args(["-g", &user])))
+        .args(["--clear-groups", "--"])
         .arg(path)
         .current_dir("/");
     command
 }
 
-fn folder_of_programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok);
-    let folders = versions
-        .map(|entry| entry.path().join("bin"))
-        .filter(|folder: &PathBuf| has(folder));
-    folders
-        .max()
-        .expect("these tests need PostgreSQL: apt-get install postgresql")
+/// Whose the programs are, since a tool cache may be closed to others; `nobody` where that is root.
+fn server_user() -> String {
+    let owner = said(
+        Command::new("stat")
+            .args(["--format", "%U"])
+            .arg(folder_of_programs()),
+    );
+    if owner == "root" {
+        "nobody".to_owned()
+    } else {
+        owner
+    }
 }
 
-fn has(folder: &Path) -> bool {
-    folder.join("initdb").exists()
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn folder_of_programs() -> PathBuf {
+    let tree = std::env::var_os("ARENA_ENGINE_TREE").expect(
+        "this test needs the database engine: run `cargo xtask test`, \
+         or set ARENA_ENGINE_TREE to the path that `arena tools list` shows",
+    );
+    Path::new(&tree).join("usr/lib/postgresql/18/bin")
 }
 
 fn run(command: &mut Command) {
