@@ -43,6 +43,13 @@ async fn six_exercises_over_two_databases_and_what_goes_wrong() {
     ada.click("form button.big").await;
     ada.enter_frame("#editor").await;
     ada.sees(".tab.active .label-name", ".lab").await;
+    ada.sees(".single-terminal-tab", "server").await;
+    ada.leave_frames().await;
+    ada.enter_frame("#instructions").await;
+    let first = ada.element("nav.menu a[data-mark=mongodb-1]").await;
+    let page = first.attr("href").await.expect("a link").expect("leads somewhere");
+    ada.page.execute(&format!("location.href = {page:?}"), Vec::new()).await.expect("a script runs");
+    ada.sees("[data-exercise=mongodb-1] h2", "").await;
     ada.leave_frames().await;
     ada.screenshot("harbour-seat").await;
     let app = format!(
