@@ -120,9 +120,15 @@ pub fn probe(executable: &Path, scratch: &Path, seats: u32) -> Probe {
     }
     // The kernel's word for a limit on namespaces; nothing to do with disks.
     let namespaces = run(Command::new("unshare").args(["-U", "-r", "-m", "true"]))
-        .map_err(|text| text.replace("No space left on device", LIMIT_REACHED));
+        .map_err(|text| {
+            if text.contains("No space left on device") {
+                LIMIT_REACHED.to_owned()
+            } else {
+                text
+            }
+        });
     let fix = match &namespaces {
-        Err(text) if text.contains(LIMIT_REACHED) => NAMESPACES_LIMIT_FIX.to_owned(),
+        Err(text) if text == LIMIT_REACHED => NAMESPACES_LIMIT_FIX.to_owned(),
         _ => namespaces_fix(),
     };
     steps.push(step(

@@ -18,7 +18,6 @@ use super::tools::{Needs, RUN_AS};
 use super::{machine, print, print_json};
 use crate::cli::{Check, DEFAULT_PORT, Format};
 use crate::failure::{Failure, Kind, Paint, paint};
-use crate::folder;
 use crate::host::{self, Host};
 use crate::platform::pages;
 
@@ -201,8 +200,7 @@ fn to_type(fix: &str) -> String {
 }
 
 fn as_json(arguments: &Check) -> Result<(), Failure> {
-    let folder = folder::read(&arguments.workshop)
-        .map_err(|error| Failure::configuration(format_args!("{error:#}")))?;
+    let folder = inputs::open(&arguments.workshop)?;
     let parsed = match Workshop::parse(&folder.sources) {
         Ok(parsed) => parsed,
         Err(problems) => {

@@ -6,7 +6,7 @@ use arena_workshop::plan::{Content, Isolation, MongodbSource, PostgresSource};
 use arena_workshop::{Plan, Problems, Target, Workshop};
 
 use crate::cli::DEFAULT_PORT;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::folder::{self, Folder};
 
 /// A workshop that was read without a mistake.
@@ -24,16 +24,45 @@ pub(crate) struct Inputs {
 /// # Errors
 /// Exit code 2 with every mistake printed; 3 when the folder cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Inputs, Failure> {
-    let folder =
-        folder::read(path).map_err(|error| Failure::configuration(format_args!("{error:#}")))?;
+    let folder = open(path)?;
     match Workshop::parse(&folder.sources) {
         Ok(parsed) => Ok(Inputs {
             folder,
             workshop: parsed.workshop,
             notes: parsed.notes,
         }),
-        Err(problems) => Err(Failure::problems(&problems)),
+        Err(problems) => {
+            let failure = Failure::problems(&problems);
+            Err(if folder.sources.config.is_none() {
+                failure.hint(format!(
+                    "looked in {}; another folder is named on the command line",
+                    folder.path.display()
+                ))
+            } else {
+                failure
+            })
+        }
     }
+}
+
+/// Reads the author's folder.
+///
+/// # Errors
+/// Exit code 2 when it is not there, cannot be read, or is a file that cannot be a config.
+pub(crate) fn open(path: &Path) -> Result<Folder, Failure> {
+    let is_yaml = path
+        .extension()
+        .is_some_and(|ending| ending == "yaml" || ending == "yml");
+    if path.is_file() && !is_yaml {
+        return Err(
+            Failure::configuration(format_args!("{} is not a config.yaml", path.display()))
+                .hint("name the folder that holds config.yaml, or that file itself"),
+        );
+    }
+    folder::read(path).map_err(|error| {
+        Failure::new(Kind::Configuration, error)
+            .hint("name a folder that holds config.yaml and that you may read")
+    })
 }
 
 impl Inputs {

@@ -49,6 +49,10 @@ fn print_difference(plan: &Plan, format: Format) -> Result<(), Failure> {
     let difference = difference(&old, plan);
     match format {
         Format::Json => print_json(&difference),
+        Format::Text if difference.is_empty() => {
+            eprintln!("`up` would change nothing of {}", plan.event);
+            Ok(())
+        }
         Format::Text => print(&difference.to_string()),
     }
 }
