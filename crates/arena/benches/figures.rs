@@ -1,0 +1,85 @@
+//! The figures of one machine, measured on real events of the real executable
+//! and printed as one table: `cargo bench -p arena --bench figures`. As root, like
+//! the stories; tools must be in the cache. Words choose what is measured:
+//! `starts`, `crowds`, `saves`; `--executable PATH` measures another build.
+//! What is measured how is in [`measure`].
+
+#[path = "figures/browser.rs"]
+mod browser;
+#[path = "figures/event.rs"]
+mod event;
+#[path = "figures/machine.rs"]
+mod machine;
+#[path = "figures/measure.rs"]
+mod measure;
+#[path = "figures/table.rs"]
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use crate::table::Table;
+
+/// What to measure, and of which executable.
+struct Wish {
+    starts: bool,
+    crowds: bool,
+    saves: bool,
+    executable: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let wish = wish(std::env::args().skip(1))?;
+    let (mut table, load) = (Table::default(), machine::load());
+    measure::rows(&mut table);
+    let outcome = measured(&wish, &mut table);
+    print(&format!(
+        "\n{}\nload average before: {load}; after: {}\n",
+        table.text(),
+        machine::load()
+    ));
+    outcome
+}
+
+fn measured(wish: &Wish, table: &mut Table) -> anyhow::Result<()> {
+    if wish.starts {
+        measure::starts(&wish.executable, table)?;
+    }
+    if wish.saves {
+        measure::saves(&wish.executable, table)?;
+    }
+    if wish.crowds {
+        measure::crowds(&wish.executable, table)?;
+    }
+    Ok(())
+}
+
+fn wish(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
+    let mut wish = Wish {
+        starts: false,
+        crowds: false,
+        saves: false,
+        executable: env!("CARGO_BIN_EXE_arena").into(),
+    };
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "starts" => wish.starts = true,
+            "crowds" => wish.crowds = true,
+            "saves" => wish.saves = true,
+            "--executable" => wish.executable = arguments.next().context("a path follows")?.into(),
+            // Cargo says so to every bench.
+            "--bench" => {}
+            other => bail!("{other} is none of: starts, crowds, saves, --executable PATH"),
+        }
+    }
+    if !(wish.starts || wish.crowds || wish.saves) {
+        (wish.starts, wish.crowds, wish.saves) = (true, true, true);
+    }
+    Ok(wish)
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what this program is for")]
+fn print(text: &str) {
+    println!("{text}");
+}
