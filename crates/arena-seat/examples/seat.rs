@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 run: run.into(),
                 services: services.into(),
                 executable: std::env::current_exe()?,
+                prints_output: false,
             };
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

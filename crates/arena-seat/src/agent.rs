@@ -66,6 +66,9 @@ pub(crate) async fn run(
     parts.spawn(files::run(agent.clone()));
     for index in 0..agent.apps.len() {
         parts.spawn(apps::run(agent.clone(), index));
+        if agent.places.prints_output {
+            agent.spawn(apps::print(agent.clone(), index));
+        }
     }
     parts.spawn(server::run(agent.clone(), listener));
 

@@ -4,6 +4,7 @@
 //! of output, a saved file, a refused connection) makes us look at the port for
 //! a few seconds. A quiet app that listens costs nothing.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +144,21 @@ struct Seen {
     takeovers: u32,
     ever: bool,
     since: Instant,
+}
+
+/// Prints an app's output until it is gone. Printing waits on a thread of its own: whoever reads
+/// slowly makes it leave lines out, and never holds up the agent.
+pub(crate) async fn print(agent: Arc<Agent>, index: usize) {
+    let app = &agent.apps[index];
+    let mut output = app.child.follow();
+    while let Some(line) = output.next().await {
+        let line = format!("{}: {line}\n", name(app.kind));
+        let printed = tokio::task::spawn_blocking(move || io::stdout().write_all(line.as_bytes()));
+        if !matches!(printed.await, Ok(Ok(()))) {
+            // Nobody reads: the platform is gone, and this seat with it.
+            return;
+        }
+    }
 }
 
 /// Keeps the health of one app up to date until it is stopped.

@@ -70,6 +70,9 @@ pub struct Places {
     pub services: PathBuf,
     /// Arena's executable, for the terminal named *server*.
     pub executable: PathBuf,
+    /// Whether apps' output is also printed to standard output, line by line behind the app's name:
+    /// the runtime keeps it in the seat's log.
+    pub prints_output: bool,
 }
 
 impl Places {
@@ -89,6 +92,7 @@ impl Places {
             },
             services: PathBuf::from("/run/svc"),
             executable: std::env::current_exe()?,
+            prints_output: true,
         })
     }
 }

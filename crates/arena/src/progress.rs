@@ -60,11 +60,6 @@ impl Progress {
             last: Mutex::default(),
         }
     }
-
-    /// Prints a line between the moving ones.
-    pub(crate) fn say(&self, text: &str) {
-        self.lines.suspend(|| eprintln!("{text}"));
-    }
 }
 
 impl Line {

@@ -132,6 +132,7 @@ impl World {
             run: root.join("run"),
             services: root.join("svc"),
             executable: PathBuf::from("/nonexistent/arena"),
+            prints_output: false,
         };
         let socket = root.join("seat.sock");
         let _ = std::fs::remove_file(&socket);

@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use arena_seat::{AgentEvent, AgentHealth};
+use arena_seat::AgentEvent;
 use http::{Method, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-/// An answer of the agent to control.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// A line of the agent's event stream.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// The agent answers from memory.
@@ -39,24 +37,6 @@ pub(crate) struct AgentEvents {
 }
 
 impl AgentClient {
-    /// Asks how the seat is.
-    ///
-    /// # Errors
-    /// When the agent does not answer in 5 seconds, or not with health.
-    pub(crate) async fn health(&self) -> anyhow::Result<AgentHealth> {
-        let body = tokio::time::timeout(ANSWER_TIMEOUT, async {
-            let (response, _connection) = self.send(Method::GET, "/health").await?;
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-                .collect()
-                .await
-                .map_err(|error| anyhow::anyhow!("{error}"))?;
-            anyhow::Ok(body.to_bytes())
-        })
-        .await
-        .context("the agent does not answer")??;
-        serde_json::from_slice(&body).context("cannot read the agent's health")
-    }
-
     /// Tells the agent to do something that it acknowledges at once.
     ///
     /// # Errors

@@ -47,8 +47,15 @@ async fn six_exercises_over_two_databases_and_what_goes_wrong() {
     ada.leave_frames().await;
     ada.enter_frame("#instructions").await;
     let first = ada.element("nav.menu a[data-mark=mongodb-1]").await;
-    let page = first.attr("href").await.expect("a link").expect("leads somewhere");
-    ada.page.execute(&format!("location.href = {page:?}"), Vec::new()).await.expect("a script runs");
+    let page = first
+        .attr("href")
+        .await
+        .expect("a link")
+        .expect("leads somewhere");
+    ada.page
+        .execute(&format!("location.href = {page:?}"), Vec::new())
+        .await
+        .expect("a script runs");
     ada.sees("[data-exercise=mongodb-1] h2", "").await;
     ada.leave_frames().await;
     ada.screenshot("harbour-seat").await;

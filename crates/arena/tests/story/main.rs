@@ -279,3 +279,27 @@ fn a_detached_event_ends_with_down() {
     });
     world.purge();
 }
+
+#[test]
+fn what_an_app_prints_is_in_the_seats_log_and_a_second_interrupt_ends_at_once() {
+    let world = World::copy("hello", "logs");
+    let event = world.up();
+    world::wait_until(
+        Duration::from_secs(60),
+        "the app has said that it listens",
+        || {
+            let (code, log, _) = world.run(&["logs", "ada", "--event", &world.event]);
+            code == 0 && log.contains("backend: Listening on port 5000")
+        },
+    );
+    let (code, _, error) = world.run(&["logs", "nobody", "--event", &world.event]);
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("ada") && error.contains("grace"), "{error}");
+    assert_eq!(event.interrupt_twice().code(), Some(0));
+    world::wait_until(Duration::from_secs(10), "no process is left", || {
+        !world::traces(&world.event)
+            .iter()
+            .any(|trace| trace.starts_with("process"))
+    });
+    world.purge();
+}

@@ -279,6 +279,16 @@ impl Event {
         wait_for_exit(&mut self.process, DOWN_LIMIT)
     }
 
+    /// Ends it as an impatient Ctrl-C, Ctrl-C does, and waits.
+    pub(crate) fn interrupt_twice(mut self) -> ExitStatus {
+        signal(self.process.id(), "INT");
+        // The process may be gone already: then once was enough.
+        let _ = Command::new("kill")
+            .args(["-s", "INT", &self.process.id().to_string()])
+            .status();
+        wait_for_exit(&mut self.process, DOWN_LIMIT)
+    }
+
     /// `kill -9` of the platform process, nothing else.
     pub(crate) fn kill(mut self) {
         signal(platform_pid(&self), "KILL");
