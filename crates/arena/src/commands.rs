@@ -81,10 +81,16 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Prints to standard output; a reader that left early is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::environment(error))
-        }
-        _ => Ok(()),
+    print_while_read(text).map(|_| ())
+}
+
+/// Prints to standard output, and returns whether anybody still reads it: what prints for ever
+/// ends when nobody does.
+pub(crate) fn print_while_read(text: &str) -> Result<bool, Failure> {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::environment(error)),
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::print;
 use super::status::clean;
+use super::{print, print_while_read};
 use crate::cli::Logs;
 use crate::failure::Failure;
 use crate::host::Host;
@@ -23,6 +23,9 @@ pub(crate) fn run(arguments: &Logs) -> Result<(), Failure> {
     let folder = host.event(&event).state.join("logs");
     let names = names(&folder);
     let Some(of) = &arguments.of else {
+        if names.is_empty() {
+            eprintln!("nothing of {event} wrote a log yet");
+        }
         return print(
             &names
                 .iter()
@@ -73,10 +76,15 @@ fn file_of(folder: &Path, of: &str, names: &[String]) -> Result<PathBuf, Failure
     ];
     match candidates.into_iter().find(|path| found && path.exists()) {
         Some(path) => Ok(path),
-        None => Err(
-            Failure::configuration(format_args!("nothing here wrote a log named {of}"))
-                .hint(format!("there are: {}", names.join(", "))),
-        ),
+        None => {
+            let failure =
+                Failure::configuration(format_args!("nothing here wrote a log named {of}"));
+            Err(if names.is_empty() {
+                failure
+            } else {
+                failure.hint(format!("there are: {}", names.join(", ")))
+            })
+        }
     }
 }
 
@@ -90,7 +98,9 @@ fn follow(path: &Path, mut from: usize) -> Result<(), Failure> {
             continue;
         };
         for line in String::from_utf8_lossy(&bytes[from..from + end]).lines() {
-            print(&format!("{}\n", clean(line)))?;
+            if !print_while_read(&format!("{}\n", clean(line)))? {
+                return Ok(());
+            }
         }
         from += end + 1;
     }

@@ -1,8 +1,5 @@
 //! `arena schema` and `arena completions`: what other programs read about us.
 
-use std::io::Write;
-
-use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::cli::{Arena, Completions, Schema, SchemaOf};
@@ -21,8 +18,5 @@ pub(crate) fn schema(arguments: &Schema) -> Result<(), Failure> {
 pub(crate) fn completions(arguments: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arena::command(), "arena", &mut script);
-    std::io::stdout()
-        .write_all(&script)
-        .context("cannot print the completion script")?;
-    Ok(())
+    super::print(&String::from_utf8_lossy(&script))
 }

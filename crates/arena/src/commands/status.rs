@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{print, print_json};
+use super::{print, print_json, print_while_read};
 use crate::cli::{Format, Status, Which};
 use crate::failure::{Failure, Kind, Paint, paint};
 use crate::host::Host;
@@ -41,7 +41,9 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
         if !arguments.watch {
             return print(&text);
         }
-        print(&format!("\u{1b}[H\u{1b}[2J{text}"))?;
+        if !print_while_read(&format!("\u{1b}[H\u{1b}[2J{text}"))? {
+            return Ok(());
+        }
         runtime.block_on(tokio::time::sleep(WATCH_EVERY));
     }
 }
@@ -84,14 +86,18 @@ fn table(status: &EventStatus) -> String {
         .iter()
         .filter(|seat| seat.name.is_some())
         .count();
-    let mut text = format!(
-        "{}  {}\n{} · {} of {} seats taken · process {}\n\n",
-        paint(&status.title, Paint::Bold),
-        paint(&status.address, Paint::Cyan),
+    let summary = format!(
+        "event {} · {} · {taken} of {} seats taken · process {}",
+        status.event,
         status.phase,
-        taken,
         status.seats.len(),
         status.pid
+    );
+    let mut text = format!(
+        "{}  {}\n{}\n\n",
+        paint(&status.title, Paint::Bold),
+        paint(&status.address, Paint::Cyan),
+        cut(&summary, WIDTH)
     );
     for service in &status.services {
         text.push_str(&format!(

@@ -182,7 +182,7 @@ fn a_disk_that_fills_up_while_installing_is_told() {
     );
     let said = world
         .ordinary()
-        .with_cache_of(16_000_000)
+        .with_files_in_cache(4)
         .run(&["tools", "install", "engine"]);
     said.is_refused(
         3,
