@@ -122,16 +122,8 @@ pub(crate) async fn run(
     opened: impl FnOnce(&Summary),
 ) -> Result<(), Failure> {
     let supervisor = Arc::new(Supervisor::new().context("cannot start the supervisor's thread")?);
-    let mut parts = Parts::new();
-    let started = start(
-        &prepared,
-        listener,
-        progress,
-        &stop,
-        &supervisor,
-        &mut parts,
-    )
-    .await;
+    let mut parts = Parts::new(supervisor);
+    let started = start(&prepared, listener, progress, &stop, &mut parts).await;
     let outcome = match started {
         Ok(summary) => {
             opened(&summary);
@@ -139,12 +131,13 @@ pub(crate) async fn run(
         }
         Err(failure) => Err(failure),
     };
-    parts.end(&stop, &supervisor).await;
+    parts.end(&stop).await;
     outcome
 }
 
-/// Tasks of the platform, in the two groups in which they end.
+/// What runs: tasks of the platform, in the two groups in which they end, and child processes.
 pub(crate) struct Parts {
+    pub(crate) supervisor: Arc<Supervisor>,
     tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
     /// Doors and control: end first.
     pub(crate) doors: CancellationToken,
@@ -153,8 +146,9 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    fn new() -> Self {
+    fn new(supervisor: Arc<Supervisor>) -> Self {
         Self {
+            supervisor,
             tasks: JoinSet::new(),
             doors: CancellationToken::new(),
             ground: CancellationToken::new(),
@@ -179,9 +173,9 @@ impl Parts {
     }
 
     /// Ends doors, then children (seats, databases) in reverse order, then what they stood on.
-    async fn end(&mut self, stop: &Stop, supervisor: &Supervisor) {
+    async fn end(&mut self, stop: &Stop) {
         self.doors.cancel();
-        let ground = self.ground.clone();
+        let (supervisor, ground) = (Arc::clone(&self.supervisor), self.ground.clone());
         let children = async {
             supervisor.stop_all(&stop.at_once).await;
             ground.cancel();
@@ -193,7 +187,7 @@ impl Parts {
             _ = tokio::time::timeout(DRAIN, all) => {}
             () = async { stop.at_once.cancelled().await; tokio::time::sleep(Duration::from_millis(300)).await } => {}
         }
-        supervisor.kill_all();
+        self.supervisor.kill_all();
     }
 }
 
@@ -214,7 +208,6 @@ async fn start(
     listener: TcpListener,
     progress: &Progress,
     stop: &Stop,
-    supervisor: &Arc<Supervisor>,
     parts: &mut Parts,
 ) -> Result<Summary, Failure> {
     let Prepared {
@@ -226,13 +219,13 @@ async fn start(
     let store = open_store(workshop, plan, places).await?;
     let secrets = Secrets::open(&places.state, &plan.secrets)?;
     let line = progress.begin("database");
-    let mut databases = Databases::start(prepared, &secrets, supervisor, parts, &line).await?;
+    let mut databases = Databases::start(prepared, &secrets, parts, &line).await?;
     line.done(databases.description());
-    let seats = seats::start(prepared, &secrets, &databases, supervisor, parts, progress).await?;
+    let seats = seats::start(prepared, &secrets, &databases, parts, progress).await?;
     serve_portal(prepared, &store, parts)?;
     serve_gateway(prepared, &store, listener, &seats, parts);
     serve_control(prepared, &store, &mut databases, &seats, parts);
-    serve_door(prepared, &store, supervisor, stop, parts)?;
+    serve_door(prepared, &store, stop, parts)?;
     std::fs::write(
         places.state.join("plan.json"),
         serde_json::to_vec_pretty(plan).context("cannot write the plan as JSON")?,
@@ -340,7 +333,6 @@ fn serve_control(
 fn serve_door(
     prepared: &Prepared,
     store: &Store,
-    supervisor: &Arc<Supervisor>,
     stop: &Stop,
     parts: &mut Parts,
 ) -> Result<(), Failure> {
@@ -349,7 +341,7 @@ fn serve_door(
         plan: prepared.plan.clone(),
         exercises: prepared.workshop.exercises.len(),
         store: store.clone(),
-        supervisor: Arc::clone(supervisor),
+        supervisor: Arc::clone(&parts.supervisor),
         stop: stop.begin.clone(),
     };
     parts.spawn(

@@ -67,7 +67,6 @@ impl Databases {
     pub(crate) async fn start(
         prepared: &Prepared,
         secrets: &Secrets,
-        supervisor: &Supervisor,
         parts: &mut Parts,
         line: &Line,
     ) -> Result<Self, Failure> {
@@ -91,9 +90,9 @@ impl Databases {
         databases.seats = named.collect::<anyhow::Result<_>>()?;
         let tree = prepared.tools.engine.clone();
         databases.mongodb = databases
-            .start_mongodb(prepared, tree.clone(), supervisor, parts, line)
+            .start_mongodb(prepared, tree.clone(), parts, line)
             .await?;
-        databases.postgres = start_postgres(prepared, tree, supervisor, line).await?;
+        databases.postgres = start_postgres(prepared, tree, &parts.supervisor, line).await?;
         databases.provision(prepared, line).await?;
         databases.description = describe(plan);
         Ok(databases)
@@ -168,7 +167,6 @@ impl Databases {
         &mut self,
         prepared: &Prepared,
         tree: Option<EngineTree>,
-        supervisor: &Supervisor,
         parts: &mut Parts,
         line: &Line,
     ) -> Result<Option<Mongodb>, Failure> {
@@ -210,7 +208,7 @@ impl Databases {
             &engine.invocation(),
             engine.socket(),
             places,
-            supervisor,
+            &parts.supervisor,
         )
         .await?;
         Ok(Some(self.serve_front(prepared, &engine, parts)?))

@@ -73,7 +73,6 @@ pub(crate) async fn start(
     prepared: &Prepared,
     secrets: &Secrets,
     databases: &Databases,
-    supervisor: &Arc<Supervisor>,
     parts: &mut Parts,
     progress: &Progress,
 ) -> Result<StartedSeats, Failure> {
@@ -101,7 +100,7 @@ pub(crate) async fn start(
     for seat in &plan.seats {
         serve_ways(prepared, databases, seat, parts)?;
     }
-    let children = run(&seats, prepared, secrets, supervisor, &line).await?;
+    let children = run(&seats, prepared, secrets, &parts.supervisor, &line).await?;
     watch_over(&seats, children, parts);
     line.done(&format!("{} ready", plan.seats.len()));
     Ok(StartedSeats { seats })
