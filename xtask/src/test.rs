@@ -90,9 +90,9 @@ fn follow(output: impl BufRead) -> anyhow::Result<Vec<String>> {
             program.clone_into(&mut what);
         } else if word.starts_with("Doc-tests ") {
             word.clone_into(&mut what);
-        } else if line.starts_with("test result:") {
-            summary.push(format!("{line}  {what}"));
-        } else if line.starts_with("test ") && line.ends_with("FAILED") {
+        } else if line.starts_with("test result:")
+            || (line.starts_with("test ") && line.ends_with("FAILED"))
+        {
             summary.push(format!("{line}  {what}"));
         }
     }
