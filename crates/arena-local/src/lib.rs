@@ -5,17 +5,17 @@
 //!
 //! Nothing here knows a page, a check or a participant. Begin reading at [`seat::Seats`].
 
-pub mod paths;
-pub mod machine;
-pub mod tools;
-pub mod sandbox;
-pub mod nest;
-pub mod template;
-mod workroom;
-pub mod seat;
-pub mod watch;
-mod leftover;
 pub mod engine;
-pub mod postgres;
 pub mod forward;
+mod leftover;
+pub mod machine;
+pub mod nest;
 pub mod outbound;
+pub mod paths;
+pub mod postgres;
+pub mod sandbox;
+pub mod seat;
+pub mod template;
+pub mod tools;
+pub mod watch;
+mod workroom;

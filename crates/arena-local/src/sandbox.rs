@@ -119,8 +119,8 @@ pub fn probe(executable: &Path, scratch: &Path, seats: u32) -> Probe {
         ));
     }
     // The kernel's word for a limit on namespaces; nothing to do with disks.
-    let namespaces = run(Command::new("unshare").args(["-U", "-r", "-m", "true"]))
-        .map_err(|text| {
+    let namespaces =
+        run(Command::new("unshare").args(["-U", "-r", "-m", "true"])).map_err(|text| {
             if text.contains("No space left on device") {
                 LIMIT_REACHED.to_owned()
             } else {

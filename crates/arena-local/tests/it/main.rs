@@ -1,14 +1,17 @@
 //! The sandbox, seats and templates of this machine, tried for real.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a failure is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a failure is a failed test"
+)]
 
+mod attacks;
 mod forward;
 mod leftovers;
 mod machine;
 mod outbound;
-mod attacks;
 mod postgres;
 mod seats;
 mod templates;
-mod world;
 mod watch;
+mod world;
