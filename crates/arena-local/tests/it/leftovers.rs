@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use arena_local::engine::EngineTree;
 use arena_local::postgres::{PostgresCluster, PostgresPrograms};
 use arena_supervisor::{ChildSpec, ParentDeath, Ready, StopSignal};
 use tempfile::TempDir;
 
-use crate::world::{World, as_ordinary_user, eventually};
+use crate::postgres;
+use crate::world::{USER, World, as_user, eventually};
 
 /// A process that cannot be mistaken for a later one: its number and when it began.
 type Process = (u32, String);
@@ -23,7 +25,7 @@ fn platform_to_be_killed() {
         return;
     };
     let world = World::lasting(&folder.join("platform"));
-    let programs = PostgresPrograms::installed().expect("PostgreSQL is installed for tests");
+    let programs = PostgresPrograms::Tree(EngineTree::at(postgres::tree().0).unwrap());
     let cluster = PostgresCluster::new(programs, &folder.join("postgres"), &folder.join("s"), 3);
     cluster.prepare().unwrap();
     let invocation = cluster.invocation();
@@ -78,16 +80,24 @@ fn kill(platform: &mut Child) {
 
 #[test]
 fn killing_the_platform_leaves_nothing_and_the_next_one_starts_at_once() {
-    as_ordinary_user(
+    let owner = match postgres::tree().1 {
+        0 => USER.to_owned(),
+        other => postgres::user_of(other),
+    };
+    as_user(
+        &owner,
         "leftovers::killing_the_platform_leaves_nothing_and_the_next_one_starts_at_once",
         || {
             let folder = TempDir::new().unwrap();
             let (mut first, said) = platform(folder.path());
             assert_eq!(said, "0 1");
             let offspring = descendants(first.id());
-            let names: Vec<String> = offspring.iter().map(|(pid, _)| name(*pid)).collect();
-            for expected in ["postgres", "bwrap", "sleep", "perl"] {
-                assert!(names.iter().any(|name| name == expected), "{names:?}");
+            let titles: Vec<String> = offspring.iter().map(|(pid, _)| title(*pid)).collect();
+            for expected in ["postgres -D", "bwrap ", "sleep ", "perl "] {
+                assert!(
+                    titles.iter().any(|title| title.contains(expected)),
+                    "{titles:?}"
+                );
             }
             kill(&mut first);
             // At once: what is left of the first one may still be ending.
@@ -120,9 +130,11 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
-fn name(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm"))
-        .map_or_else(|_| String::new(), |text| text.trim().to_owned())
+/// Its name and arguments: a program started by the tree's own loader has the loader's name.
+fn title(pid: u32) -> String {
+    let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let text = [read("comm"), read("cmdline")].concat();
+    String::from_utf8_lossy(&text).replace(['\0', '\n'], " ")
 }
 
 fn lives((pid, began): &Process) -> bool {

@@ -1,7 +1,7 @@
 //! The cluster for exercises, started as the supervisor would, with seats made inside.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -24,18 +24,24 @@ impl Drop for Server {
     }
 }
 
-fn cluster(folder: &Path) -> PostgresCluster {
+/// The engine's tree, and who may read it: a tool cache may be closed to others than its owner.
+pub(crate) fn tree() -> (PathBuf, u32) {
     let tree = std::env::var_os("ARENA_ENGINE_TREE").expect(
         "this test needs the database engine: run `cargo xtask test`, \
          or set ARENA_ENGINE_TREE to the path that `arena tools list` shows",
     );
     let owner = std::fs::metadata(&tree).unwrap().uid();
+    (tree.into(), owner)
+}
+
+fn cluster(folder: &Path) -> PostgresCluster {
+    let (tree, owner) = tree();
     let programs = PostgresPrograms::Tree(EngineTree::at(tree).unwrap());
     let cluster = PostgresCluster::new(programs, &folder.join("postgres"), &folder.join("s"), 3);
     if !rustix::process::geteuid().is_root() {
         return cluster;
     }
-    // A tool cache may be closed to others than its owner, and PostgreSQL refuses root.
+    // PostgreSQL refuses root.
     let user = if owner == 0 {
         "nobody".to_owned()
     } else {
@@ -44,7 +50,7 @@ fn cluster(folder: &Path) -> PostgresCluster {
     cluster.run_as(OsUser(user))
 }
 
-fn user_of(id: u32) -> String {
+pub(crate) fn user_of(id: u32) -> String {
     let users = std::fs::read_to_string("/etc/passwd").unwrap();
     let line = users
         .lines()

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arena_local::watch::{Excess, Stopped, WatchLimits, watch};
-use arena_supervisor::Child;
+use arena_supervisor::{Child, State};
 use arena_workshop::SeatId;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,12 @@ fn watched(
     stopped.lock().unwrap().clone()
 }
 
+/// Started again, and ready: only then may it be asked, for asking waits.
+fn is_back(child: &Child) -> bool {
+    let status = child.status();
+    status.restarts == 1 && status.state == State::Ready
+}
+
 fn hogs(world: &World, seat: &SeatId) -> usize {
     world
         .inside(seat, "pgrep -c perl")
@@ -88,9 +94,8 @@ fn a_memory_hog_is_ended_and_its_neighbour_stays() {
                     .any(|line| line.contains("more than the 200 MiB of a seat"))
             );
             eventually("the seat is back without the hog", || {
-                world.wait(async { tokio::time::sleep(Duration::from_millis(1)).await });
-                let restarts = children[0].1.status().restarts;
-                restarts == 1 && world.is_up(&ada) && hogs(&world, &ada) == agents
+                world.wait(async { tokio::time::sleep(Duration::from_millis(20)).await });
+                is_back(&children[0].1) && hogs(&world, &ada) == agents
             });
             assert_eq!(children[1].1.status().pid, neighbour);
             assert_eq!(children[1].1.status().restarts, 0);
@@ -142,10 +147,8 @@ fn who_fills_the_disk_is_ended_and_files_stay() {
             "{stopped:?}"
         );
         eventually("the seat is back with its files", || {
-            world.wait(async { tokio::time::sleep(Duration::from_millis(1)).await });
-            children[0].1.status().restarts == 1
-                && world.is_up(&ada)
-                && world.inside(&ada, "test -e ~/1 && pgrep -c head") == "0"
+            world.wait(async { tokio::time::sleep(Duration::from_millis(20)).await });
+            is_back(&children[0].1) && world.inside(&ada, "test -e ~/1 && pgrep -c head") == "0"
         });
         assert_eq!(children[1].1.status().restarts, 0);
     });

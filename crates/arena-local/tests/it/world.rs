@@ -18,7 +18,7 @@ use arena_workshop::SeatId;
 use arena_workshop::plan::SeatSettings;
 use tempfile::TempDir;
 
-const USER: &str = "arena-test";
+pub(crate) const USER: &str = "arena-test";
 const NEST: &str = "ARENA_TEST_NEST";
 
 /// Runs a test's body as an ordinary user with spare user ids.
@@ -31,7 +31,8 @@ pub(crate) fn as_plain_user(test: &str, body: impl FnOnce()) {
     as_user("daemon", test, body);
 }
 
-fn as_user(user: &str, test: &str, body: impl FnOnce()) {
+/// Runs a test's body as a user.
+pub(crate) fn as_user(user: &str, test: &str, body: impl FnOnce()) {
     if !rustix::process::geteuid().is_root() {
         return body();
     }
@@ -115,7 +116,7 @@ pub(crate) fn nest() -> PathBuf {
 
 /// An agent for tests: answers every request with 200; the body of a request is a script.
 const AGENT: &str = r#"
-open(my $l, "+<&=3") or die "no listener: $!"; my $v = ''; vec($v, 3, 1) = 1;
+$SIG{PIPE} = 'IGNORE'; open(my $l, "+<&=3") or die "no listener: $!"; my $v = ''; vec($v, 3, 1) = 1;
 while (1) {
   select(my $r = $v, undef, undef, undef); accept(my $c, $l) or next;
   my ($len, $body, $out) = (0, '', '');
@@ -226,17 +227,6 @@ impl World {
 
     pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
-    }
-
-    /// Returns whether a seat's agent answers now.
-    pub(crate) fn is_up(&self, seat: &SeatId) -> bool {
-        let ask = || {
-            let mut stream = UnixStream::connect(self.seats.socket(seat))?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
-            stream.read_exact(&mut [0; 12])
-        };
-        ask().is_ok()
     }
 
     /// Runs a script in a started seat and returns what it printed.
