@@ -32,7 +32,7 @@ pub(crate) const EVE: &str = "eve.arena.localhost";
 pub(crate) const EVE_EDITOR: &str = "eve--code.arena.localhost";
 
 /// Longest wait for anything.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A request as an upstream saw it.
 #[derive(Debug, Clone)]

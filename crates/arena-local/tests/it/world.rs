@@ -220,7 +220,7 @@ impl World {
 
     pub(crate) fn start(&self, seat: &SeatId) -> Child {
         let child = self.begin(seat);
-        self.wait(child.ready(Duration::from_secs(20)))
+        self.wait(child.ready(Duration::from_secs(60)))
             .unwrap_or_else(|error| panic!("{error}"));
         child
     }
@@ -299,11 +299,11 @@ fn open_up(path: &Path) {
 
 /// Waits for a condition with a limit.
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..500 {
+    for _ in 0..3000 {
         if is_so() {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("not within ten seconds: {what}");
+    panic!("not within a minute: {what}");
 }

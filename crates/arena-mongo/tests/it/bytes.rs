@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::world::{PASSWORD, World};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A client that sends exactly what it is told.
 struct Wire(TcpStream);

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const READY_WAIT: Duration = Duration::from_secs(30);
+const READY_WAIT: Duration = Duration::from_secs(60);
 const TEMPLATE_SQL: &str = "CREATE EXTENSION documentdb CASCADE;\n\
     CREATE ROLE arena_front LOGIN;\n\
     GRANT documentdb_admin_role TO arena_front;\n\

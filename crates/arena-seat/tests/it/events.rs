@@ -108,7 +108,8 @@ async fn a_flood_of_saves_does_not_become_a_flood_of_events() {
     }
     let last = seat.get("agent", "/health");
     assert_eq!(last.await.status, 200);
-    let mut count = 0;
+    events.saved().await;
+    let mut count = 1;
     while tokio::time::timeout(std::time::Duration::from_millis(400), events.saved())
         .await
         .is_ok()

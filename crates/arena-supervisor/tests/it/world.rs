@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arena_supervisor::{Child, ChildSpec, Restart, State, Status};
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A child that runs a shell script.
 pub(crate) fn shell(script: &str) -> ChildSpec {
