@@ -277,8 +277,10 @@ fn linked(app: &App, token: &str) -> Result<SeatRecord, Problem> {
 }
 
 async fn enter(app: &App, caller: &Caller, seat: SeatId) -> Result<Response, Problem> {
-    wake(app, &seat).await?;
-    let_in(app, caller, Principal::Participant(seat), "/seat").await
+    // At once, so that they share a commit: that is what a seat waits for when a whole room comes.
+    let person = Principal::Participant(seat.clone());
+    let ((), response) = tokio::try_join!(wake(app, &seat), let_in(app, caller, person, "/seat"))?;
+    Ok(response)
 }
 
 /// `POST /leave`: ends the session; the seat stays taken.
