@@ -147,6 +147,7 @@ fn make(seats: &Seats, names: &[SeatId]) {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "one measurement after the other")]
 async fn live(seats: &Arc<Seats>, names: &[SeatId]) {
     let supervisor = Supervisor::new().unwrap();
     let (before, begun) = (cpu(), Instant::now());

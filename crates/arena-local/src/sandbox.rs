@@ -102,40 +102,7 @@ impl SandboxError {
 /// `executable` is our own (see [`nest::ARGUMENTS`]); `scratch` is a folder of ours on the disk
 /// where seats will be.
 pub fn probe(executable: &Path, scratch: &Path, seats: u32) -> Probe {
-    let mut steps = Vec::new();
-    let bubblewrap = version("bwrap");
-    steps.push(step(
-        "bubblewrap",
-        bubblewrap,
-        Some("apt-get install -y bubblewrap".to_owned()),
-    ));
-    if rustix::process::geteuid().is_root() {
-        let message =
-            Err("seats must not run as root: they could write this machine's settings".to_owned());
-        steps.push(step(
-            "ordinary user",
-            message,
-            Some("start it with --run-as, or as an ordinary user".to_owned()),
-        ));
-    }
-    // The kernel's word for a limit on namespaces; nothing to do with disks.
-    let namespaces =
-        run(Command::new("unshare").args(["-U", "-r", "-m", "true"])).map_err(|text| {
-            if text.contains("No space left on device") {
-                LIMIT_REACHED.to_owned()
-            } else {
-                text
-            }
-        });
-    let fix = match &namespaces {
-        Err(text) if text == LIMIT_REACHED => NAMESPACES_LIMIT_FIX.to_owned(),
-        _ => namespaces_fix(),
-    };
-    steps.push(step(
-        "user namespaces",
-        namespaces.map(|_| "allowed".to_owned()),
-        Some(fix),
-    ));
+    let mut steps = prerequisites();
     let users = users(seats);
     let found = users
         .as_ref()
@@ -193,6 +160,48 @@ pub fn probe(executable: &Path, scratch: &Path, seats: u32) -> Probe {
         steps,
         sandbox: is_usable.then_some(sandbox),
     }
+}
+
+fn prerequisites() -> Vec<ProbeStep> {
+    let mut steps = Vec::new();
+    let bubblewrap = version("bwrap");
+    steps.push(step(
+        "bubblewrap",
+        bubblewrap,
+        Some("apt-get install -y bubblewrap".to_owned()),
+    ));
+    if rustix::process::geteuid().is_root() {
+        let message =
+            Err("seats must not run as root: they could write this machine's settings".to_owned());
+        steps.push(step(
+            "ordinary user",
+            message,
+            Some("start it with --run-as, or as an ordinary user".to_owned()),
+        ));
+    }
+    steps.push(namespaces());
+    steps
+}
+
+fn namespaces() -> ProbeStep {
+    // The kernel's word for a limit on namespaces; nothing to do with disks.
+    let namespaces =
+        run(Command::new("unshare").args(["-U", "-r", "-m", "true"])).map_err(|text| {
+            if text.contains("No space left on device") {
+                LIMIT_REACHED.to_owned()
+            } else {
+                text
+            }
+        });
+    let fix = match &namespaces {
+        Err(text) if text == LIMIT_REACHED => NAMESPACES_LIMIT_FIX.to_owned(),
+        _ => namespaces_fix(),
+    };
+    step(
+        "user namespaces",
+        namespaces.map(|_| "allowed".to_owned()),
+        Some(fix),
+    )
 }
 
 impl Sandbox {

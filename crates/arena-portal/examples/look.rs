@@ -129,6 +129,7 @@ const PEOPLE: &[&str] = &[
     "李小龍",
 ];
 
+#[expect(clippy::too_many_lines, reason = "one event, told in order")]
 async fn fill(store: &Store) -> Result<(), Failure> {
     let mut specs = Vec::new();
     for name in PEOPLE {

@@ -250,22 +250,24 @@ impl<'a> Writer<'a> {
                 self.column = 0;
                 self.raw("<tr>");
             }
-            Tag::TableCell => {
-                let class = match self.alignments.get(self.column) {
-                    Some(Alignment::Right) => " class=\"right\"",
-                    Some(Alignment::Center) => " class=\"center\"",
-                    _ => "",
-                };
-                let cell = if self.is_head {
-                    format!("<th scope=\"col\"{class}>")
-                } else {
-                    format!("<td{class}>")
-                };
-                self.raw(cell);
-            }
+            Tag::TableCell => self.start_cell(),
             Tag::HtmlBlock => {}
             other => self.out.push(Event::Start(other)),
         }
+    }
+
+    fn start_cell(&mut self) {
+        let class = match self.alignments.get(self.column) {
+            Some(Alignment::Right) => " class=\"right\"",
+            Some(Alignment::Center) => " class=\"center\"",
+            _ => "",
+        };
+        let cell = if self.is_head {
+            format!("<th scope=\"col\"{class}>")
+        } else {
+            format!("<td{class}>")
+        };
+        self.raw(cell);
     }
 
     fn end(&mut self, tag: TagEnd) {

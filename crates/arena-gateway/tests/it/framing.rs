@@ -9,6 +9,10 @@ async fn status_of(world: &World, request: &str) -> u16 {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 async fn ambiguous_requests_are_refused_and_nobody_sees_them() {
     let world = World::start().await;
     let host = format!("Host: {PORTAL}:{}\r\n", world.port);

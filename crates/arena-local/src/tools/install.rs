@@ -173,15 +173,7 @@ pub(super) fn editor(
         &vscode.join("extensions"),
         &[],
     )?;
-    for (folder, script, name) in [
-        ("remote-cli", "code-linux.sh", "code-server"),
-        ("helpers", "browser-linux.sh", "browser.sh"),
-    ] {
-        let link = vscode.join("bin").join(folder).join(name);
-        crate::seat::absent_is_fine(fs::remove_file(&link))
-            .map_err(files("place the editor's scripts"))?;
-        symlink(script, link).map_err(files("place the editor's scripts"))?;
-    }
+    place_scripts(&vscode).map_err(files("place the editor's scripts"))?;
     let supplies = Supplies {
         trees: Trees { node, editor: None },
         services: None,
@@ -202,31 +194,48 @@ pub(super) fn editor(
     open_up(&tree).map_err(files("open the editor to seats"))?;
     let proof = meter.folder.join("proof");
     make_folder(&proof, 0o755).map_err(files("make a folder in the tool cache"))?;
+    let verifying = Workroom {
+        home: &proof,
+        ..room
+    };
+    meter.watch("verifying", || verify(&verifying, &tree))?;
+    meter.finish(&tree)
+}
+
+fn place_scripts(vscode: &Path) -> io::Result<()> {
+    for (folder, script, name) in [
+        ("remote-cli", "code-linux.sh", "code-server"),
+        ("helpers", "browser-linux.sh", "browser.sh"),
+    ] {
+        let link = vscode.join("bin").join(folder).join(name);
+        crate::seat::absent_is_fine(fs::remove_file(&link))?;
+        symlink(script, link)?;
+    }
+    Ok(())
+}
+
+/// Starts the built editor once, where seats will see it.
+fn verify(room: &Workroom<'_>, tree: &Path) -> Result<(), ToolError> {
     let trees = Trees {
-        editor: Some(tree.clone()),
-        ..supplies.trees.clone()
+        editor: Some(tree.to_owned()),
+        ..room.supplies.trees.clone()
     };
     let supplies = Supplies {
         trees,
-        ..supplies.clone()
+        ..room.supplies.clone()
     };
     let room = Workroom {
-        sandbox,
-        home: &proof,
-        lock: &lock,
         supplies: &supplies,
+        ..*room
     };
-    meter.watch("verifying", || {
-        steps(
-            &room,
-            vec![step(
-                "starting code-server",
-                &[&format!("{EDITOR}/bin/code-server"), "--version"],
-                HOME,
-            )],
-        )
-    })?;
-    meter.finish(&tree)
+    steps(
+        &room,
+        vec![step(
+            "starting code-server",
+            &[&format!("{EDITOR}/bin/code-server"), "--version"],
+            HOME,
+        )],
+    )
 }
 
 /// Builds what is native, without network: everything was fetched before.

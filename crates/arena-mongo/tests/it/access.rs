@@ -54,6 +54,10 @@ async fn without_a_login_there_is_only_the_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 async fn nothing_of_another_database_can_be_read_or_written() {
     let world = World::start().await;
     world.seat("ada");

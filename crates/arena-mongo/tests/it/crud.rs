@@ -8,6 +8,10 @@ use mongodb::options::{IndexOptions, ReturnDocument};
 use crate::world::{World, code, code_of};
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 async fn documents_are_written_read_changed_and_removed() {
     let world = World::start().await;
     world.seat("ada");
@@ -274,6 +278,10 @@ async fn a_duplicate_key_is_told_as_mongodb_tells_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 async fn indexes_and_views_are_made_listed_explained_and_dropped() {
     let world = World::start().await;
     world.seat("ada");

@@ -98,6 +98,10 @@ async fn the_room_is_for_facilitators_on_the_portals_host_only() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 async fn every_action_needs_its_token_and_is_written_down() {
     let world = World::new().await;
     world.join("ada").await;

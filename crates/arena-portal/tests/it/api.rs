@@ -86,6 +86,10 @@ async fn a_seat_is_taken_with_the_code_only() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 async fn timed_results_as_json_and_csv() {
     let world = World::new().await;
     world.join("ada").await;

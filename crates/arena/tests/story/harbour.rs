@@ -32,6 +32,10 @@ const EMPTY: &str = "cd /home/workspace/workshop/server && node --env-file=.env 
     await c.db(process.env.DATABASE_NAME).collection('listings').deleteMany({}); await c.close();\"";
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 async fn six_exercises_over_two_databases_and_what_goes_wrong() {
     let world = World::copy("harbour", "harbour");
     let event = world.up();

@@ -45,6 +45,10 @@ async fn writes(person: &Person, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 async fn a_workshop_from_config_to_leaderboard_and_back() {
     let world = World::copy("hello", "story");
     let before = world::traces(&world.event);
