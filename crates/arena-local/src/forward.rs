@@ -15,7 +15,7 @@ use std::time::Duration;
 use arena_workshop::{DatabaseName, SeatId};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -74,10 +74,24 @@ pub struct PostgresSettings {
 pub struct PlainSettings {
     /// Whose way it is.
     pub seat: SeatId,
-    /// The service's socket.
-    pub service: PathBuf,
+    /// Where the service listens.
+    pub service: Service,
     /// How much.
     pub limits: ForwardLimits,
+}
+
+/// Where a service listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// On this machine.
+    Unix(PathBuf),
+    /// Somewhere else: a server that the configuration names.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
 }
 
 /// Why a way ended before its shutdown.
@@ -132,15 +146,32 @@ pub async fn serve_plain(
                 tracing::warn!(seat.id = %settings.seat, "too many connections to a service");
                 return;
             };
-            match connect(&settings.service, settings.limits.connect_wait).await {
-                Ok(service) => {
-                    relay(stream, service, &RelayLimits::none()).await;
-                }
-                Err(error) => tracing::warn!(seat.id = %settings.seat, %error, "cannot reach a seat's service"),
+            if let Err(error) = settings.relay(stream).await {
+                tracing::warn!(seat.id = %settings.seat, %error, "cannot reach a seat's service");
             }
         }
     })
     .await
+}
+
+impl PlainSettings {
+    async fn relay(&self, stream: UnixStream) -> io::Result<()> {
+        let wait = self.limits.connect_wait;
+        match &self.service {
+            Service::Unix(path) => {
+                let service = connect(path, wait).await?;
+                relay(stream, service, &RelayLimits::none()).await;
+            }
+            Service::Tcp { host, port } => {
+                let service =
+                    tokio::time::timeout(wait, TcpStream::connect((host.as_str(), *port)))
+                        .await??;
+                service.set_nodelay(true)?;
+                relay(stream, service, &RelayLimits::none()).await;
+            }
+        }
+        Ok(())
+    }
 }
 
 struct PostgresWay {

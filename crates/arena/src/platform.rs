@@ -6,6 +6,7 @@ pub(crate) mod databases;
 pub(crate) mod door;
 pub(crate) mod pages;
 pub(crate) mod places;
+pub(crate) mod remote;
 pub(crate) mod seats;
 pub(crate) mod secrets;
 
@@ -30,6 +31,7 @@ use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::platform::databases::Databases;
 use crate::platform::places::Places;
+use crate::platform::remote::Remote;
 use crate::platform::seats::{SeatTools, StartedSeats};
 use crate::platform::secrets::Secrets;
 use crate::progress::Progress;
@@ -49,6 +51,8 @@ pub(crate) struct Prepared {
     pub(crate) places: Places,
     /// Node and editor.
     pub(crate) tools: SeatTools,
+    /// Databases that the config names.
+    pub(crate) remote: Remote,
 }
 
 /// When to end: the first signal is polite, the second at once.
@@ -123,13 +127,18 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let supervisor = Arc::new(Supervisor::new().context("cannot start the supervisor's thread")?);
     let mut parts = Parts::new(supervisor);
-    let started = start(&prepared, listener, progress, &stop, &mut parts).await;
+    // Starting may be dropped halfway: the next `up` converges from wherever it was.
+    let started = tokio::select! {
+        started = start(&prepared, listener, progress, &stop, &mut parts) => Some(started),
+        () = stop.begin.cancelled() => None,
+    };
     let outcome = match started {
-        Ok(summary) => {
+        Some(Ok(summary)) => {
             opened(&summary);
             parts.run(&stop).await
         }
-        Err(failure) => Err(failure),
+        Some(Err(failure)) => Err(failure),
+        None => Ok(()),
     };
     parts.end(&stop).await;
     outcome
@@ -217,7 +226,8 @@ async fn start(
         ..
     } = prepared;
     let store = open_store(workshop, plan, places).await?;
-    let secrets = Secrets::open(&places.state, &plan.secrets)?;
+    let mut secrets = Secrets::open(&places.state, &plan.secrets)?;
+    prepared.remote.fill(plan, &mut secrets);
     let line = progress.begin("database");
     let mut databases = Databases::start(prepared, &secrets, parts, &line).await?;
     line.done(databases.description());

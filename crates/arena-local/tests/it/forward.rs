@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arena_local::forward::{
-    ForwardLimits, PlainSettings, PostgresSettings, serve_plain, serve_postgres,
+    ForwardLimits, PlainSettings, PostgresSettings, Service, serve_plain, serve_postgres,
 };
 use arena_workshop::{DatabaseName, SeatId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -189,7 +189,7 @@ async fn a_plain_way_carries_bytes_and_ends_with_its_shutdown() {
     let way = Way::new();
     let settings = PlainSettings {
         seat: SeatId::new("ada").unwrap(),
-        service: way.path("cluster.sock"),
+        service: Service::Unix(way.path("cluster.sock")),
         limits: ForwardLimits::default(),
     };
     let listener = UnixListener::bind(way.path("way.sock")).unwrap();

@@ -18,11 +18,14 @@ use crate::failure::{Failure, Kind, Paint, paint};
 use crate::host::{self, Host};
 use crate::platform::door::Client;
 use crate::platform::places::{Places, lock};
+use crate::platform::remote::Remote;
 use crate::platform::{self, Prepared, Stop, Summary};
 use crate::progress::Progress;
 
 /// The first `up` may install tools and the workshop's dependencies.
 const DETACH_LIMIT: Duration = Duration::from_secs(1800);
+/// What still blocks at the end (an installation, the making of a template) is left after this.
+const BLOCKING_LIMIT: Duration = Duration::from_secs(1);
 /// How often the live line is painted.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -58,7 +61,10 @@ pub(crate) fn run(arguments: &Up) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(arguments, inputs, places))
+    let outcome = runtime.block_on(serve(arguments, inputs, places));
+    // An installation that was interrupted is a blocking task: what it made is swept by the next one.
+    runtime.shutdown_timeout(BLOCKING_LIMIT);
+    outcome
 }
 
 async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Failure> {
@@ -70,19 +76,25 @@ async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Fai
     let progress = Progress::new();
     let stop = Stop::default();
     let signals = tokio::spawn(listen_for_signals(stop.clone()));
-    let tools = tools::for_event(Needs::of(&inputs.workshop), &progress).await?;
+    // Installing may be dropped halfway: nothing half-made is ever taken for a tool.
+    let tools = tokio::select! {
+        tools = tools::for_event(Needs::of(&inputs.workshop), &progress) => tools?,
+        () = stop.begin.cancelled() => return Ok(()),
+    };
     let plan = inputs.plan(port, tools.sandbox.isolation());
     let Inputs {
         folder, workshop, ..
     } = inputs;
     let door = Client::new(&places.door_socket());
     let summary_path = places.state.join("summary.json");
+    let remote = Remote::of(&workshop, &plan)?;
     let prepared = Prepared {
         workshop,
         folder,
         plan,
         places,
         tools,
+        remote,
     };
     let mut live = None;
     let format = arguments.format;

@@ -20,12 +20,11 @@ use tokio::sync::mpsc;
 
 use crate::failure::Failure;
 use crate::platform::places::{self, Places};
+use crate::platform::remote::RemoteMongodb;
 use crate::platform::secrets::{self, Secrets};
 use crate::platform::{Parts, Prepared};
 use crate::progress::Line;
 
-/// The database that seats' databases are copied from; reserved as a seat id.
-const TEMPLATE: &str = "arena_template";
 /// The front's user that may do everything; its password lives as long as the process.
 const ADMIN: &str = "arena";
 /// Databases made at the same time.
@@ -49,8 +48,8 @@ pub(crate) struct Databases {
 /// How the platform and the grader reach MongoDB.
 struct Mongodb {
     admin: MongodbAdmin,
-    /// `None`: the seat's own socket of the built-in front.
-    host: Option<String>,
+    /// A configured server; `None`: the seat's own socket of the built-in front.
+    remote: Option<RemoteMongodb>,
 }
 
 /// How the platform and the grader reach PostgreSQL.
@@ -173,22 +172,20 @@ impl Databases {
         let Some(mongodb) = &prepared.plan.databases.mongodb else {
             return Ok(None);
         };
-        if mongodb.source == MongodbSource::Uri {
-            let uri = prepared
-                .workshop
-                .config
-                .arena
-                .database
-                .mongodb
-                .as_ref()
-                .context("the plan names a configured MongoDB, but the config has none")?;
+        if let Some(remote) = &prepared.remote.mongodb {
+            let admin = MongodbAdmin {
+                uri: remote.uri.clone(),
+            };
             return Ok(Some(Mongodb {
-                admin: MongodbAdmin {
-                    uri: uri.reveal().to_owned(),
-                },
-                host: Some(uri.reveal().to_owned()),
+                admin,
+                remote: Some(remote.clone()),
             }));
         }
+        debug_assert_eq!(
+            mongodb.source,
+            MongodbSource::BuiltIn,
+            "a configured server is among the remote ones"
+        );
         line.update("starting the built-in database (DocumentDB)");
         let places = &prepared.places;
         let tree = tree.context("the database engine is not installed")?;
@@ -280,13 +277,15 @@ impl Databases {
         );
         Ok(Mongodb {
             admin: MongodbAdmin { uri },
-            host: None,
+            remote: None,
         })
     }
 
     async fn provision(&mut self, prepared: &Prepared, line: &Line) -> Result<(), Failure> {
         line.update("loading the workshop's data");
-        let template = DatabaseName::new(TEMPLATE).context("the template's name is valid")?;
+        // No seat has an underscore in its name; on a shared server every event has its own.
+        let template = DatabaseName::new(format!("{}_template", prepared.plan.event))
+            .context("the template's name is valid")?;
         let mongodb = self.mongodb.as_ref().map(|mongodb| &mongodb.admin);
         let postgres = self.postgres.as_ref().map(|postgres| &postgres.admin);
         let provisioner = Provisioner::connect(&template, mongodb, postgres)
@@ -332,15 +331,11 @@ async fn start_postgres(
     let places = &prepared.places;
     match postgres.source {
         PostgresSource::Uri => {
-            let uri = prepared
-                .workshop
-                .config
-                .arena
-                .database
+            let admin = prepared
+                .remote
                 .postgres
-                .as_ref()
-                .context("the plan names a configured PostgreSQL, but the config has none")?;
-            let admin = postgres_admin(uri.reveal())?;
+                .clone()
+                .context("a configured server is among the remote ones")?;
             Ok(Some(Postgres {
                 admin,
                 socket: None,
@@ -381,29 +376,6 @@ async fn start_postgres(
             }))
         }
     }
-}
-
-/// Reads `postgres://user:password@host:port/database`.
-fn postgres_admin(uri: &str) -> Result<PostgresAdmin, Failure> {
-    let wrong = || {
-        Failure::configuration(
-            "cannot read arena.database.postgres as postgres://user:password@host:port/database",
-        )
-    };
-    let url = url::Url::parse(uri).map_err(|_| wrong())?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") || url.username().is_empty() {
-        return Err(wrong());
-    }
-    Ok(PostgresAdmin {
-        host: url.host_str().ok_or_else(wrong)?.to_owned(),
-        port: url.port().unwrap_or(5432),
-        user: url.username().to_owned(),
-        password: url.password().map(str::to_owned),
-        database: Some(url.path().trim_start_matches('/'))
-            .filter(|name| !name.is_empty())
-            .unwrap_or("postgres")
-            .to_owned(),
-    })
 }
 
 async fn start_engine(
@@ -469,7 +441,7 @@ fn data_files(prepared: &Prepared) -> Result<Vec<DataFile>, Failure> {
 
 /// A seat's URI from the platform's side.
 fn seat_uri(mongodb: &Mongodb, seat: &SeatDatabase, socket: &std::path::Path) -> String {
-    match &mongodb.host {
+    match &mongodb.remote {
         None => format!(
             "mongodb://{}:{}@{}/{}?authSource={}&directConnection=true",
             seat.name,
@@ -478,30 +450,8 @@ fn seat_uri(mongodb: &Mongodb, seat: &SeatDatabase, socket: &std::path::Path) ->
             seat.name,
             seat.name
         ),
-        Some(uri) => with_user(uri, seat),
+        Some(remote) => remote.seat_uri_outside(seat),
     }
-}
-
-/// The same server, reached as another user.
-fn with_user(uri: &str, seat: &SeatDatabase) -> String {
-    let (scheme, rest) = uri.split_once("://").unwrap_or(("mongodb", uri));
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    let (hosts, options) = match rest.split_once('/') {
-        Some((hosts, path)) => (
-            hosts,
-            path.split_once('?').map_or("", |(_, options)| options),
-        ),
-        None => (rest, ""),
-    };
-    let options: String = options
-        .split('&')
-        .filter(|option| !option.is_empty() && !option.starts_with("authSource="))
-        .map(|option| format!("&{option}"))
-        .collect();
-    format!(
-        "{scheme}://{}:{}@{hosts}/{}?authSource={}{options}",
-        seat.name, seat.password, seat.name, seat.name
-    )
 }
 
 /// A socket's path as the host of a URI.

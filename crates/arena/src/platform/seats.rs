@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arena_local::engine::EngineTree;
-use arena_local::forward::{self, ForwardLimits, PostgresSettings};
+use arena_local::forward::{self, ForwardLimits, PlainSettings, PostgresSettings, Service};
 use arena_local::outbound::{self, Allowed, Network, Rule};
 use arena_local::sandbox::Sandbox;
 use arena_local::seat::{SETTINGS, SeatStart, Seats, Trees};
@@ -259,6 +259,39 @@ fn serve_ways(
                 .context("the way to PostgreSQL broke")
         });
     }
+    serve_remote(prepared, seat, parts)
+}
+
+/// Serves a seat's ways to servers that the config names; they see to their own rights.
+fn serve_remote(prepared: &Prepared, seat: &SeatPlan, parts: &mut Parts) -> Result<(), Failure> {
+    let mongodb = prepared
+        .remote
+        .mongodb
+        .as_ref()
+        .map(|mongodb| ("mongodb.sock", mongodb.service()));
+    let postgres = prepared.remote.postgres.as_ref().map(|postgres| {
+        (
+            "postgres.sock",
+            Service::Tcp {
+                host: postgres.host.clone(),
+                port: postgres.port,
+            },
+        )
+    });
+    for (socket, service) in mongodb.into_iter().chain(postgres) {
+        let listener = places::bind_for_seat(&prepared.places.service(&seat.id, socket)?)?;
+        let settings = PlainSettings {
+            seat: seat.id.clone(),
+            service,
+            limits: ForwardLimits::default(),
+        };
+        let shutdown = parts.ground.clone();
+        parts.spawn("way to a database", async move {
+            forward::serve_plain(settings, listener, shutdown)
+                .await
+                .context("the way to a database broke")
+        });
+    }
     Ok(())
 }
 
@@ -277,6 +310,7 @@ async fn run(
     line: &Line,
 ) -> Result<Vec<(SeatId, Child)>, Failure> {
     let Prepared { plan, tools, .. } = prepared;
+    let hosts = prepared.remote.hosts();
     let agent: Vec<String> = ["serve", "seat", "--settings", SETTINGS]
         .map(str::to_owned)
         .into();
@@ -292,7 +326,7 @@ async fn run(
             settings: &settings,
             agent: &agent,
             trees: &tools.trees,
-            hosts: &[],
+            hosts: &hosts,
             limits: arena_local::nest::Limits::default(),
         };
         let child = seats

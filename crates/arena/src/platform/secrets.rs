@@ -53,6 +53,11 @@ impl Secrets {
         self.values.get(name).map(String::as_str)
     }
 
+    /// Keeps a value that somebody else chose, such as a configured URI: in memory only.
+    pub(crate) fn set(&mut self, name: SecretName, value: String) {
+        self.values.insert(name, value);
+    }
+
     fn read_or_make(&self, name: &SecretName) -> anyhow::Result<String> {
         let path = self.folder.join(name.0.replace('/', "--"));
         match fs::read_to_string(&path) {

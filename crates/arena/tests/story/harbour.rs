@@ -2,6 +2,8 @@
 //! six exercises, a lost engine, a restore.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::browser::Driver;
@@ -107,17 +109,17 @@ async fn six_exercises_over_two_databases_and_what_goes_wrong() {
     );
 
     // The engine is killed: it comes back by itself with everything acknowledged.
-    assert_eq!(event.in_seat("ada", &COUNT, b"").trim(), "120");
+    assert_eq!(event.in_seat("ada", COUNT, b"").trim(), "120");
     kill_engine(&world.event);
     wait_until(LIMIT, "the database answers again", || {
         event
-            .try_in_seat("ada", &COUNT, b"")
+            .try_in_seat("ada", COUNT, b"")
             .is_ok_and(|count| count.trim() == "120")
     });
 
     // Ada loses her data; the facilitator restores it, and only hers.
-    event.in_seat("ada", &EMPTY, b"");
-    assert_eq!(event.in_seat("ada", &COUNT, b"").trim(), "0");
+    event.in_seat("ada", EMPTY, b"");
+    assert_eq!(event.in_seat("ada", COUNT, b"").trim(), "0");
     let facilitator = driver.person().await;
     facilitator.open(&event.text("/facilitator_link")).await;
     facilitator
@@ -135,7 +137,7 @@ async fn six_exercises_over_two_databases_and_what_goes_wrong() {
         .await;
     facilitator.click("main form button").await;
     wait_until(LIMIT, "the data is back", || {
-        event.in_seat("ada", &COUNT, b"").trim() == "120"
+        event.in_seat("ada", COUNT, b"").trim() == "120"
     });
     facilitator.screenshot("harbour-room").await;
 
@@ -144,6 +146,88 @@ async fn six_exercises_over_two_databases_and_what_goes_wrong() {
     }
     event.interrupt();
     world.purge();
+}
+
+#[test]
+fn seats_work_on_a_mongodb_that_the_config_names() {
+    let world = World::copy("harbour", "remote");
+    // A server of its own stands for somebody else's; seats reach it over TCP.
+    let server = Server::start(&world.event);
+    let config = world.workshop().join("config.yaml");
+    let text = fs::read_to_string(&config).expect("a config");
+    fs::write(
+        &config,
+        format!(
+            "{text}\narena:\n  database:\n    mongodb: {:?}\n",
+            server.uri
+        ),
+    )
+    .expect("the config can be written");
+    let event = world.up();
+    assert_eq!(event.in_seat("ada", COUNT, b"").trim(), "120");
+    event.lay_over(
+        "ada",
+        &world.workshop().join("arena/solutions/mongodb-1"),
+        REPOSITORY,
+    );
+    event.lay_over(
+        "ada",
+        &world.workshop().join("arena/solutions/sql-1"),
+        REPOSITORY,
+    );
+    wait_until(LIMIT, "one exercise on each database is solved", || {
+        world.seat("ada")["solved"] == 2
+    });
+    event.interrupt();
+    world.purge();
+}
+
+/// A MongoDB that no event started.
+struct Server {
+    process: Child,
+    uri: String,
+    _state: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(name: &str) -> Self {
+        let tree = std::env::var("ARENA_ENGINE_TREE")
+            .unwrap_or_else(|_| "/var/cache/arena/engine/current".to_owned());
+        let state = tempfile::Builder::new()
+            .prefix(name)
+            .tempdir()
+            .expect("a temporary folder");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_arena"))
+            .args([
+                "serve",
+                "mongo",
+                "--listen",
+                "127.0.0.1:0",
+                "--tree",
+                &tree,
+                "--state",
+            ])
+            .arg(state.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("arena starts");
+        let mut uri = String::new();
+        BufReader::new(process.stdout.take().expect("piped"))
+            .read_line(&mut uri)
+            .expect("the server prints its address");
+        Self {
+            process,
+            uri: uri.trim().to_owned(),
+            _state: state,
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        signal(self.process.id(), "TERM");
+        let _ = self.process.wait();
+    }
 }
 
 /// `kill -9` of the built-in database's server, and nothing else.
