@@ -1,7 +1,8 @@
 //! The figures of one machine, measured on real events of the real executable
 //! and printed as one table: `cargo bench -p arena --bench figures`. As root, like
 //! the stories; tools must be in the cache. Words choose what is measured:
-//! `starts`, `crowds`, `saves`; `--executable PATH` measures another build.
+//! `starts`, `crowds`, `saves`; `--rounds NUMBER` says how often, `--executable PATH`
+//! measures another build.
 //! What is measured how is in [`measure`].
 
 #[path = "figures/browser.rs"]
@@ -21,11 +22,15 @@ use anyhow::{Context, bail};
 
 use crate::table::Table;
 
+/// How often an event is started and a crowd comes.
+const ROUNDS: usize = 3;
+
 /// What to measure, and of which executable.
 struct Wish {
     starts: bool,
     crowds: bool,
     saves: bool,
+    rounds: usize,
     executable: PathBuf,
 }
 
@@ -44,13 +49,13 @@ fn main() -> anyhow::Result<()> {
 
 fn measured(wish: &Wish, table: &mut Table) -> anyhow::Result<()> {
     if wish.starts {
-        measure::starts(&wish.executable, table)?;
+        measure::starts(&wish.executable, wish.rounds, table)?;
     }
     if wish.saves {
         measure::saves(&wish.executable, table)?;
     }
     if wish.crowds {
-        measure::crowds(&wish.executable, table)?;
+        measure::crowds(&wish.executable, wish.rounds, table)?;
     }
     Ok(())
 }
@@ -60,6 +65,7 @@ fn wish(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
         starts: false,
         crowds: false,
         saves: false,
+        rounds: ROUNDS,
         executable: env!("CARGO_BIN_EXE_arena").into(),
     };
     while let Some(argument) = arguments.next() {
@@ -67,10 +73,13 @@ fn wish(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
             "starts" => wish.starts = true,
             "crowds" => wish.crowds = true,
             "saves" => wish.saves = true,
+            "--rounds" => wish.rounds = arguments.next().context("a number follows")?.parse()?,
             "--executable" => wish.executable = arguments.next().context("a path follows")?.into(),
             // Cargo says so to every bench.
             "--bench" => {}
-            other => bail!("{other} is none of: starts, crowds, saves, --executable PATH"),
+            other => bail!(
+                "{other} is none of: starts, crowds, saves, --rounds NUMBER, --executable PATH"
+            ),
         }
     }
     if !(wish.starts || wish.crowds || wish.saves) {

@@ -16,8 +16,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 const PORTAL: &str = "arena.localhost";
 const INSTRUCTIONS: &str = "instructions.arena.localhost";
 
-const STARTS: usize = 3;
-const CROWDS: usize = 2;
 const SEATS_FEW: usize = 5;
 const SEATS_MANY: usize = 100;
 /// People of hello's list.
@@ -31,7 +29,7 @@ const SAVES: usize = 20;
 const LAB: &str = "server/src/lab/hello-1.lab.js";
 
 /// `up` of harbour with five seats to make: the template of files and of data is there.
-pub(crate) fn starts(executable: &Path, table: &mut Table) -> anyhow::Result<()> {
+pub(crate) fn starts(executable: &Path, rounds: usize, table: &mut Table) -> anyhow::Result<()> {
     let world = World::copy(executable, "harbour")?;
     world.people(&["first".to_owned()])?;
     world.spare_seats(0)?;
@@ -41,7 +39,7 @@ pub(crate) fn starts(executable: &Path, table: &mut Table) -> anyhow::Result<()>
         prepared.opened_after.as_secs_f64(),
     );
     prepared.interrupt()?;
-    for round in 0..STARTS {
+    for round in 0..rounds {
         let people: Vec<String> = ["ada", "grace", "edgar", "margaret", "alan"]
             .map(|name| format!("{name}{round}"))
             .into();
@@ -75,8 +73,8 @@ fn editor_usable(running: &Running, seat: &str) -> anyhow::Result<f64> {
 }
 
 /// A hundred seats: making them, what they cost while nobody works, and a room that comes at once.
-pub(crate) fn crowds(executable: &Path, table: &mut Table) -> anyhow::Result<()> {
-    for _ in 0..CROWDS {
+pub(crate) fn crowds(executable: &Path, rounds: usize, table: &mut Table) -> anyhow::Result<()> {
+    for _ in 0..rounds {
         let few = made(executable, SEATS_FEW, |_, _| Ok(()))?;
         let many = made(executable, SEATS_MANY, |running, made_after| {
             table.add("100 seats made and verified", made_after);
