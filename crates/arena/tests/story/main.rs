@@ -1,6 +1,7 @@
 //! The README's first page as tests: each tells a story as its people would,
 //! with the real executable, real sandboxes and real browsers.
 
+mod attacks;
 mod browser;
 mod harbour;
 mod world;

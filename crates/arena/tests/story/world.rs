@@ -268,6 +268,15 @@ impl Event {
         self.text("/address")
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        let address = self.address();
+        let port = address
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok());
+        port.expect("a port")
+    }
+
     /// The personal link of the n-th seat.
     pub(crate) fn link(&self, seat: usize) -> String {
         self.text(&format!("/seats/{seat}/link"))

@@ -18,6 +18,7 @@ const lines = [];
 async function tell(kind, name, action) {
   let found, error;
   const late = new Promise((_, reject) => setTimeout(() => reject(new Error('it took too long')), WAIT_MS).unref());
+  late.catch(() => {});
   try {
     found = await Promise.race([action(), late]);
   } catch (thrown) {
@@ -102,7 +103,7 @@ async function mongodb() {
   const all = (database, pipeline, collection = 'listings') => database.collection(collection).aggregate(pipeline).toArray();
   await control('its own listings', () => mine.collection('listings').countDocuments());
   await attack('list databases of others', async () => (await client.db('admin').admin().listDatabases()).databases.map(({ name }) => name).filter((name) => name !== own && name !== 'arena_shared').join(' '));
-  for (const name of [other, 'arena_template', 'admin', 'local', 'config', 'postgres', 'documentdb_core']) {
+  for (const name of [other, 'arena_template', 'admin', 'postgres']) {
     const database = client.db(name);
     await attack(`collections of ${name}`, async () => (await database.listCollections().toArray()).length);
     await attack(`find in ${name}`, () => database.collection('listings').findOne());
@@ -116,6 +117,12 @@ async function mongodb() {
     }
     await attack(`a view on ${name}`, async () => { await mine.command({ create: 'view1', viewOn: `${name}.listings`, pipeline: [] }); return mine.collection('view1').findOne(); });
     await attack(`a view with $unionWith ${name}`, async () => { await mine.command({ create: 'view2', viewOn: 'listings', pipeline: [{ $unionWith: { db: name, coll: 'listings' } }] }); return 'made'; });
+    await attack(`a view changed to $unionWith ${name}`, async () => { await mine.command({ collMod: 'view1', viewOn: 'listings', pipeline: [{ $unionWith: { db: name, coll: 'listings' } }] }); return 'changed'; });
+    await attack(`explain with $unionWith ${name}`, () => client.db(own).command({ explain: { aggregate: 'listings', pipeline: [{ $unionWith: { db: name, coll: 'listings' } }], cursor: {} } }));
+    await attack(`explain in ${name} from here`, () => client.db(own).command({ explain: { find: 'listings', $db: name } }));
+    await attack(`$facet with $lookup into ${name}`, () => all(mine, [{ $facet: { x: [{ $lookup: { from: { db: name, coll: 'listings' }, pipeline: [], as: 'x' } }] } }]));
+    await attack(`distinct in ${name}`, async () => (await database.collection('listings').distinct('name')).length);
+    await attack(`statistics of ${name}`, () => database.command({ dbStats: 1 }));
     await attack(`rename into ${name}`, () => client.db('admin').command({ renameCollection: `${own}.listings`, to: `${name}.attacks` }));
     await attack(`rename out of ${name}`, () => client.db('admin').command({ renameCollection: `${name}.listings`, to: `${own}.attacks` }));
     await attack(`create a user in ${name}`, () => database.command({ createUser: 'attack', pwd: 'attack', roles: ['root'] }));
