@@ -132,13 +132,26 @@ fn is_root() -> bool {
         .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t")))
 }
 
+/// The user's own cache folder, else `target/`.
+fn user_cache() -> PathBuf {
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(target_dir)
+}
+
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Installs the client libraries (none needs its optional native parts) once under `target/`, and returns their `node_modules`.
+/// Installs the client libraries (none needs its optional native parts) once a user, so that a fresh clone
+/// does not fetch them again, and returns their `node_modules`.
 fn clients() -> anyhow::Result<PathBuf> {
-    let folder = target_dir().join("test-clients");
+    let folder = user_cache().join("arena-test-clients");
     let wanted: String = CLIENTS
         .iter()
         .map(|(name, version)| format!("{name}@{version}\n"))
@@ -147,7 +160,7 @@ fn clients() -> anyhow::Result<PathBuf> {
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(folder.join("node_modules"));
     }
-    fs::create_dir_all(&folder).context("cannot make target/test-clients")?;
+    fs::create_dir_all(&folder).context("cannot make the folder of the client libraries")?;
     let specs: Vec<&str> = wanted.lines().collect();
     step(
         "npm install (client libraries)",
@@ -157,6 +170,6 @@ fn clients() -> anyhow::Result<PathBuf> {
             .arg(&folder)
             .args(&specs),
     )?;
-    fs::write(&stamp, &wanted).context("cannot write the stamp of target/test-clients")?;
+    fs::write(&stamp, &wanted).context("cannot write the stamp of the client libraries")?;
     Ok(folder.join("node_modules"))
 }
