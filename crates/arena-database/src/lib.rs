@@ -10,6 +10,7 @@
 //! seat made with more rights than the seat has (a view there may be a trap).
 
 mod data;
+mod guard;
 mod mongo;
 mod postgres;
 mod provision;

@@ -15,22 +15,24 @@ use crate::scram::scram_verifier;
 use crate::{PostgresAdmin, ProvisionError, SeatDatabase};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Before a server that is starting is asked again.
+const STARTING_PAUSE: Duration = Duration::from_millis(50);
 /// Two sessions that alter the same catalog row: PostgreSQL refuses one of them.
 const CONFLICT_RETRIES: usize = 5;
 /// Begins the comment of a template's database.
 const TEMPLATE_MARK: &str = "arena template ";
 /// Begins the comment of a complete seat's database.
-const SEAT_MARK: &str = "arena seat ";
+pub(crate) const SEAT_MARK: &str = "arena seat ";
 
 /// The server, as its superuser.
 pub(crate) struct Postgres {
-    admin: PostgresAdmin,
+    pub(crate) admin: PostgresAdmin,
     template: DatabaseName,
 }
 
 /// A connection and the task that moves its bytes.
-struct Link {
-    client: Client,
+pub(crate) struct Link {
+    pub(crate) client: Client,
     task: JoinHandle<()>,
 }
 
@@ -80,7 +82,7 @@ fn is_conflict(error: &Error) -> bool {
         || (*error.code() == SqlState::INTERNAL_ERROR && error.message().contains("concurrently"))
 }
 
-fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> ProvisionError {
+pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> ProvisionError {
     let what = what.into();
     move |source| ProvisionError::Postgres { what, source }
 }
@@ -364,7 +366,7 @@ impl Postgres {
         config
     }
 
-    async fn admin_link(&self, database: &str) -> Result<Link, ProvisionError> {
+    pub(crate) async fn admin_link(&self, database: &str) -> Result<Link, ProvisionError> {
         let mut config = self.config();
         config.user(&self.admin.user).dbname(database);
         if let Some(password) = &self.admin.password {
@@ -374,11 +376,22 @@ impl Postgres {
     }
 
     async fn link(&self, config: Config, what: &str) -> Result<Link, ProvisionError> {
-        let connected = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls)).await;
         let timeout = |_| ProvisionError::Timeout {
             what: format!("{what} in PostgreSQL"),
             seconds: CONNECT_TIME_MAX.as_secs(),
         };
+        let connecting = async {
+            loop {
+                match config.connect(NoTls).await {
+                    // It listens before it has replayed its log.
+                    Err(error) if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW) => {
+                        tokio::time::sleep(STARTING_PAUSE).await;
+                    }
+                    connected => return connected,
+                }
+            }
+        };
+        let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
         let (client, connection) = connected.map_err(timeout)?.map_err(failed(what))?;
         // Awaited in `Link::close`; ends by itself when the client is dropped.
         let task = tokio::spawn(async move {

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::data::{self, DataFile};
 use crate::mongo::Mongo;
 use crate::postgres::Postgres;
-use crate::{MongodbAdmin, PostgresAdmin, ProvisionError, Samples, SeatDatabase};
+use crate::{MongodbAdmin, PostgresAdmin, ProvisionError, Samples, SeatDatabase, guard};
 
 /// Loading the workshop's data.
 const LOAD_TIME_MAX: Duration = Duration::from_secs(600);
@@ -245,6 +245,21 @@ impl Provisioner {
             both(mongodb, postgres),
         )
         .await
+    }
+
+    /// Ends sessions of seats in PostgreSQL that take so much that others get nothing, until the
+    /// server cannot be reached.
+    ///
+    /// # Errors
+    /// When the connection to the server breaks.
+    ///
+    /// # Cancellation
+    /// Nothing is left half done.
+    pub async fn guard(&self) -> Result<(), ProvisionError> {
+        match &self.inner.postgres {
+            Some(postgres) => guard::watch(postgres).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Returns the seats whose databases are complete on every server.

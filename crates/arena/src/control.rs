@@ -34,6 +34,8 @@ const EDITORS_AT_ONCE: usize = 3;
 const RESTORES_AT_ONCE: usize = 2;
 /// How long an editor may take to answer, on a machine where everybody comes at once.
 const EDITOR_LIMIT: Duration = Duration::from_secs(90);
+/// Before the databases' guard connects again.
+const GUARD_PAUSE: Duration = Duration::from_secs(1);
 
 /// What control works with.
 pub(crate) struct Settings {
@@ -98,6 +100,9 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
             shutdown.clone(),
         ));
     }
+    if let Some(provisioner) = shared.provisioner.clone() {
+        tasks.spawn(guard_databases(provisioner, shutdown.clone()));
+    }
     if let Some(changes) = settings.schema_changes {
         tasks.spawn(grade_what_depends_on_schema(
             Arc::clone(&shared),
@@ -111,6 +116,27 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         ended.context("a task of control ended badly")??;
     }
     outcome
+}
+
+/// Keeps one seat's sessions from taking what all seats need; goes on after the server was gone.
+async fn guard_databases(
+    provisioner: Arc<Provisioner>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        // The guard leaves nothing half done.
+        let broken = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            guarded = provisioner.guard() => guarded,
+        };
+        if let Err(error) = broken {
+            tracing::debug!(%error, "the guard of the databases begins again");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(GUARD_PAUSE) => {}
+        }
+    }
 }
 
 /// An index made in `mongosh` shows at once: exercises that ask for indexes or collections are graded.

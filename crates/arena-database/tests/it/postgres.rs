@@ -237,3 +237,59 @@ async fn the_authors_sql_has_no_more_rights_than_an_ordinary_role() {
         .unwrap();
     provisioner.create_seat(&seat("ada")).await.unwrap();
 }
+
+/// Takes locks on new tables until there are none left, or the session is ended.
+async fn hoard(hoarder: &Client) {
+    let begin = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; BEGIN; SAVEPOINT one";
+    hoarder.batch_execute(begin).await.unwrap();
+    let mut table = 0;
+    while hoarder
+        .batch_execute(&format!(
+            "SAVEPOINT last; CREATE TABLE hoard_{table} (x int)"
+        ))
+        .await
+        .is_ok()
+    {
+        table += 1;
+        assert!(table < 100_000, "the table of locks is never full");
+    }
+    // Goes on in the transaction, with all locks but the last.
+    let _ = hoarder.batch_execute("ROLLBACK TO last").await;
+}
+
+#[tokio::test]
+async fn one_seats_locks_leave_the_others_theirs() {
+    let cluster = Cluster::start();
+    let admin = cluster.admin();
+    let provisioner = provisioner(&admin).await;
+    let (ada, bea) = (seat("ada"), seat("bea"));
+    for seat in [&ada, &bea] {
+        provisioner.create_seat(seat).await.unwrap();
+    }
+    let other = as_seat(&admin, &bea).await;
+    let many = "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE 'CREATE TEMP TABLE t' || i || ' (x int)'; END LOOP; END $$";
+    // Without the guard nobody else gets what they need: the attack is real.
+    let hoarder = as_seat(&admin, &ada).await;
+    hoard(&hoarder).await;
+    assert!(!hoarder.is_closed());
+    assert!(
+        other.batch_execute(many).await.is_err(),
+        "there are locks left"
+    );
+    hoarder.batch_execute("ROLLBACK").await.unwrap();
+    // With it the session ends.
+    let guard = tokio::spawn(async move { provisioner.guard().await });
+    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    hoard(&hoarder).await;
+    while hoarder.batch_execute("SELECT 1").await.is_ok() {
+        assert!(!guard.is_finished(), "the guard gave up");
+        assert!(
+            tokio::time::Instant::now() < limit,
+            "the hoarder's session goes on"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    other.batch_execute(many).await.unwrap();
+    assert!(!guard.is_finished());
+    guard.abort();
+}
