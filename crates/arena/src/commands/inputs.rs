@@ -54,10 +54,11 @@ pub(crate) fn open(path: &Path) -> Result<Folder, Failure> {
         .extension()
         .is_some_and(|ending| ending == "yaml" || ending == "yml");
     if path.is_file() && !is_yaml {
-        return Err(
-            Failure::configuration(format_args!("{} is not a config.yaml", path.display()))
-                .hint("name the folder that holds config.yaml, or that file itself"),
-        );
+        return Err(Failure::configuration(format_args!(
+            "{} is not a config.yaml",
+            path.display()
+        ))
+        .hint("name the folder that holds config.yaml, or that file itself"));
     }
     folder::read(path).map_err(|error| {
         Failure::new(Kind::Configuration, error)
