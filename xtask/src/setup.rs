@@ -166,6 +166,8 @@ fn clients() -> anyhow::Result<PathBuf> {
         "npm install (client libraries)",
         Command::new("npm")
             .args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
+            // A registry that does not answer fails in minutes, not in a quarter of an hour.
+            .args(["--fetch-timeout=60000", "--fetch-retries=3"])
             .arg("--prefix")
             .arg(&folder)
             .args(&specs),
