@@ -279,8 +279,8 @@ async fn one_seats_locks_leave_the_others_theirs() {
     hoarder.batch_execute("ROLLBACK").await.unwrap();
     // With it the session ends.
     let guard = tokio::spawn(async move { provisioner.guard().await });
-    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     hoard(&hoarder).await;
+    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     while hoarder.batch_execute("SELECT 1").await.is_ok() {
         assert!(!guard.is_finished(), "the guard gave up");
         assert!(
