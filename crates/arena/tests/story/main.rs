@@ -299,7 +299,10 @@ fn what_an_app_prints_is_in_the_seats_log_and_a_second_interrupt_ends_at_once() 
     );
     let (code, _, error) = world.run(&["logs", "nobody", "--event", &world.event]);
     assert_eq!(code, 2, "{error}");
-    assert!(error.contains("there are:") && error.contains("ada"), "{error}");
+    assert!(
+        error.contains("there are:") && error.contains("ada"),
+        "{error}"
+    );
     assert_eq!(event.interrupt_twice().code(), Some(0));
     world::wait_until(Duration::from_secs(10), "no process is left", || {
         !world::traces(&world.event)
