@@ -394,7 +394,7 @@ impl Checker<'_> {
         };
         let is_address = name.parse::<std::net::IpAddr>().is_ok();
         if is_address || !name.contains('.') || !name.split('.').all(is_label) {
-            let hint = "write host names such as `registry.npmjs.org`, or `*.example.com` for all below; no addresses, ports or paths".to_owned();
+            let hint = "write host names such as `registry.acme.test`, or `*.example.com` for all below; no addresses, ports or paths".to_owned();
             self.error(path, format!("`{host}` is not a host name"), hint);
         }
     }

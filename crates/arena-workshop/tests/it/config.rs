@@ -66,12 +66,12 @@ fn what_a_schema_cannot_say_is_checked_too() {
     insta::assert_snapshot!(mistakes(
         "customer: {name: Acme}\n\
          scenario:\n  database: {postgres: true, postgresql: false}\n  leaderboard: timd\n  instructions:\n    sections:\n    - {title: A, content: [crud/1]}\n\
-         arena:\n  seats: {outbound: [registry.npmjs.org, '10.0.0.1', 'https://x.org']}\n  database: {mongodb: db.example.com}\n  join: [links]\n"
+         arena:\n  seats: {outbound: [registry.acme.test, '10.0.0.1', 'https://x.org']}\n  database: {mongodb: db.example.com}\n  join: [links]\n"
     ));
     insta::assert_snapshot!(mistakes(
         "customer: {name: Acme}\n\
          scenario:\n  database: {postgres: true, postgresql: false}\n  instructions:\n    sections:\n    - {title: A, content: [crud/1]}\n\
-         arena:\n  seats: {outbound: [registry.npmjs.org, '10.0.0.1', 'https://x.org']}\n  database: {mongodb: db.example.com}\n"
+         arena:\n  seats: {outbound: [registry.acme.test, '10.0.0.1', 'https://x.org']}\n  database: {mongodb: db.example.com}\n"
     ));
     insta::assert_snapshot!(mistakes(""));
 }

@@ -83,16 +83,16 @@ async function theNetwork() {
   await attack('the gateway by IPv6', () => connect({ host: '::1', port: gateway }));
   await attack('an abstract socket of the machine', () => sh(`perl -MSocket -e 'socket(my $s, AF_UNIX, SOCK_STREAM, 0); connect($s, pack("S a*", AF_UNIX, "\\0${abstract}")) or die $!; print "connected"'`));
   for (const path of [platform, engine]) await attack(`the platform's socket ${path}`, () => connect({ path }));
-  await attack('a public address', () => connect({ host: '1.1.1.1', port: 443 }));
+  await attack('a public address', () => connect({ host: '192.0.2.1', port: 443 }));
   await attack('an interface besides loopback', () => sh(`ls /sys/class/net 2>/dev/null | grep -v '^lo$' || grep -vE 'Inter|face|lo:' /proc/net/dev`));
-  await attack('a datagram to a name server', () => new Promise((resolve, reject) => dgram.createSocket('udp4').on('error', reject).send('x', 53, '1.1.1.1', (error) => (error ? reject(error) : resolve('sent')))));
+  await attack('a datagram to a name server', () => new Promise((resolve, reject) => dgram.createSocket('udp4').on('error', reject).send('x', 53, '192.0.2.1', (error) => (error ? reject(error) : resolve('sent')))));
   await control('its own app', () => connect({ host: '127.0.0.1', port: 5000 }));
   const connects = (target) => async () => { const answer = await talk('outbound', `CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`); return answer.startsWith('HTTP/1.1 200') && answer; };
   await control('the way out answers', () => talk('outbound', 'CONNECT attack.invalid:443 HTTP/1.1\r\nHost: attack.invalid\r\n\r\n'));
-  for (const target of [`127.0.0.1:${gateway}`, '127.0.0.1:443', '[::1]:443', '[::ffff:127.0.0.1]:443', '0.0.0.0:443', '0:443', '2130706433:443', '0x7f.1:443', '127.1:443', 'localhost:443', `localhost:${gateway}`, `arena.localhost:${gateway}`, 'ada.arena.localhost:443', 'localtest.me:443', '10.0.0.1:443', '192.168.0.1:443', '169.254.169.254:443', '169.254.169.254:80', 'metadata.google.internal:80', '1.1.1.1:443', '1.1.1.1:22', 'registry.npmjs.org:22', 'registry.npmjs.org:443@127.0.0.1:443', 'registry.npmjs.org.evil.invalid:443', 'evil-registry.npmjs.org:443']) {
+  for (const target of [`127.0.0.1:${gateway}`, '127.0.0.1:443', '[::1]:443', '[::ffff:127.0.0.1]:443', '0.0.0.0:443', '0:443', '2130706433:443', '0x7f.1:443', '127.1:443', 'localhost:443', `localhost:${gateway}`, `arena.localhost:${gateway}`, 'ada.arena.localhost:443', 'localtest.invalid:443', '10.0.0.1:443', '192.168.0.1:443', '169.254.169.254:443', '169.254.169.254:80', 'metadata.google.internal:80', '192.0.2.1:443', '192.0.2.1:22', 'registry.acme.test:22', 'registry.acme.test:443@127.0.0.1:443', 'registry.acme.test.evil.invalid:443', 'evil-registry.acme.test:443']) {
     await attack(`CONNECT ${target}`, connects(target));
   }
-  const smuggled = [`GET http://127.0.0.1:${gateway}/health HTTP/1.1\r\nHost: x\r\n\r\n`, `GET http://registry.npmjs.org@127.0.0.1:${gateway}/health HTTP/1.1\r\nHost: registry.npmjs.org\r\n\r\n`, `GET /health HTTP/1.1\r\nHost: 127.0.0.1:${gateway}\r\n\r\n`, `CONNECT attack.invalid:443 HTTP/1.1\r\nHost: x\r\n\r\nCONNECT 127.0.0.1:${gateway} HTTP/1.1\r\n\r\n`, `CONNECT registry.npmjs.org:443\r\n HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`];
+  const smuggled = [`GET http://127.0.0.1:${gateway}/health HTTP/1.1\r\nHost: x\r\n\r\n`, `GET http://registry.acme.test@127.0.0.1:${gateway}/health HTTP/1.1\r\nHost: registry.acme.test\r\n\r\n`, `GET /health HTTP/1.1\r\nHost: 127.0.0.1:${gateway}\r\n\r\n`, `CONNECT attack.invalid:443 HTTP/1.1\r\nHost: x\r\n\r\nCONNECT 127.0.0.1:${gateway} HTTP/1.1\r\n\r\n`, `CONNECT registry.acme.test:443\r\n HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`];
   for (const bytes of smuggled) await attack(`to the way out: ${bytes.split('\r\n')[0]}`, async () => { const answer = await talk('outbound', bytes); return answer.startsWith('HTTP/1.1 200') && answer; });
 }
 
