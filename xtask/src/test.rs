@@ -1,12 +1,13 @@
 //! `cargo xtask test`: from a fresh clone to every test run.
 
 use std::io::{BufRead, BufReader};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use crate::database::Database;
-use crate::{cargo, setup, step, tidy};
+use crate::{cargo, root, setup, step, tidy};
 
 /// Runs set-up, tidy, lints and all tests.
 ///
@@ -46,8 +47,12 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
 
 fn tests(environment: &setup::Environment, filters: &[&str], long: bool) -> anyhow::Result<()> {
     let database = Database::start(&setup::arena(), environment["ARENA_ENGINE_TREE"].as_ref())?;
-    let mut command = cargo();
+    // Shells start what runs in the background with Ctrl-C ignored, and every child would inherit that.
+    let mut command = Command::new("env");
     command
+        .current_dir(root())
+        .arg("--default-signal=INT,QUIT")
+        .arg(cargo().get_program())
         .args(["test", "--workspace", "--no-fail-fast"])
         .envs(environment)
         .env("ARENA_TEST_MONGODB_URI", &database.uri);

@@ -58,7 +58,12 @@ async fn a_terminal_shows_output_restarts_the_app_and_never_kills_it() {
     line("restarted from a terminal").await;
     let after = line("process").await;
     assert_ne!(before, after);
-    let health = seat.app_in(AppPhase::Ready).await;
+    let health = until("the restart is counted", async || {
+        let health = seat.health().await;
+        let is_back = health.apps[0].restarts == 1 && health.apps[0].state == AppPhase::Ready;
+        is_back.then_some(health)
+    })
+    .await;
     terminal.kill().await.unwrap();
     assert_eq!(seat.get("apps", "/backend/").await.text(), "fine");
     let now = until("quiet", async || Some(seat.health().await)).await;
