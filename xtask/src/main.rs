@@ -20,7 +20,7 @@ Chores of this repository.
 Usage: cargo xtask <chore>
 
   test [--long] [FILTER]   install what the tests need, then tidy, lint and run every test
-                           --long adds what takes longer (soak, long property runs)
+                           --long runs 20,000 cases of each property
   setup                    only install what the tests need
   tidy                     rules of the repository: arrows between crates, sizes, links
   bench [NAME]             measure the figures and print them as a table

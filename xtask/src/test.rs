@@ -57,9 +57,7 @@ fn tests(environment: &setup::Environment, filters: &[&str], long: bool) -> anyh
         .envs(environment)
         .env("ARENA_TEST_MONGODB_URI", &database.uri);
     if long {
-        command
-            .env("ARENA_TEST_LONG", "1")
-            .env("PROPTEST_CASES", "20000");
+        command.env("PROPTEST_CASES", "20000");
     }
     command.arg("--").args(filters);
     eprintln!("── cargo test");
