@@ -78,8 +78,6 @@ pub enum Isolation {
     OwnUser,
     /// Own namespaces, one host uid for all: kernel limits are shared.
     SharedUser,
-    /// Nothing; for one person on loopback, asked for by name.
-    None,
 }
 
 /// The name of a secret. Values live in the runtime's secret store only.

@@ -173,7 +173,6 @@ fn isolation(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::OwnUser => "namespaces and a user each",
         Isolation::SharedUser => "namespaces; kernel limits are shared",
-        Isolation::None => "nothing",
     }
 }
 
