@@ -15,12 +15,14 @@ mod writing;
 use std::time::Duration;
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use tokio::time::Instant;
 
 use crate::backend::Budget;
 use crate::connection::Session;
 use crate::error::CommandError;
+use crate::guard::{self, Admitted, Done, Growth, Place, Quota};
 use crate::pipeline::Reader;
-use crate::server::{Place, Server};
+use crate::server::Server;
 use crate::settings::SchemaChange;
 use crate::users::{Action, User};
 use crate::wire::Request;
@@ -173,7 +175,11 @@ pub(crate) async fn run(server: &Server, session: &mut Session, request: &Reques
     let user = server.users().get(&user_name).ok_or_else(needs_login)?;
     refuse_transactions(body)?;
     let place = server.place_of(&user_name);
-    let time = time_limit(server, &user, body)?;
+    let quota = server.settings.guard.quota(&user_name);
+    if !user.is_root() {
+        place.keep_pace(quota.commands_per_second).await;
+    }
+    let time = time_limit(server, &user, &quota, body)?;
     let call = Call {
         server,
         request,
@@ -184,7 +190,8 @@ pub(crate) async fn run(server: &Server, session: &mut Session, request: &Reques
         place: &place,
         time,
     };
-    match kind {
+    let started = Instant::now();
+    let answer = match kind {
         Kind::Reading => reading::run(&call).await,
         Kind::Aggregation => aggregation::run(&call).await,
         Kind::Writing => writing::run(&call).await,
@@ -193,7 +200,9 @@ pub(crate) async fn run(server: &Server, session: &mut Session, request: &Reques
         Kind::Explaining => explaining::run(&call).await,
         Kind::Accounts => accounts::run(&call).await,
         Kind::Connecting => Err(CommandError::internal()),
-    }
+    };
+    call.note(kind, &answer, started.elapsed());
+    answer
 }
 
 fn refuse_transactions(body: &RawDocument) -> Result<(), CommandError> {
@@ -210,12 +219,16 @@ fn refuse_transactions(body: &RawDocument) -> Result<(), CommandError> {
 }
 
 /// `maxTimeMS`, never more than the ceiling; 0 means none was asked for.
-fn time_limit(server: &Server, user: &User, body: &RawDocument) -> Result<Duration, CommandError> {
-    let limits = &server.settings.limits;
+fn time_limit(
+    server: &Server,
+    user: &User,
+    quota: &Quota,
+    body: &RawDocument,
+) -> Result<Duration, CommandError> {
     let ceiling = if user.is_root() {
-        limits.root_statement_time
+        server.settings.limits.root_statement_time
     } else {
-        limits.statement_time
+        quota.statement_time
     };
     let asked = match body.get("maxTimeMS")? {
         None => return Ok(ceiling),
@@ -240,6 +253,65 @@ impl<'a> Call<'a> {
             share: &self.place.share,
             time: self.time,
         }
+    }
+
+    /// Counts the command, and keeps its shape if it was slow.
+    fn note(&self, kind: Kind, answer: &Answer, time: Duration) {
+        let sequences = &self.request.sequences;
+        let done = Done {
+            reads: matches!(
+                kind,
+                Kind::Reading | Kind::Aggregation | Kind::Explaining | Kind::Statistics
+            ),
+            writes: matches!(kind, Kind::Writing | Kind::Definition),
+            refused: answer
+                .as_ref()
+                .is_err_and(|error| matches!(error.code, 13 | 8000)),
+            bytes_in: self.body().as_bytes().len()
+                + sequences
+                    .iter()
+                    .map(|(_, bytes)| bytes.len())
+                    .sum::<usize>(),
+            bytes_out: answer.as_ref().map_or(0, |answer| answer.as_bytes().len()),
+            time,
+        };
+        self.place.note(done, || {
+            let collection = self.body().get_str(self.name).unwrap_or("$cmd");
+            let namespace = format!("{}.{collection}", self.database);
+            (namespace, guard::shape(self.name, self.body()))
+        });
+    }
+
+    /// Lets a write in that may make a database larger, if its quota allows. The answer must be kept until the
+    /// write has ended. Who may do everything has no quota.
+    async fn admit(
+        &self,
+        database: &str,
+        growth: Growth<'_>,
+    ) -> Result<Option<Admitted<'_>>, CommandError> {
+        if self.user.is_root() {
+            self.server.settings.guard.storage().note_changed(database);
+            return Ok(None);
+        }
+        guard::admit(self.server, database, growth).await.map(Some)
+    }
+
+    /// Notes that documents were deleted, whose space may be given back.
+    fn freed(&self) {
+        self.server
+            .settings
+            .guard
+            .storage()
+            .note_freed(self.database);
+    }
+
+    /// Notes that something was dropped or renamed.
+    fn changed(&self) {
+        self.server
+            .settings
+            .guard
+            .storage()
+            .note_changed(self.database);
     }
 
     fn reader(&self) -> Reader<'_> {

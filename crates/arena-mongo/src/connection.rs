@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands;
 use crate::error::CommandError;
+use crate::guard::Slot;
 use crate::scram::Conversation;
 use crate::server::{Server, Stream};
 use crate::strict::Malformed;
@@ -36,7 +36,7 @@ pub(crate) struct Session {
     pub(crate) conversation: Option<(Conversation, bool)>,
     pub(crate) failed_logins: u32,
     /// One of the user's connections.
-    pub(crate) slot: Option<OwnedSemaphorePermit>,
+    pub(crate) slot: Option<Slot>,
 }
 
 impl Session {

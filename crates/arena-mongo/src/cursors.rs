@@ -67,6 +67,16 @@ impl Cursors {
             .is_some_and(|cursor| cursor.owner == owner && cursor.database == database);
         if is_own { open.remove(&id) } else { None }
     }
+
+    /// Returns how many each user has open.
+    pub(crate) fn by_owner(&self) -> HashMap<String, usize> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = HashMap::new();
+        for cursor in open.values() {
+            *counts.entry(cursor.owner.clone()).or_default() += 1;
+        }
+        counts
+    }
 }
 
 #[cfg(test)]

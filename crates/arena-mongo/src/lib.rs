@@ -13,6 +13,7 @@ mod commands;
 mod connection;
 mod cursors;
 mod error;
+mod guard;
 mod pipeline;
 mod scram;
 mod server;
@@ -21,6 +22,7 @@ mod strict;
 mod users;
 mod wire;
 
+pub use guard::{Guard, Quota, SlowStatement, Stored, Usage};
 pub use scram::{InvalidVerifier, ScramVerifier};
 pub use server::{ServeError, serve};
 pub use settings::{Limits, Listener, OnSchemaChange, SchemaChange, Settings, Socket};

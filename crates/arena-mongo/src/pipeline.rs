@@ -361,7 +361,8 @@ pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<(), Comman
     Ok(())
 }
 
-fn check_raw_value(value: RawBsonRef<'_>) -> Result<(), CommandError> {
+/// Checks whatever may hold expressions.
+pub(crate) fn check_raw_value(value: RawBsonRef<'_>) -> Result<(), CommandError> {
     match value {
         RawBsonRef::Document(inner) => check_raw_expressions(inner),
         RawBsonRef::Array(values) => {

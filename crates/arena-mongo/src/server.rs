@@ -1,10 +1,9 @@
 //! The server around its connections: listeners that come while it runs, what
 //! all connections share, and an orderly end.
 
-use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -19,10 +18,16 @@ use crate::commands;
 use crate::connection;
 use crate::cursors::Cursors;
 use crate::error::CommandError;
+use crate::guard::{self, Place};
 use crate::scram::random;
 use crate::settings::{Listener, Settings, Socket};
 use crate::users::Users;
 
+/// The front's own statements are short; rewriting a full database is the longest.
+const OWN_TIME: Duration = Duration::from_secs(30);
+/// Connections of one seat's listener that have not logged in yet.
+const LOGGING_IN_MAX: usize = 20;
+const WATCHING_STATEMENTS: usize = 2;
 const GRACE: Duration = Duration::from_secs(2);
 const ENGINE_WAIT: Duration = Duration::from_secs(20);
 const ENGINE_RETRY: Duration = Duration::from_millis(100);
@@ -41,33 +46,27 @@ pub enum ServeError {
 pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) backend: Backend,
+    /// The guard's own way to the engine: it must not wait behind what it watches.
+    pub(crate) watching: Backend,
     pub(crate) cursors: Cursors,
     pub(crate) started: Instant,
     /// Makes the salts of users that do not exist.
     pub(crate) secret: [u8; 32],
     /// The front's own work, beside everybody's.
     pub(crate) own_share: Share,
-    places: Mutex<HashMap<String, Arc<Place>>>,
     connections: Arc<Semaphore>,
     next_connection: AtomicI32,
-}
-
-/// What one user's connections share.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) connections: Arc<Semaphore>,
-    pub(crate) share: Share,
 }
 
 impl Server {
     fn new(settings: Settings) -> Self {
         Self {
             backend: Backend::new(&settings.engine_socket_dir, settings.limits.statements),
+            watching: Backend::new(&settings.engine_socket_dir, WATCHING_STATEMENTS),
             cursors: Cursors::default(),
             started: Instant::now(),
             secret: random(),
-            own_share: Share::of(1),
-            places: Mutex::default(),
+            own_share: Share::of(WATCHING_STATEMENTS),
             connections: Arc::new(Semaphore::new(settings.limits.connections)),
             next_connection: AtomicI32::new(1),
             settings,
@@ -79,23 +78,15 @@ impl Server {
     }
 
     pub(crate) fn place_of(&self, user: &str) -> Arc<Place> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let limits = &self.settings.limits;
-        let new = || Place {
-            connections: Arc::new(Semaphore::new(limits.connections_per_user)),
-            share: Share::of(limits.statements_per_user),
-        };
-        Arc::clone(
-            places
-                .entry(user.to_owned())
-                .or_insert_with(|| Arc::new(new())),
-        )
+        self.settings
+            .guard
+            .place_of(user, self.settings.limits.statements_per_user)
     }
 
     pub(crate) fn own_budget(&self) -> Budget<'_> {
         Budget {
             share: &self.own_share,
-            time: self.settings.limits.statement_time,
+            time: OWN_TIME,
         }
     }
 }
@@ -120,6 +111,7 @@ pub async fn serve(
         () = shutdown.cancelled() => return Ok(()),
     }
     let mut accepting = JoinSet::new();
+    accepting.spawn(watch_sizes(Arc::clone(&server), shutdown.clone()));
     loop {
         // Receiving a listener, joining a task and waiting for the end lose nothing when dropped.
         tokio::select! {
@@ -150,6 +142,14 @@ async fn wait_for_engine(server: &Server) -> Result<(), ServeError> {
     }
 }
 
+async fn watch_sizes(server: Arc<Server>, shutdown: CancellationToken) {
+    // A look may be dropped halfway: it changes nothing.
+    tokio::select! {
+        () = guard::watch(&server) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
 async fn accept_all(server: Arc<Server>, listener: Listener, shutdown: CancellationToken) {
     let ending = CancellationToken::new();
     let mut connections = JoinSet::new();
@@ -159,6 +159,10 @@ async fn accept_all(server: Arc<Server>, listener: Listener, shutdown: Cancellat
         tokio::select! {
             accepted = accept(&listener.socket) => match accepted {
                 Ok(stream) => {
+                    if is_crowded(&server, allowed_user.as_deref(), connections.len()) {
+                        tracing::debug!("refused a database client: its seat has too many connections");
+                        continue;
+                    }
                     let Ok(slot) = Arc::clone(&server.connections).try_acquire_owned() else {
                         tracing::warn!("refused a database client: too many connections");
                         continue;
@@ -186,6 +190,13 @@ async fn accept_all(server: Arc<Server>, listener: Listener, shutdown: Cancellat
     if timeout(GRACE, all_ended).await.is_err() {
         connections.shutdown().await;
     }
+}
+
+/// A seat's own listener takes what the seat may have and some that have not logged in, so that no seat takes
+/// the places of all.
+fn is_crowded(server: &Server, allowed_user: Option<&str>, open: usize) -> bool {
+    allowed_user
+        .is_some_and(|user| open >= server.settings.guard.quota(user).connections + LOGGING_IN_MAX)
 }
 
 /// A bug in one task is not hidden by the others.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+use crate::guard::Guard;
 use crate::users::Users;
 
 /// A collection whose definition changed.
@@ -32,8 +33,10 @@ pub struct Settings {
     /// Users the caller gives, shared with it. Those that clients made with `createUser` are read from the
     /// engine and added, unless the name is given already.
     pub users: Users,
-    /// How much each user may take.
+    /// Limits of the server itself.
     pub limits: Limits,
+    /// How much each user may take and has taken, shared with the caller.
+    pub guard: Guard,
     /// Told about changed definitions.
     pub on_schema_change: Option<OnSchemaChange>,
 }
@@ -47,19 +50,15 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Limits; hitting one is a clear error for the client.
+/// Limits of the server; what one user may take is in [`Quota`](crate::Quota).
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Open connections of one user.
-    pub connections_per_user: usize,
     /// Open connections in all, those that have not logged in included.
     pub connections: usize,
     /// Statements of one user that run at once; more wait.
     pub statements_per_user: usize,
     /// Statements that run at once in all; more wait.
     pub statements: usize,
-    /// The longest time of one statement, whatever `maxTimeMS` says.
-    pub statement_time: Duration,
     /// The longest time of one statement of a user with the role `root`.
     pub root_statement_time: Duration,
     /// Open cursors of one user; opening more closes the oldest.
@@ -69,11 +68,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_per_user: 100,
             connections: 4_000,
             statements_per_user: 4,
             statements: 16,
-            statement_time: Duration::from_secs(30),
             root_statement_time: Duration::from_secs(600),
             cursors_per_user: 100,
         }

@@ -4,6 +4,7 @@ use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::{Answer, Call, GENERIC_FIELDS, reading, without};
 use crate::error::CommandError;
+use crate::guard::Growth;
 use crate::pipeline::Place;
 use crate::users::Action;
 
@@ -15,6 +16,15 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     }
     let spec = checked_spec(call, call.body())?;
     let writes_to = writes_to(&spec);
+    let _let_in = match &writes_to {
+        Some((database, collection)) => {
+            let database = database.as_deref().unwrap_or(call.database);
+            let size = output_size(call, &spec).await?;
+            let growth = Growth { collection, ..size };
+            call.admit(database, growth).await?
+        }
+        None => None,
+    };
     let answer = reading::first_page(call, AGGREGATE, &spec).await?;
     if let Some((database, collection)) = writes_to {
         call.schema_changed(
@@ -84,6 +94,49 @@ fn check_starts_with_documents(body: &RawDocument) -> Result<(), CommandError> {
             "{aggregate: 1} is only valid with $documents as the first stage",
         )),
     }
+}
+
+/// How much a pipeline would write. The engine writes all of it in one step that nobody can look into, so it is
+/// counted first.
+async fn output_size(call: &Call<'_>, spec: &RawDocument) -> Result<Growth<'static>, CommandError> {
+    if call.user.is_root() {
+        return Ok(Growth::default());
+    }
+    let counting = bson::bson!({ "$group": {
+        "_id": null, "documents": { "$sum": 1 }, "bytes": { "$sum": { "$bsonSize": "$$ROOT" } }
+    } });
+    let Bson::Array(mut stages) = Bson::try_from(RawBsonRef::Array(spec.get_array("pipeline")?))?
+    else {
+        return Err(CommandError::internal());
+    };
+    stages.pop();
+    stages.push(counting);
+    let mut counted = without(spec, &["pipeline", "cursor"])?;
+    counted.append(
+        bson::cstr!("pipeline"),
+        RawBson::try_from(Bson::Array(stages))?,
+    );
+    counted.append(bson::cstr!("cursor"), RawDocumentBuf::new());
+    let page = reading::single_page(call, AGGREGATE, &counted).await?;
+    let first = page
+        .get_document("cursor")?
+        .get_array("firstBatch")?
+        .into_iter()
+        .next();
+    let Some(RawBsonRef::Document(sizes)) = first.transpose()? else {
+        return Ok(Growth::default());
+    };
+    let number = |field: &str| {
+        let value = sizes.get(field).ok().flatten().and_then(super::integer);
+        value
+            .and_then(|value| u64::try_from(value).ok())
+            .unwrap_or(0)
+    };
+    Ok(Growth {
+        bytes: number("bytes"),
+        documents: number("documents"),
+        ..Growth::default()
+    })
 }
 
 /// A pipeline that ends in `$out` or `$merge` may make a collection.

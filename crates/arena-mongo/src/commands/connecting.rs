@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::{Answer, is_true, raw};
 use crate::connection::Session;
 use crate::error::CommandError;
+use crate::guard::Slot;
 use crate::scram::{ClientFirst, Conversation, ScramVerifier};
 use crate::server::Server;
 use crate::users::User;
@@ -149,16 +150,11 @@ fn sasl_continue(server: &Server, session: &mut Session, body: &RawDocument) -> 
     let proof = conversation
         .finish(payload(body)?)
         .map_err(|_| CommandError::authentication_failed())?;
-    let slot = Arc::clone(&server.place_of(&name).connections)
-        .try_acquire_owned()
-        .map_err(|_| {
-            let limit = server.settings.limits.connections_per_user;
-            CommandError::new(
-                8000,
-                "AtlasError",
-                format!("user {name} has {limit} connections already, close some"),
-            )
-        })?;
+    let limit = server.settings.guard.quota(&name).connections;
+    let slot = Slot::take(server.place_of(&name), limit).ok_or_else(|| {
+        let message = format!("user {name} has {limit} connections already, close some");
+        CommandError::new(8000, "AtlasError", message)
+    })?;
     (session.user, session.slot) = (Some(name), Some(slot));
     Ok(raw(&sasl_reply(&proof, skips_empty_exchange)))
 }

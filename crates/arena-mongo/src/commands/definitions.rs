@@ -9,6 +9,7 @@ use super::{
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
+use crate::guard::{Growth, PAGE_BYTES};
 use crate::pipeline::{Place, check_raw_expressions};
 use crate::users::Action;
 
@@ -48,6 +49,12 @@ async fn create(call: &Call<'_>) -> Answer {
     let collection = call.collection()?;
     refuse_options(call.body())?;
     let spec = checked_view(call)?;
+    let growth = Growth {
+        bytes: PAGE_BYTES,
+        collection,
+        ..Growth::default()
+    };
+    let _let_in = call.admit(call.database, growth).await?;
     let row = call
         .server
         .backend
@@ -123,6 +130,7 @@ async fn drop_collection(call: &Call<'_>) -> Answer {
         // MongoDB since 7.0: what is not there is dropped already.
         return Ok(raw(&doc! { "ok": 1.0 }));
     }
+    call.changed();
     call.schema_changed(call.database, Some(collection));
     Ok(raw(
         &doc! { "ns": format!("{}.{collection}", call.database), "ok": 1.0 },
@@ -135,6 +143,7 @@ async fn drop_database(call: &Call<'_>) -> Answer {
         .backend
         .rows(call.budget(), DROP_DATABASE, &[&call.database])
         .await?;
+    call.changed();
     call.schema_changed(call.database, None);
     Ok(raw(&doc! { "dropped": call.database, "ok": 1.0 }))
 }
@@ -173,6 +182,7 @@ async fn rename(call: &Call<'_>) -> Answer {
         .backend
         .row(call.budget(), RENAME, &[&BsonIn(spec.as_bytes())])
         .await?;
+    call.changed();
     call.schema_changed(database, Some(from));
     call.schema_changed(database, Some(to));
     row.get::<_, BsonOut>(0).document()
@@ -212,6 +222,13 @@ async fn create_indexes(call: &Call<'_>) -> Answer {
         call.body(),
         &[&GENERIC_FIELDS[..], &["commitQuorum"]].concat(),
     )?;
+    let growth = Growth {
+        bytes: PAGE_BYTES,
+        indexes: u64::try_from(names.len()).unwrap_or(u64::MAX),
+        collection,
+        ..Growth::default()
+    };
+    let _let_in = call.admit(call.database, growth).await?;
     let row = call
         .server
         .backend
@@ -273,6 +290,7 @@ async fn drop_indexes(call: &Call<'_>) -> Answer {
     let result = row.get::<_, BsonOut>(0).document()?;
     let is_done = is_true(&result, "ok");
     if is_done {
+        call.changed();
         call.schema_changed(call.database, Some(collection));
         return with_ok(result);
     }

@@ -97,6 +97,18 @@ pub(super) async fn first_page(call: &Call<'_>, sql: &'static str, spec: &RawDoc
     row.get::<_, BsonOut>(0).document()
 }
 
+/// Runs what answers in one page.
+pub(super) async fn single_page(call: &Call<'_>, sql: &'static str, spec: &RawDocument) -> Answer {
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+        [&call.database, &BsonIn(spec.as_bytes())];
+    let row = call
+        .server
+        .backend
+        .row(call.budget(), sql, &parameters)
+        .await?;
+    row.get::<_, BsonOut>(0).document()
+}
+
 async fn keep_rest(call: &Call<'_>, row: &Row, id: i64) {
     let continuation: Option<BsonOut> = row.get(1);
     let Some(continuation) = continuation.filter(|_| id != 0) else {

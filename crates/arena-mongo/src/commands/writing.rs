@@ -7,15 +7,15 @@ use bytes::Bytes;
 use super::{Answer, Call, duplicates, is_true, raw};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
-use crate::pipeline::check_raw_expressions;
+use crate::guard::{self, Growth};
+use crate::pipeline::check_raw_value;
 use crate::users::Action;
 use crate::wire::documents_of;
 
-const INSERT: &str = "SELECT p_result, p_success FROM documentdb_api.insert($1, $2, $3, $4)";
-const UPDATE: &str = "SELECT p_result, p_success FROM documentdb_api.update($1, $2, $3, $4)";
-const DELETE: &str = "SELECT p_result, p_success FROM documentdb_api.delete($1, $2, $3, $4)";
-const FIND_AND_MODIFY: &str =
-    "SELECT p_result, p_success FROM documentdb_api.find_and_modify($1, $2, $3)";
+const INSERT: &str = "SELECT p_result, p_success, pg_stat_force_next_flush() FROM documentdb_api.insert($1, $2, $3, $4)";
+const UPDATE: &str = "SELECT p_result, p_success, pg_stat_force_next_flush() FROM documentdb_api.update($1, $2, $3, $4)";
+const DELETE: &str = "SELECT p_result, p_success, pg_stat_force_next_flush() FROM documentdb_api.delete($1, $2, $3, $4)";
+const FIND_AND_MODIFY: &str = "SELECT p_result, p_success, pg_stat_force_next_flush() FROM documentdb_api.find_and_modify($1, $2, $3)";
 
 /// What MongoDB allows in one command; hello says less.
 const BATCH_MAX: usize = 100_000;
@@ -46,6 +46,14 @@ async fn batch(call: &Call<'_>, collection: &str, sql: &'static str, field: &str
             .iter()
             .try_for_each(|operation| check_operation(call, operation))?;
     }
+    let removes = field == "deletes";
+    let let_in = match removes {
+        true => None,
+        false => {
+            call.admit(call.database, growth(call, collection, &operations))
+                .await?
+        }
+    };
     let spec = call.spec()?;
     let documents = sequence.map(|bytes| BsonIn(bytes));
     let transaction = call.transaction_id();
@@ -59,7 +67,11 @@ async fn batch(call: &Call<'_>, collection: &str, sql: &'static str, field: &str
         .server
         .backend
         .row(call.budget(), sql, &parameters)
-        .await?;
+        .await
+        .map_err(|error| guard::explained(error, let_in.as_ref()))?;
+    if removes {
+        call.freed();
+    }
     let result = row.get::<_, BsonOut>(0).document()?;
     with_readable_errors(call, collection, result, &operations).await
 }
@@ -111,14 +123,36 @@ fn operations<'a>(
     Ok(operations)
 }
 
+/// What a write may add: what it brings, and a document for each insert and upsert.
+fn growth<'a>(call: &Call<'_>, collection: &'a str, operations: &[&RawDocument]) -> Growth<'a> {
+    let inserts = call.name == "insert";
+    let (mut bytes, mut documents) = (0_u64, 0_u64);
+    for operation in operations {
+        bytes += u64::try_from(operation.as_bytes().len()).unwrap_or(u64::MAX);
+        documents += u64::from(inserts || is_true(operation, "upsert"));
+    }
+    Growth {
+        bytes,
+        documents,
+        indexes: 0,
+        collection,
+    }
+}
+
 /// One update or delete: no code in it, and only a few stages in an update by pipeline.
 fn check_operation(call: &Call<'_>, operation: &RawDocument) -> Result<(), CommandError> {
     for field in ["q", "query", "arrayFilters", "c", "let"] {
-        if let Some(RawBsonRef::Document(part)) = operation.get(field)? {
-            check_raw_expressions(part)?;
+        if let Some(part) = operation.get(field)? {
+            check_raw_value(part)?;
         }
     }
     for field in ["u", "update"] {
+        // What `$pull` looks for is a query; everything else in an update is data.
+        if let Some(RawBsonRef::Document(update)) = operation.get(field)?
+            && let Some(pulled) = update.get("$pull")?
+        {
+            check_raw_value(pulled)?;
+        }
         if let Some(RawBsonRef::Array(_)) = operation.get(field)? {
             let Bson::Array(stages) =
                 Bson::try_from(RawBsonRef::Array(operation.get_array(field)?))?
@@ -143,6 +177,14 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
             spec.append(key, value);
         }
     }
+    let removes = is_true(call.body(), "remove");
+    let let_in = match removes {
+        true => None,
+        false => {
+            call.admit(call.database, growth(call, collection, &[call.body()]))
+                .await?
+        }
+    };
     let transaction = call.transaction_id();
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
         [&call.database, &BsonIn(spec.as_bytes()), &transaction];
@@ -150,7 +192,11 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
         .server
         .backend
         .row(call.budget(), FIND_AND_MODIFY, &parameters)
-        .await;
+        .await
+        .map_err(|error| guard::explained(error, let_in.as_ref()));
+    if removes {
+        call.freed();
+    }
     match row {
         Ok(row) => {
             let result = row.get::<_, BsonOut>(0).document()?;

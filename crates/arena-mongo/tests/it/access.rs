@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arena_mongo::{Limits, RoleName};
+use arena_mongo::{Limits, Quota, RoleName};
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, Credential, ServerAddress};
@@ -358,10 +358,13 @@ async fn one_users_slow_statements_hold_up_nobody_else() {
     let limits = Limits {
         statements_per_user: 2,
         statements: 4,
-        statement_time: Duration::from_secs(5),
         ..Limits::default()
     };
-    let world = World::with_limits(limits).await;
+    let quota = Quota {
+        statement_time: Duration::from_secs(5),
+        ..Quota::default()
+    };
+    let world = World::with(limits, quota).await;
     world.seat("ada");
     world.seat("bob");
     let ada = world.client("ada").await.database("ada");
@@ -389,7 +392,7 @@ async fn one_users_slow_statements_hold_up_nobody_else() {
         bob.find_one(doc! { "_id": 1 }).await.unwrap();
     }
     assert!(
-        started.elapsed() < limits.statement_time,
+        started.elapsed() < quota.statement_time,
         "waited for another's statements"
     );
     for statement in running {
@@ -399,9 +402,9 @@ async fn one_users_slow_statements_hold_up_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_users_connections_are_counted() {
-    let world = World::with_limits(Limits {
-        connections_per_user: 1,
-        ..Limits::default()
+    let world = World::with_quota(Quota {
+        connections: 1,
+        ..Quota::default()
     })
     .await;
     world.seat("ada");

@@ -4,4 +4,5 @@ mod access;
 mod bytes;
 mod crud;
 mod node;
+mod quotas;
 mod world;

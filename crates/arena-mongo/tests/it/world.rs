@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use arena_mongo::{
-    Limits, Listener, Role, RoleName, SchemaChange, ScramVerifier, Settings, Socket, User, Users,
+    Guard, Limits, Listener, Quota, Role, RoleName, SchemaChange, ScramVerifier, Settings, Socket,
+    User, Users,
 };
 use mongodb::Client;
 use mongodb::bson::Document;
@@ -226,10 +227,18 @@ fn configure(data: &Path, sockets: &Path) {
 pub(crate) struct Engine {
     folder: TempDir,
     server: Option<Child>,
+    /// Megabytes of a disk of its own, which only the server sees.
+    disk: Option<u32>,
 }
 
+/// Mounts a small disk over the data directory, copies what was there, lays a file to be taken away later, and
+/// becomes the server.
+const ON_A_SMALL_DISK: &str = "set -e; cp -a \"$1\" \"$1.kept\"; mount -t tmpfs -o mode=0700,size=$2m tmpfs \"$1\"; \
+    cp -a \"$1.kept/.\" \"$1\"; chown --reference=\"$1.kept\" \"$1\"; \
+    head -c 33554432 /dev/zero > \"$1/ballast\"; shift 2; exec \"$@\"";
+
 impl Engine {
-    fn start() -> Self {
+    fn start(disk: Option<u32>) -> Self {
         let folder = TempDir::with_prefix("arena-engine-").unwrap();
         let data = folder.path().join("data");
         run(Command::new("cp").arg("-a").arg(template()).arg(&data));
@@ -238,27 +247,56 @@ impl Engine {
         let mut engine = Self {
             folder,
             server: None,
+            disk,
         };
         engine.run_server();
         engine
     }
 
+    /// The server's command, on a disk of its own where that is asked for.
+    fn command(&self, data: &Path) -> Command {
+        let mut server = program("postgres");
+        server.arg("-D").arg(data);
+        let Some(megabytes) = self.disk else {
+            return server;
+        };
+        let mut command = Command::new("unshare");
+        if !is_root() {
+            command.args(["--user", "--map-current-user", "--keep-caps"]);
+        }
+        command.args(["--mount", "sh", "-c", ON_A_SMALL_DISK, "sh"]);
+        command.arg(data).arg(megabytes.to_string());
+        command.arg(server.get_program()).args(server.get_args());
+        command
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Takes the ballast away: there is space again.
+    pub(crate) fn make_space(&self) {
+        let server = self.server.as_ref().unwrap().id();
+        let data = self.folder.path().join("data");
+        let inside = format!("/proc/{server}/root{}/ballast", data.display());
+        fs::remove_file(inside).unwrap();
+    }
+
+    /// Whether the server has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let server = self.server.as_mut();
+        server.is_none_or(|server| server.try_wait().unwrap().is_some())
+    }
+
     pub(crate) fn run_server(&mut self) {
         // The thread that starts a child with a death signal must live as long as the child.
         let data = self.folder.path().join("data");
+        let mut command = self.command(&data);
         let (sender, receiver) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let log = fs::File::create(data.join("log")).unwrap();
-            sender
-                .send(
-                    program("postgres")
-                        .arg("-D")
-                        .arg(&data)
-                        .stderr(log)
-                        .spawn()
-                        .unwrap(),
-                )
-                .unwrap();
+            sender.send(command.stderr(log).spawn().unwrap()).unwrap();
             loop {
                 thread::park();
             }
@@ -315,6 +353,7 @@ pub(crate) struct World {
     shutdown: CancellationToken,
     serving: Option<JoinHandle<()>>,
     limits: Limits,
+    pub(crate) guard: Guard,
 }
 
 impl World {
@@ -323,7 +362,26 @@ impl World {
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
-        let engine = tokio::task::spawn_blocking(Engine::start).await.unwrap();
+        Self::with(limits, Quota::default()).await
+    }
+
+    pub(crate) async fn with_quota(quota: Quota) -> Self {
+        Self::with(Limits::default(), quota).await
+    }
+
+    /// With an engine on a disk of so many megabytes.
+    pub(crate) async fn on_a_disk_of(megabytes: u32) -> Self {
+        Self::build(Limits::default(), Quota::default(), Some(megabytes)).await
+    }
+
+    pub(crate) async fn with(limits: Limits, quota: Quota) -> Self {
+        Self::build(limits, quota, None).await
+    }
+
+    async fn build(limits: Limits, quota: Quota, disk: Option<u32>) -> Self {
+        let engine = tokio::task::spawn_blocking(move || Engine::start(disk))
+            .await
+            .unwrap();
         let (listeners, _) = mpsc::channel(1);
         let mut world = Self {
             engine,
@@ -334,6 +392,7 @@ impl World {
             shutdown: CancellationToken::new(),
             serving: None,
             limits,
+            guard: Guard::new(quota),
         };
         world.user("root", &[(RoleName::Root, "admin")]);
         world.serve().await;
@@ -347,6 +406,7 @@ impl World {
             engine_socket_dir: self.engine.folder.path().to_path_buf(),
             users: self.users.clone(),
             limits: self.limits,
+            guard: self.guard.clone(),
             on_schema_change: Some(Arc::new(move |change| changes.lock().unwrap().push(change))),
         };
         let (sender, receiver) = mpsc::channel(8);

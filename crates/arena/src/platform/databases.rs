@@ -256,6 +256,7 @@ impl Databases {
             engine_socket_dir: engine.socket_dir().to_owned(),
             users,
             limits: arena_mongo::Limits::default(),
+            guard: arena_mongo::Guard::default(),
             on_schema_change: Some(Arc::new(move |change| {
                 if let Some(seat) = by_user.get(&change.user) {
                     // A full channel loses nothing but speed: a save or the Check button grades too.

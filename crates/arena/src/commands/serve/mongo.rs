@@ -134,6 +134,7 @@ async fn start_and_serve(
         engine_socket_dir: engine.socket_dir().to_owned(),
         users,
         limits: arena_mongo::Limits::default(),
+        guard: arena_mongo::Guard::default(),
         on_schema_change: None,
     };
     arena_mongo::serve(settings, incoming, shutdown)

@@ -1,0 +1,581 @@
+//! How much each database holds, and whether it may grow. Sizes come from the
+//! engine's catalogs, asked with the front's own role on connections of its own.
+//!
+//! Between two looks what was let in since is added, so a write is refused before
+//! it goes too far, not after. What a small command can make large (an update of
+//! everything) is watched while it runs and ended when it goes far over.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_postgres::Row;
+
+use super::Quota;
+use crate::error::CommandError;
+use crate::server::Server;
+
+/// A look is good for this long.
+const FRESH: Duration = Duration::from_secs(1);
+/// A definition takes a page at least.
+pub(crate) const PAGE_BYTES: u64 = 8192;
+/// Nothing is refused by an older look than this.
+const FRESH_FOR_REFUSING: Duration = Duration::from_millis(50);
+/// How often the watch looks at what is written.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Databases that nobody writes to are looked at this often: documents may expire.
+const LOOK_AT_ALL: Duration = Duration::from_secs(60);
+/// A running statement may go over its database's quota by a quarter and this much before it is ended.
+const OVERSHOOT_BYTES: u64 = 4 * 1024 * 1024;
+/// Smaller tables are not worth rewriting.
+const REWRITTEN_FROM_BYTES: i64 = 1024 * 1024;
+/// Between two rewritings of one database.
+const REWRITE_PAUSE: Duration = Duration::from_secs(3);
+
+/// Counters of the engine begin anew after a crash, but `reltuples` survives: what it knew and what came since.
+const MEASURE: &str = "\
+    SELECT c.database_name::text, c.collection_name::text, c.view_definition IS NOT NULL, \
+      coalesce(pg_catalog.pg_total_relation_size(r.oid), 0), \
+      CASE WHEN r.oid IS NULL THEN 0 \
+        WHEN coalesce(pg_stat_get_last_analyze_time(r.oid), pg_stat_get_last_autoanalyze_time(r.oid), \
+             pg_stat_get_last_vacuum_time(r.oid), pg_stat_get_last_autovacuum_time(r.oid)) IS NOT NULL \
+          OR pg_stat_get_tuples_inserted(r.oid) >= r.reltuples THEN pg_stat_get_live_tuples(r.oid) \
+        ELSE greatest(0, r.reltuples::bigint + pg_stat_get_tuples_inserted(r.oid) - pg_stat_get_tuples_deleted(r.oid)) \
+      END::bigint, \
+      (SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = r.oid) \
+    FROM documentdb_api_catalog.collections c \
+    LEFT JOIN pg_catalog.pg_class r ON r.relname = 'documents_' || c.collection_id \
+      AND r.relnamespace = 'documentdb_data'::regnamespace \
+    WHERE ($1::text[] IS NULL OR c.database_name = ANY ($1)) AND NOT starts_with(c.collection_name, 'system.')";
+
+/// Ends what grows a database's tables; deleting goes on.
+const END_WRITES: &str = "\
+    SELECT pg_catalog.pg_cancel_backend(a.pid) FROM pg_catalog.pg_stat_activity a \
+    WHERE a.state = 'active' AND a.query ~ 'documentdb_api\\.(insert|update|find_and_modify)\\M' AND EXISTS \
+      (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class r ON r.oid = l.relation \
+       JOIN documentdb_api_catalog.collections c ON r.relname = 'documents_' || c.collection_id \
+       WHERE l.pid = a.pid AND c.database_name = $1)";
+
+const TABLES: &str = "\
+    SELECT r.relname::text FROM documentdb_api_catalog.collections c \
+    JOIN pg_catalog.pg_class r ON r.relname = 'documents_' || c.collection_id \
+      AND r.relnamespace = 'documentdb_data'::regnamespace \
+    WHERE c.database_name = $1 AND pg_catalog.pg_relation_size(r.oid) >= $2";
+
+/// What a database holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Bytes on disk, indexes included.
+    pub bytes: u64,
+    /// Documents.
+    pub documents: u64,
+    /// Collections and views.
+    pub collections: u64,
+    /// Indexes, those over `_id` included.
+    pub indexes: u64,
+}
+
+/// What a command may add.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Growth<'a> {
+    pub(crate) bytes: u64,
+    pub(crate) documents: u64,
+    pub(crate) indexes: u64,
+    /// Where it goes; made if it is not there.
+    pub(crate) collection: &'a str,
+}
+
+/// What is known of all databases.
+#[derive(Debug, Default)]
+pub(crate) struct Storage {
+    by_database: Mutex<HashMap<String, Entry>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    stored: Stored,
+    collections: HashSet<String>,
+    measured: Option<Instant>,
+    /// Let in and ended since the last look began.
+    ended: Amount,
+    /// Let in and still running.
+    running: Amount,
+    writes_running: usize,
+    changed: bool,
+    /// Something was deleted, and its space may be given back.
+    freed: bool,
+    rewritten: Option<Instant>,
+    /// When statements were last ended for being far over.
+    stopped: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    bytes: u64,
+    documents: u64,
+}
+
+impl Amount {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            documents: self.documents.saturating_add(other.documents),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            documents: self.documents.saturating_sub(other.documents),
+        }
+    }
+}
+
+impl Storage {
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.by_database
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn all(&self) -> Vec<(String, Stored)> {
+        let entries = self.entries();
+        let measured = entries.iter().filter(|(_, entry)| entry.measured.is_some());
+        measured
+            .map(|(name, entry)| (name.clone(), entry.stored))
+            .collect()
+    }
+
+    /// Notes that documents were deleted.
+    pub(crate) fn note_freed(&self, database: &str) {
+        let mut entries = self.entries();
+        let entry = entries.entry(database.to_owned()).or_default();
+        (entry.changed, entry.freed) = (true, true);
+    }
+
+    /// Notes a change that was not let in by [`admit`].
+    pub(crate) fn note_changed(&self, database: &str) {
+        self.entries()
+            .entry(database.to_owned())
+            .or_default()
+            .changed = true;
+    }
+
+    fn age(&self, database: &str) -> Duration {
+        let entries = self.entries();
+        let measured = entries.get(database).and_then(|entry| entry.measured);
+        measured.map_or(Duration::MAX, |at| at.elapsed())
+    }
+
+    /// Whether the last look may be wrong by now.
+    fn is_outdated(&self, database: &str) -> bool {
+        let has_changed = self
+            .entries()
+            .get(database)
+            .is_some_and(|entry| entry.changed);
+        has_changed || self.age(database) > FRESH_FOR_REFUSING
+    }
+
+    fn try_admit(
+        &self,
+        database: &str,
+        quota: &Quota,
+        growth: Growth<'_>,
+    ) -> Result<Admitted<'_>, CommandError> {
+        let mut entries = self.entries();
+        let entry = entries.entry(database.to_owned()).or_default();
+        entry.check(database, quota, growth)?;
+        let amount = Amount {
+            bytes: growth.bytes,
+            documents: growth.documents,
+        };
+        // The next look counts what is really there.
+        if entry.is_new(growth.collection) {
+            entry.collections.insert(growth.collection.to_owned());
+            entry.stored.collections += 1;
+            entry.stored.indexes += 1;
+        }
+        entry.stored.indexes += growth.indexes;
+        entry.running = entry.running.plus(amount);
+        entry.writes_running += 1;
+        Ok(Admitted {
+            storage: self,
+            database: database.to_owned(),
+            amount,
+            quota_bytes: quota.bytes,
+            since: Instant::now(),
+        })
+    }
+
+    /// Takes in one look. `since` says what had ended when it began.
+    fn take_in(&self, rows: &[Row], asked: Option<&[String]>, since: &HashMap<String, Amount>) {
+        let mut found: HashMap<String, (Stored, HashSet<String>)> = HashMap::new();
+        for name in asked.into_iter().flatten() {
+            found.insert(name.clone(), Default::default());
+        }
+        for row in rows {
+            let (stored, collections) = found.entry(row.get(0)).or_default();
+            let count = |column: usize| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+            stored.bytes += count(3);
+            stored.documents += count(4);
+            stored.indexes += count(5);
+            stored.collections += 1;
+            collections.insert(row.get(1));
+        }
+        let mut entries = self.entries();
+        if asked.is_none() {
+            for entry in entries.values_mut() {
+                (entry.stored, entry.collections) = Default::default();
+            }
+        }
+        for (name, (stored, collections)) in found {
+            let before = since.get(&name).copied().unwrap_or_default();
+            let entry = entries.entry(name).or_default();
+            entry.ended = entry.ended.minus(before);
+            (entry.stored, entry.collections) = (stored, collections);
+            entry.measured = Some(Instant::now());
+        }
+    }
+
+    /// What has ended so far; and from now on a change is a new one.
+    fn begin_look(&self, databases: Option<&[String]>) -> HashMap<String, Amount> {
+        let mut entries = self.entries();
+        let asked = |name: &String| databases.is_none_or(|asked| asked.contains(name));
+        let looked_at = entries.iter_mut().filter(|(name, _)| asked(name));
+        looked_at
+            .map(|(name, entry)| {
+                entry.changed = entry.writes_running > 0;
+                (name.clone(), entry.ended)
+            })
+            .collect()
+    }
+
+    fn changed(&self) -> Vec<String> {
+        let entries = self.entries();
+        let changed = entries.iter().filter(|(_, entry)| entry.changed);
+        changed.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Entry {
+    /// Whether the database may grow by so much.
+    fn check(&self, database: &str, quota: &Quota, growth: Growth<'_>) -> Result<(), CommandError> {
+        let let_in = self.ended.plus(self.running);
+        let bytes = self.stored.bytes.saturating_add(let_in.bytes);
+        if bytes.saturating_add(growth.bytes) > quota.bytes {
+            return Err(over(
+                database,
+                &megabytes(quota.bytes),
+                &megabytes(bytes),
+                &format!("this command brings up to {}", megabytes(growth.bytes)),
+            ));
+        }
+        let documents = self.stored.documents.saturating_add(let_in.documents);
+        if documents.saturating_add(growth.documents) > quota.documents {
+            return Err(over(
+                database,
+                &format!("{} documents", quota.documents),
+                &documents.to_string(),
+                &format!("this command brings up to {}", growth.documents),
+            ));
+        }
+        let is_new = self.is_new(growth.collection);
+        if is_new && self.stored.collections >= quota.collections {
+            return Err(over(
+                database,
+                &format!("{} collections and views", quota.collections),
+                &self.stored.collections.to_string(),
+                &format!("'{}' would be a new one", growth.collection),
+            ));
+        }
+        let indexes = growth.indexes + u64::from(is_new);
+        if self.stored.indexes.saturating_add(indexes) > quota.indexes && indexes > 0 {
+            return Err(over(
+                database,
+                &format!("{} indexes", quota.indexes),
+                &self.stored.indexes.to_string(),
+                &format!("this command makes {indexes}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn is_new(&self, collection: &str) -> bool {
+        !collection.is_empty() && !self.collections.contains(collection)
+    }
+
+    /// Far enough over to end what runs.
+    fn is_far_over(&self, quota: &Quota) -> bool {
+        self.stored.bytes
+            > quota
+                .bytes
+                .saturating_add(quota.bytes / 4)
+                .saturating_add(OVERSHOOT_BYTES)
+    }
+
+    /// Little is left, something was deleted, and it was not rewritten a moment ago.
+    fn wants_rewriting(&self, quota: &Quota) -> bool {
+        self.freed
+            && self.writes_running == 0
+            && self.stored.bytes > quota.bytes / 10 * 9
+            && self.rewritten.is_none_or(|at| at.elapsed() > REWRITE_PAUSE)
+    }
+}
+
+fn over(database: &str, allowed: &str, held: &str, why: &str) -> CommandError {
+    // The code and name that Atlas gives when a free cluster is full.
+    CommandError::new(
+        8000,
+        "AtlasError",
+        format!(
+            "over the quota: the database '{database}' may hold {allowed} and holds {held}; {why}. \
+             Delete documents, drop collections or indexes, or ask a facilitator for more; \
+             reading, deleting and dropping go on working."
+        ),
+    )
+}
+
+fn megabytes(bytes: u64) -> String {
+    const MEGABYTE: u64 = 1024 * 1024;
+    match bytes {
+        0..MEGABYTE => format!("{} KB", bytes.div_ceil(1024)),
+        _ => format!("{} MB", bytes.div_ceil(MEGABYTE)),
+    }
+}
+
+/// A write that was let in; says when it has ended.
+#[derive(Debug)]
+pub(crate) struct Admitted<'a> {
+    storage: &'a Storage,
+    database: String,
+    amount: Amount,
+    quota_bytes: u64,
+    since: Instant,
+}
+
+/// Returns a write's error as the client should see it: one that was ended for its size is told so.
+pub(crate) fn explained(error: CommandError, let_in: Option<&Admitted<'_>>) -> CommandError {
+    let Some(write) = let_in.filter(|_| error.code == 50) else {
+        return error;
+    };
+    let entries = write.storage.entries();
+    let stopped = entries.get(&write.database).and_then(|entry| entry.stopped);
+    if stopped.is_none_or(|at| at < write.since) {
+        return error;
+    }
+    over(
+        &write.database,
+        &megabytes(write.quota_bytes),
+        "more by now",
+        "this command was ended and undone",
+    )
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.storage.entries();
+        if let Some(entry) = entries.get_mut(&self.database) {
+            entry.running = entry.running.minus(self.amount);
+            entry.ended = entry.ended.plus(self.amount);
+            entry.writes_running = entry.writes_running.saturating_sub(1);
+            entry.changed = true;
+        }
+    }
+}
+
+/// Lets a write in, or refuses it by a fresh look.
+pub(crate) async fn admit<'a>(
+    server: &'a Server,
+    database: &str,
+    growth: Growth<'_>,
+) -> Result<Admitted<'a>, CommandError> {
+    let guard = &server.settings.guard;
+    let (storage, quota) = (guard.storage(), guard.quota(database));
+    if storage.age(database) > FRESH {
+        measure(server, database).await?;
+    }
+    match storage.try_admit(database, &quota, growth) {
+        Err(_) if storage.is_outdated(database) => {
+            measure(server, database).await?;
+            storage.try_admit(database, &quota, growth)
+        }
+        admitted => admitted,
+    }
+}
+
+async fn measure(server: &Server, database: &str) -> Result<(), CommandError> {
+    look(server, Some(vec![database.to_owned()])).await
+}
+
+/// Looks at every database.
+async fn measure_all(server: &Server) -> Result<(), CommandError> {
+    look(server, None).await
+}
+
+async fn look(server: &Server, databases: Option<Vec<String>>) -> Result<(), CommandError> {
+    let storage = server.settings.guard.storage();
+    let since = storage.begin_look(databases.as_deref());
+    let rows = server
+        .watching
+        .rows(server.own_budget(), MEASURE, &[&databases])
+        .await?;
+    storage.take_in(&rows, databases.as_deref(), &since);
+    Ok(())
+}
+
+/// Keeps the numbers fresh while something is written, ends what goes far over, and gives the space of deleted
+/// documents back where it is short. Never returns.
+pub(crate) async fn watch(server: &Server) {
+    let mut ticks = interval(PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut all_looked_at: Option<Instant> = None;
+    loop {
+        ticks.tick().await;
+        let guard = &server.settings.guard;
+        guard.note_cursors(&server.cursors.by_owner());
+        let looked = if all_looked_at.is_none_or(|at| at.elapsed() > LOOK_AT_ALL) {
+            all_looked_at = Some(Instant::now());
+            measure_all(server).await
+        } else {
+            match guard.storage().changed() {
+                changed if changed.is_empty() => Ok(()),
+                changed => look(server, Some(changed)).await,
+            }
+        };
+        let done = match looked {
+            Ok(()) => act(server).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            // The engine restarts; the next look begins anew.
+            tracing::debug!(
+                error = error.message,
+                "could not look at the databases' sizes"
+            );
+            all_looked_at = None;
+        }
+    }
+}
+
+async fn act(server: &Server) -> Result<(), CommandError> {
+    let guard = &server.settings.guard;
+    let (mut far_over, mut short): (Vec<String>, Vec<String>) = Default::default();
+    for (name, entry) in guard.storage().entries().iter_mut() {
+        let quota = guard.quota(name);
+        if entry.writes_running > 0 && entry.is_far_over(&quota) {
+            entry.stopped = Some(Instant::now());
+            (entry.changed, entry.freed) = (true, true);
+            far_over.push(name.clone());
+        } else if entry.wants_rewriting(&quota) {
+            entry.rewritten = Some(Instant::now());
+            entry.freed = false;
+            short.push(name.clone());
+        }
+    }
+    for name in far_over {
+        tracing::warn!(
+            database = name,
+            "ended a statement that went far over its quota"
+        );
+        server
+            .watching
+            .rows(server.own_budget(), END_WRITES, &[&name])
+            .await?;
+    }
+    for name in short {
+        rewrite(server, &name).await?;
+        measure(server, &name).await?;
+    }
+    Ok(())
+}
+
+/// Writes a database's tables anew, without the holes that deleted documents left.
+async fn rewrite(server: &Server, database: &str) -> Result<(), CommandError> {
+    let budget = server.own_budget();
+    let tables = server
+        .watching
+        .rows(budget, TABLES, &[&database, &REWRITTEN_FROM_BYTES])
+        .await?;
+    for table in tables {
+        let table: String = table.get(0);
+        // The catalog's own name, made of a number.
+        let sql = format!("VACUUM (FULL) documentdb_data.{table}");
+        server.watching.texts(budget, &sql).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(bytes: u64) -> Entry {
+        Entry {
+            stored: Stored {
+                bytes,
+                documents: 10,
+                collections: 2,
+                indexes: 3,
+            },
+            collections: ["a", "b"].map(str::to_owned).into(),
+            ..Entry::default()
+        }
+    }
+
+    const QUOTA: Quota = Quota {
+        bytes: 1000,
+        documents: 20,
+        collections: 2,
+        indexes: 4,
+        connections: 1,
+        statement_time: Duration::from_secs(1),
+        commands_per_second: 1,
+    };
+
+    fn message(entry: &Entry, growth: Growth<'_>) -> String {
+        let refused = entry.check("ada", &QUOTA, growth);
+        refused.map_or_else(|error| error.message, |()| String::new())
+    }
+
+    #[test]
+    fn each_quota_refuses_with_what_to_do() {
+        let grows = |bytes, documents, indexes, collection| Growth {
+            bytes,
+            documents,
+            indexes,
+            collection,
+        };
+        assert_eq!(message(&entry(900), grows(100, 10, 1, "a")), "");
+        for (growth, what) in [
+            (grows(101, 1, 0, "a"), "may hold 1 KB"),
+            (grows(1, 11, 0, "a"), "may hold 20 documents"),
+            (grows(1, 1, 0, "c"), "may hold 2 collections"),
+            (grows(1, 1, 2, "a"), "may hold 4 indexes"),
+        ] {
+            let refusal = message(&entry(900), growth);
+            assert!(refusal.contains(what), "{refusal}");
+            assert!(refusal.contains("drop collections"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_was_let_in_since_the_last_look_counts() {
+        let storage = Storage::default();
+        storage.entries().insert("ada".to_owned(), entry(500));
+        let growth = Growth {
+            bytes: 200,
+            documents: 1,
+            collection: "a",
+            ..Growth::default()
+        };
+        let first = storage.try_admit("ada", &QUOTA, growth).unwrap();
+        drop(storage.try_admit("ada", &QUOTA, growth).unwrap());
+        assert!(storage.try_admit("ada", &QUOTA, growth).is_err());
+        // A look that began before the second ended does not know it; one after does.
+        let since = storage.begin_look(None);
+        assert_eq!(since["ada"].bytes, 200);
+        drop(first);
+        assert_eq!(storage.entries()["ada"].ended.bytes, 400);
+    }
+}
