@@ -18,19 +18,19 @@ use crate::world::{PASSWORD, World};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A client that sends exactly what it is told.
-struct Wire(TcpStream);
+pub(crate) struct Wire(TcpStream);
 
 impl Wire {
-    async fn open(world: &World) -> Self {
+    pub(crate) async fn open(world: &World) -> Self {
         Self(TcpStream::connect(&world.address).await.unwrap())
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }
 
     /// The next answer, or nothing when the server has closed the connection.
-    async fn answer(&mut self) -> Option<Document> {
+    pub(crate) async fn answer(&mut self) -> Option<Document> {
         let mut length = [0; 4];
         let read = timeout(LIMIT, self.0.read_exact(&mut length))
             .await
@@ -41,13 +41,13 @@ impl Wire {
         Some(Document::from_reader(&rest[17..]).unwrap())
     }
 
-    async fn run(&mut self, command: &Document) -> Document {
+    pub(crate) async fn run(&mut self, command: &Document) -> Document {
         self.send(&message(&document(command))).await;
         self.answer().await.expect("closed instead of answering")
     }
 
     /// Logs in by hand and returns the last message, as one who listens would have it.
-    async fn log_in(&mut self, user: &str, password: &str) -> (Document, String) {
+    pub(crate) async fn log_in(&mut self, user: &str, password: &str) -> (Document, String) {
         let first = format!("n={user},r=abcdef");
         let start = self.run(&sasl("saslStart", &format!("n,,{first}"))).await;
         let server_first =
@@ -101,12 +101,12 @@ fn proof(password: &str, first: &str, server_first: &str) -> String {
     format!("{without_proof},p={}", BASE64.encode(proof))
 }
 
-fn document(document: &Document) -> Vec<u8> {
+pub(crate) fn document(document: &Document) -> Vec<u8> {
     bson::serialize_to_vec(document).unwrap()
 }
 
 /// An `OP_MSG` around a body.
-fn message(body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(body: &[u8]) -> Vec<u8> {
     let length = i32::try_from(16 + 4 + 1 + body.len()).unwrap();
     let head: Vec<u8> = [length, 7, 0, 2013, 0]
         .iter()

@@ -1,6 +1,7 @@
 //! The front before a real engine: through drivers, and by hand-made bytes.
 
 mod access;
+mod attacks;
 mod bytes;
 mod crud;
 mod node;

@@ -1,0 +1,258 @@
+//! Taking what all share. Measured at the victim: how long Bob's small reads take
+//! while Ada attacks, against how long they take when it is quiet.
+
+use std::time::{Duration, Instant};
+
+use arena_mongo::{Limits, Quota};
+use mongodb::Database;
+use mongodb::bson::{Document, Regex, doc};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+
+use super::Attack;
+use crate::bytes::Wire;
+use crate::crud::slow_pipeline;
+use crate::world::{PASSWORD, World, code_of};
+
+/// Reads that make one figure.
+const READS: u32 = 30;
+/// A machine that does other things too may make one read this slow; an attack that holds up others makes every
+/// read as slow as its own statements, which take many seconds.
+const BOUND: Duration = Duration::from_millis(1500);
+/// How long Ada's statements run at most.
+const STATEMENT: Duration = Duration::from_secs(6);
+
+fn quota() -> Quota {
+    Quota {
+        statement_time: STATEMENT,
+        ..Quota::default()
+    }
+}
+
+/// The median of Bob's reads.
+async fn median(bob: &Database) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..READS {
+        let started = Instant::now();
+        bob.collection::<Document>("c")
+            .find_one(doc! { "_id": 1 })
+            .await
+            .unwrap();
+        times.push(started.elapsed());
+    }
+    times.sort();
+    times[times.len() / 2]
+}
+
+async fn fill(database: &Database) {
+    let long = "a".repeat(60) + "!";
+    let documents = (0..3000).map(|n| doc! { "_id": n, "text": &long });
+    database
+        .collection::<Document>("n")
+        .insert_many(documents)
+        .await
+        .unwrap();
+}
+
+/// Sends the command again and again on so many connections, until dropped.
+fn attack_with(ada: &Database, command: &Document, at_once: usize) -> JoinSet<()> {
+    let mut attackers = JoinSet::new();
+    for _ in 0..at_once {
+        let (ada, command) = (ada.clone(), command.clone());
+        attackers.spawn(async move {
+            loop {
+                if ada.run_command(command.clone()).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        });
+    }
+    attackers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_statements_do_not_slow_the_neighbour() {
+    let attack = Attack::on(World::with(Limits::default(), quota()).await).await;
+    fill(&attack.ada).await;
+    let quiet = median(&attack.bob).await;
+    let regex = Regex {
+        pattern: "^(a+)+$".try_into().unwrap(),
+        options: "".try_into().unwrap(),
+    };
+    let heavy = [
+        doc! { "aggregate": "n", "pipeline": slow_pipeline("n"), "cursor": {} },
+        doc! { "find": "n", "filter": { "text": regex } },
+        doc! { "aggregate": "n", "pipeline": [{ "$set": { "x": { "$range": [0, 100_000] } } }, { "$unwind": "$x" }, { "$sort": { "x": -1 } }], "cursor": {} },
+        doc! { "createIndexes": "n", "indexes": [{ "key": { "$**": 1 }, "name": "all" }] },
+        doc! { "collMod": "n", "validationLevel": "moderate" },
+        doc! { "find": "n", "batchSize": 2 },
+        doc! { "insert": "n", "documents": [{ "_id": 1 }] },
+    ];
+    for command in heavy {
+        let attackers = attack_with(&attack.ada, &command, 8);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let attacked = median(&attack.bob).await;
+        drop(attackers);
+        eprintln!(
+            "quiet {quiet:?}, attacked {attacked:?}: {}",
+            command.keys().next().unwrap()
+        );
+        assert!(
+            attacked < quiet * 20 + BOUND,
+            "{quiet:?} became {attacked:?}: {command}"
+        );
+    }
+}
+
+/// The negative control: without the share of each user, Bob waits for Ada's statements.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_shares_the_same_attack_is_felt() {
+    let limits = Limits {
+        statements: 4,
+        statements_per_user: 4,
+        ..Limits::default()
+    };
+    let attack = Attack::on(World::with(limits, quota()).await).await;
+    fill(&attack.ada).await;
+    let heavy = doc! { "aggregate": "n", "pipeline": slow_pipeline("n"), "cursor": {} };
+    let attackers = attack_with(&attack.ada, &heavy, 8);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let started = Instant::now();
+    let _ = attack
+        .bob
+        .collection::<Document>("c")
+        .find_one(doc! { "_id": 1 })
+        .await;
+    let waited = started.elapsed();
+    drop(attackers);
+    assert!(waited > BOUND, "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_connections_of_one_seat_leave_the_others_theirs() {
+    let limits = Limits {
+        connections: 400,
+        ..Limits::default()
+    };
+    let attack = Attack::on(World::with(limits, Quota::default()).await).await;
+    let (adas, bobs) = (
+        attack.world.seat_socket("ada").await,
+        attack.world.seat_socket("bob").await,
+    );
+    let mut open = Vec::new();
+    for _ in 0..500 {
+        if let Ok(stream) = UnixStream::connect(&adas).await {
+            open.push(stream);
+        }
+    }
+    // There are fewer places than connections asked for, and Bob still gets in.
+    let mut bob = UnixStream::connect(&bobs).await.unwrap();
+    let hello = crate::bytes::message(&crate::bytes::document(
+        &doc! { "hello": 1, "$db": "admin" },
+    ));
+    tokio::io::AsyncWriteExt::write_all(&mut bob, &hello)
+        .await
+        .unwrap();
+    let mut answer = [0; 16];
+    bob.read_exact(&mut answer).await.unwrap();
+    assert!(open.len() > 400);
+    median(&attack.bob).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_logins_than_allowed_are_refused_with_the_number() {
+    let quota = Quota {
+        connections: 20,
+        ..Quota::default()
+    };
+    let attack = Attack::on(World::with_quota(quota).await).await;
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..60 {
+        let mut wire = Wire::open(&attack.world).await;
+        let (answer, _) = wire.log_in("ada", PASSWORD).await;
+        if answer.get_f64("ok").unwrap() == 0.0 {
+            assert!(
+                answer.to_string().contains("has 20 connections already"),
+                "{answer}"
+            );
+            refused += 1;
+        }
+        open.push(wire);
+    }
+    assert!(refused >= 40, "{refused}");
+    median(&attack.bob).await;
+    drop(open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cursors_that_nobody_reads_are_bounded_and_cost_others_nothing() {
+    let attack = Attack::on(World::with(Limits::default(), quota()).await).await;
+    fill(&attack.ada).await;
+    let quiet = median(&attack.bob).await;
+    for _ in 0..400 {
+        let page = attack
+            .ada
+            .run_command(doc! { "find": "n", "batchSize": 1 })
+            .await
+            .unwrap();
+        assert_ne!(
+            page.get_document("cursor").unwrap().get_i64("id").unwrap(),
+            0
+        );
+    }
+    let left = median(&attack.bob).await;
+    assert!(left < quiet * 20 + BOUND, "{quiet:?} became {left:?}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let cursors = attack.world.guard.usage()["ada"].cursors;
+        if (1..=Limits::default().cursors_per_user).contains(&cursors) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{cursors} cursors");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_messages_and_silence_hold_nobody_up() {
+    let attack = Attack::begin().await;
+    let quiet = median(&attack.bob).await;
+    let mut open = Vec::new();
+    for n in 0..200_u8 {
+        let mut stream = TcpStream::connect(&attack.world.address).await.unwrap();
+        let bytes = vec![n; usize::from(n % 20)];
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await;
+        open.push(stream);
+    }
+    let attacked = median(&attack.bob).await;
+    assert!(
+        attacked < quiet * 20 + BOUND,
+        "{quiet:?} became {attacked:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_48_megabytes_is_answered_and_memory_given_back() {
+    let attack = Attack::begin().await;
+    let quiet = median(&attack.bob).await;
+    let big: Vec<Document> = (0..3)
+        .map(|n| doc! { "_id": n, "text": "x".repeat(15_500_000) })
+        .collect();
+    let things = attack.ada.collection::<Document>("big");
+    let (written, attacked) = tokio::join!(things.insert_many(big), median(&attack.bob));
+    assert!(
+        attacked < quiet * 20 + BOUND,
+        "{quiet:?} became {attacked:?}"
+    );
+    // Either it is stored or refused for its size; never half.
+    let stored = things.count_documents(doc! {}).await.unwrap();
+    match written {
+        Ok(_) => assert_eq!(stored, 3),
+        Err(error) => {
+            assert_eq!(stored, 0, "{error}");
+            assert_eq!(code_of(&error), 8000);
+        }
+    }
+}
