@@ -4,6 +4,7 @@ mod access;
 mod attacks;
 mod bytes;
 mod crud;
+mod disk;
 mod node;
 mod quotas;
 mod world;

@@ -1,0 +1,106 @@
+//! A full disk: what is not on it is not acknowledged, clients are told, and it
+//! goes on by itself when there is space.
+
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt as _;
+use mongodb::Collection;
+use mongodb::bson::{Document, doc};
+
+use crate::world::{World, code_of};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn large(id: i32) -> Document {
+    // Digits of a number that is nobody's pattern: text that does not become small.
+    let mut seed = u64::from(id.unsigned_abs()) + 1;
+    let text: String = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b' ' + u8::try_from((seed >> 40) % 90).unwrap())
+    })
+    .take(60_000)
+    .collect();
+    doc! { "_id": id, "text": text }
+}
+
+async fn stored(things: &Collection<Document>) -> Option<BTreeSet<i32>> {
+    let ids = things
+        .find(doc! {})
+        .projection(doc! { "_id": 1 })
+        .await
+        .ok()?;
+    let ids: Vec<Document> = ids.try_collect().await.ok()?;
+    Some(
+        ids.iter()
+            .map(|document| document.get_i32("_id").unwrap())
+            .collect(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_itself() {
+    let mut world = World::on_a_disk_of(150).await;
+    world.seat("ada");
+    let things: Collection<Document> = world
+        .client("ada")
+        .await
+        .database("ada")
+        .collection("things");
+    let mut acknowledged = BTreeSet::new();
+    let (mut told, mut refused) = (BTreeSet::new(), 0);
+    // Write until it is full, and go on: every write meets the full disk.
+    for id in 0..4000 {
+        match things.insert_one(large(id)).await {
+            Ok(_) => drop(acknowledged.insert(id)),
+            Err(error) => {
+                let code = match error.kind.as_ref() {
+                    mongodb::error::ErrorKind::Command(_) | mongodb::error::ErrorKind::Write(_) => {
+                        code_of(&error)
+                    }
+                    other => panic!("not told by the front: {other:?}"),
+                };
+                told.insert(code);
+                refused += 1;
+            }
+        }
+        if refused == 50 {
+            break;
+        }
+    }
+    assert!(
+        !acknowledged.is_empty() && acknowledged.len() < 4000,
+        "the disk is not full"
+    );
+    // Out of space, or for a moment restarting: nothing that sounds like the client's fault.
+    assert!(told.contains(&14031), "{told:?}");
+    assert!(
+        told.iter().all(|code| [14031, 91].contains(code)),
+        "{told:?}"
+    );
+    if world.engine.has_ended() {
+        panic!("the engine did not survive a full disk: {told:?}");
+    }
+    world.engine.make_space();
+    let begun = Instant::now();
+    while things.insert_one(large(10_000)).await.is_err() {
+        let is_stored = stored(&things)
+            .await
+            .is_some_and(|ids| ids.contains(&10_000));
+        if is_stored {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "does not go on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    eprintln!(
+        "{} were acknowledged; went on after {:?}",
+        acknowledged.len(),
+        begun.elapsed()
+    );
+    let found = stored(&things).await.unwrap();
+    let lost: Vec<_> = acknowledged.difference(&found).collect();
+    assert!(lost.is_empty(), "lost {lost:?}");
+}
