@@ -13,6 +13,8 @@ mod commands;
 mod connection;
 mod cursors;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod pipeline;
 mod scram;

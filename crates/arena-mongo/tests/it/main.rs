@@ -5,6 +5,7 @@ mod attacks;
 mod bytes;
 mod crud;
 mod disk;
+mod fuzzing;
 mod node;
 mod quotas;
 mod world;
