@@ -1,6 +1,9 @@
 //! The way to the engine: a bounded pool of PostgreSQL connections, shared
 //! fairly. A user has few statements at once, so that one seat's slow queries
-//! hold up that seat and nobody else; every statement has a time limit.
+//! hold up that seat and nobody else; every statement has a time limit. A
+//! transaction has a connection of its own (`backend/transaction.rs`).
+
+mod transaction;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,16 +13,27 @@ use std::time::Duration;
 use bson::RawDocumentBuf;
 use bytes::{BufMut, BytesMut};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
 use tokio_util::task::AbortOnDropHandle;
+
+pub(crate) use transaction::{Lost, Transaction};
 
 use crate::error::{CommandError, chain};
 
 const DATABASE: &str = "postgres";
 const ROLE: &str = "arena_front";
+/// Without the second, a count without a filter is what the last statistics say.
+const SETTINGS: &str =
+    "SET client_min_messages = warning; SET documentdb.use_pg_stats_live_tuples_for_count = off";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An engine that was killed is back in a moment; so long a statement waits for it.
+const AWAY_MAX: Duration = Duration::from_secs(10);
+const AWAY_RETRY: Duration = Duration::from_millis(50);
+/// A statement that lost against another one runs again so often, as MongoDB does by itself.
+const CONFLICT_TRIES: u32 = 8;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 /// What the engine needs to notice that a statement's time is over.
 const CANCEL_MARGIN: Duration = Duration::from_secs(2);
 
@@ -81,6 +95,8 @@ impl Share {
 pub(crate) struct Budget<'a> {
     pub(crate) share: &'a Share,
     pub(crate) time: Duration,
+    /// Where the statement belongs to, if it is not one of its own.
+    pub(crate) transaction: Option<&'a Transaction>,
 }
 
 #[derive(Debug)]
@@ -140,15 +156,27 @@ impl Backend {
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, CommandError> {
+        if let Some(transaction) = budget.transaction {
+            return transaction.rows(budget.time, sql, parameters).await;
+        }
         let deadline = Instant::now() + budget.time;
         let run = async {
             let _turn = self.turn(budget).await?;
-            let mut connection = self.connection().await?;
-            connection.limit_time(budget.time).await?;
-            let statement = connection.prepared(sql).await?;
-            let result = connection.client.query(&statement, parameters).await;
-            self.give_back(connection);
-            result.map_err(|error| CommandError::from_postgres(&error))
+            let mut tries = 1;
+            loop {
+                let mut connection = self.connection().await?;
+                connection.limit_time(budget.time).await?;
+                let statement = connection.prepared(sql).await?;
+                let result = connection.client.query(&statement, parameters).await;
+                self.give_back(connection);
+                match result.map_err(|error| CommandError::from_postgres(&error)) {
+                    Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => {
+                        sleep(CONFLICT_PAUSE * tries).await;
+                        tries += 1;
+                    }
+                    other => return other,
+                }
+            }
         };
         timeout_at(deadline + CANCEL_MARGIN, run)
             .await
@@ -194,23 +222,33 @@ impl Backend {
         Ok((own, all))
     }
 
+    /// Returns an idle connection or a new one. Nothing has been asked of the engine yet, so waiting for one
+    /// that is away is safe.
     async fn connection(&self) -> Result<Connection, CommandError> {
+        let deadline = Instant::now() + AWAY_MAX;
         loop {
-            let idle = self
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
-            match idle {
-                Some(connection) if connection.client.is_closed() => {}
-                Some(connection) => return Ok(connection),
-                None => break,
+            if let Some(connection) = self.idle_connection() {
+                return Ok(connection);
+            }
+            match self.connect().await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if Instant::now() >= deadline => {
+                    tracing::warn!(error = %chain(&error), "cannot connect to the database engine");
+                    return Err(CommandError::engine_away());
+                }
+                Err(_) => sleep(AWAY_RETRY).await,
             }
         }
-        self.connect().await.map_err(|error| {
-            tracing::warn!(error = %chain(&error), "cannot connect to the database engine");
-            CommandError::engine_away()
-        })
+    }
+
+    fn idle_connection(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(connection) = idle.pop() {
+            if !connection.client.is_closed() {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
@@ -221,9 +259,7 @@ impl Backend {
             }
         });
         let driver = AbortOnDropHandle::new(driver);
-        client
-            .batch_execute("SET client_min_messages = warning")
-            .await?;
+        client.batch_execute(SETTINGS).await?;
         Ok(Connection {
             client,
             prepared: HashMap::new(),

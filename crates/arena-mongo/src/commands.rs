@@ -8,16 +8,20 @@ mod connecting;
 mod definitions;
 mod duplicates;
 mod explaining;
+mod once;
 mod reading;
+mod sessions;
 mod statistics;
+mod transactions;
 mod writing;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tokio::time::Instant;
 
-use crate::backend::Budget;
+use crate::backend::{Budget, Transaction};
 use crate::connection::Session;
 use crate::error::CommandError;
 use crate::guard::{self, Admitted, Done, Growth, Place, Quota};
@@ -27,8 +31,9 @@ use crate::settings::SchemaChange;
 use crate::users::{Action, User};
 use crate::wire::Request;
 
-pub(crate) use accounts::load_users;
 pub(crate) use connecting::FAILED_LOGINS_MAX;
+
+use transactions::Fields;
 
 type Answer = Result<RawDocumentBuf, CommandError>;
 
@@ -62,12 +67,13 @@ enum Kind {
     Definition,
     Statistics,
     Explaining,
+    Sessions,
     /// Users; only for `root`.
     Accounts,
 }
 
 /// Every command there is.
-const KNOWN: [(&str, Kind); 61] = [
+const KNOWN: [(&str, Kind); 63] = [
     ("hello", Kind::Connecting),
     ("isMaster", Kind::Connecting),
     ("ismaster", Kind::Connecting),
@@ -79,7 +85,6 @@ const KNOWN: [(&str, Kind); 61] = [
     ("logout", Kind::Connecting),
     ("connectionStatus", Kind::Connecting),
     ("whatsmyuri", Kind::Connecting),
-    ("endSessions", Kind::Connecting),
     ("find", Kind::Reading),
     ("getMore", Kind::Reading),
     ("killCursors", Kind::Reading),
@@ -112,11 +117,14 @@ const KNOWN: [(&str, Kind); 61] = [
     ("getParameter", Kind::Statistics),
     ("getLog", Kind::Statistics),
     ("getCmdLineOpts", Kind::Statistics),
-    ("startSession", Kind::Statistics),
-    ("refreshSessions", Kind::Statistics),
-    ("killSessions", Kind::Statistics),
-    ("commitTransaction", Kind::Statistics),
-    ("abortTransaction", Kind::Statistics),
+    ("startSession", Kind::Sessions),
+    ("refreshSessions", Kind::Sessions),
+    ("endSessions", Kind::Sessions),
+    ("killSessions", Kind::Sessions),
+    ("killAllSessions", Kind::Sessions),
+    ("killAllSessionsByPattern", Kind::Sessions),
+    ("commitTransaction", Kind::Sessions),
+    ("abortTransaction", Kind::Sessions),
     ("mapReduce", Kind::Statistics),
     ("createSearchIndexes", Kind::Statistics),
     ("listSearchIndexes", Kind::Statistics),
@@ -141,6 +149,8 @@ pub(crate) struct Call<'a> {
     user: &'a User,
     place: &'a Place,
     time: Duration,
+    fields: &'a Fields,
+    transaction: Option<&'a Transaction>,
 }
 
 /// Runs one request and returns the answer's body.
@@ -173,50 +183,110 @@ pub(crate) async fn run(server: &Server, session: &mut Session, request: &Reques
     let user_name = session.user.clone().ok_or_else(needs_login)?;
     // Looked up at every command: what was taken away is gone at once.
     let user = server.users().get(&user_name).ok_or_else(needs_login)?;
-    refuse_transactions(body)?;
-    let place = server.place_of(&user_name);
-    let quota = server.settings.guard.quota(&user_name);
-    if !user.is_root() {
-        place.keep_pace(quota.commands_per_second).await;
-    }
-    let time = time_limit(server, &user, &quota, body)?;
-    let call = Call {
-        server,
-        request,
+    let fields = Fields::of(&user_name, body)?;
+    let task = Task {
+        kind,
         name,
         database,
         user_name: &user_name,
         user: &user,
-        place: &place,
-        time,
+        fields: &fields,
     };
-    let started = Instant::now();
-    let answer = match kind {
-        Kind::Reading => reading::run(&call).await,
-        Kind::Aggregation => aggregation::run(&call).await,
-        Kind::Writing => writing::run(&call).await,
-        Kind::Definition => definitions::run(&call).await,
-        Kind::Statistics => statistics::run(&call).await,
-        Kind::Explaining => explaining::run(&call).await,
-        Kind::Accounts => accounts::run(&call).await,
-        Kind::Connecting => Err(CommandError::internal()),
-    };
-    call.note(kind, &answer, started.elapsed());
-    answer
+    let answer = task.run(server, session, request).await;
+    answer.map_err(|error| fields.label(name, error))
 }
 
-fn refuse_transactions(body: &RawDocument) -> Result<(), CommandError> {
-    let is_set = |field: &str| body.get(field).is_ok_and(|value| value.is_some());
-    if is_set("startTransaction") || is_set("autocommit") {
-        let message = "multi-document transactions are not supported by the built-in database (DocumentDB) yet";
-        return Err(CommandError::new(
-            263,
-            "OperationNotSupportedInTransaction",
-            message,
-        ));
-    }
-    Ok(())
+/// A command, who sent it and what it belongs to.
+struct Task<'a> {
+    kind: Kind,
+    name: &'a str,
+    database: &'a str,
+    user_name: &'a Arc<str>,
+    user: &'a User,
+    fields: &'a Fields,
 }
+
+impl Task<'_> {
+    async fn run(&self, server: &Server, session: &Session, request: &Request) -> Answer {
+        let fields = self.fields;
+        if matches!(self.name, "commitTransaction" | "abortTransaction") {
+            return transactions::end(server, fields, self.name, self.database).await;
+        }
+        let place = server.place_of(self.user_name);
+        let logical = fields.session.as_ref().map(|id| server.sessions.enter(id));
+        // One command of a transaction after the other.
+        let _turn = match &logical {
+            Some(logical) if fields.in_transaction => Some(logical.turn.lock().await),
+            _ => None,
+        };
+        let scope = match &logical {
+            Some(logical) => {
+                let command = (self.name, self.database, &*request.body);
+                transactions::enter(server, &place, Arc::clone(logical), fields, command).await?
+            }
+            None => None,
+        };
+        let quota = server.settings.guard.quota(self.user_name);
+        if !self.user.is_root() {
+            place.keep_pace(quota.commands_per_second).await;
+        }
+        let ceiling = time_limit(server, self.user, &quota, &request.body)?;
+        let time = match &scope {
+            Some(scope) => scope.use_by(session.id).min(ceiling),
+            None => ceiling,
+        };
+        let call = Call {
+            server,
+            request,
+            name: self.name,
+            database: self.database,
+            user_name: self.user_name,
+            user: self.user,
+            place: &place,
+            time,
+            fields,
+            transaction: scope.as_ref().map(|scope| &scope.open.transaction),
+        };
+        let started = Instant::now();
+        let mut answer = dispatch(self.kind, &call).await;
+        if let Some(scope) = &scope {
+            answer = scope.leave(server, answer).await;
+        }
+        call.note(self.kind, &answer, started.elapsed());
+        answer
+    }
+}
+
+async fn dispatch(kind: Kind, call: &Call<'_>) -> Answer {
+    match kind {
+        Kind::Reading => reading::run(call).await,
+        Kind::Aggregation => aggregation::run(call).await,
+        Kind::Writing => writing::run(call).await,
+        Kind::Definition => definitions::run(call).await,
+        Kind::Statistics => statistics::run(call).await,
+        Kind::Explaining => explaining::run(call).await,
+        Kind::Sessions => sessions::run(call).await,
+        Kind::Accounts => accounts::run(call).await,
+        Kind::Connecting => Err(CommandError::internal()),
+    }
+}
+
+/// Makes what the commands need in the engine.
+pub(crate) async fn prepare(server: &Server) -> Result<(), CommandError> {
+    accounts::load_users(server).await?;
+    once::prepare(server).await
+}
+
+/// Ends what took too long or is needed no more.
+pub(crate) async fn tidy(server: &Server) {
+    for open in server.sessions.expire() {
+        server.backend.roll_back(&open.transaction).await;
+    }
+    let unread = server.cursors.expire();
+    reading::delete_cursors(server, server.own_budget(), unread).await;
+}
+
+pub(crate) use once::forget_old;
 
 /// `maxTimeMS`, never more than the ceiling; 0 means none was asked for.
 fn time_limit(
@@ -252,6 +322,15 @@ impl<'a> Call<'a> {
         Budget {
             share: &self.place.share,
             time: self.time,
+            transaction: self.transaction,
+        }
+    }
+
+    /// For looking something up beside a transaction that may have failed.
+    fn budget_outside(&self) -> Budget<'_> {
+        Budget {
+            transaction: None,
+            ..self.budget()
         }
     }
 
@@ -356,24 +435,6 @@ impl<'a> Call<'a> {
     /// The command as the engine should see it.
     fn spec(&self) -> Result<RawDocumentBuf, CommandError> {
         without(self.body(), &GENERIC_FIELDS)
-    }
-
-    /// Makes a retried write harmless: the engine runs one of these numbers once.
-    fn transaction_id(&self) -> Option<String> {
-        let number = self.body().get_i64("txnNumber").ok()?;
-        let session = self
-            .body()
-            .get_document("lsid")
-            .ok()?
-            .get_binary("id")
-            .ok()?;
-        let session: String = session
-            .bytes
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Some(format!("{}:{session}:{number}", self.user_name))
     }
 
     fn schema_changed(&self, database: &str, collection: Option<&str>) {

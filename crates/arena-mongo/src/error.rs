@@ -7,6 +7,15 @@ use std::sync::LazyLock;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio_postgres::error::{DbError, SqlState};
 
+/// MongoDB's own class of retryable errors.
+const RETRYABLE_CODES: [i32; 14] = [
+    6, 7, 89, 91, 134, 189, 262, 358, 9001, 10107, 11600, 11602, 13435, 13436,
+];
+
+/// What a driver may do about an error.
+pub(crate) const TRANSIENT_TRANSACTION: &str = "TransientTransactionError";
+pub(crate) const RETRYABLE_WRITE: &str = "RetryableWriteError";
+
 /// `codeName,SQLSTATE,code` of every error that DocumentDB raises on purpose.
 const ENGINE_ERRORS: &str = include_str!("errors.csv");
 
@@ -27,7 +36,8 @@ pub(crate) struct CommandError {
     pub(crate) message: String,
     /// More fields of the answer, such as `keyPattern`.
     pub(crate) details: Option<Box<Document>>,
-    pub(crate) labels: &'static [&'static str],
+    /// What drivers may do about it; filled where the whole command is known.
+    pub(crate) labels: Vec<&'static str>,
 }
 
 impl CommandError {
@@ -37,7 +47,7 @@ impl CommandError {
             name,
             message: message.into(),
             details: None,
-            labels: &[],
+            labels: Vec::new(),
         }
     }
 
@@ -92,6 +102,30 @@ impl CommandError {
         )
     }
 
+    /// A transaction that ended without the client.
+    pub(crate) fn no_such_transaction() -> Self {
+        Self::new(
+            251,
+            "NoSuchTransaction",
+            "the transaction was ended by the built-in database, start it again",
+        )
+    }
+
+    pub(crate) fn write_conflict() -> Self {
+        let message = "Write conflict during plan execution and yielding is disabled. Please retry your operation or multi-document transaction.";
+        Self::new(112, "WriteConflict", message)
+    }
+
+    /// Another statement was faster; the same one may succeed now.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.code == 112
+    }
+
+    /// The node or the way to it failed, not the command: the same command may succeed later.
+    pub(crate) fn is_retryable(&self) -> bool {
+        RETRYABLE_CODES.contains(&self.code)
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(
             1,
@@ -128,11 +162,11 @@ impl CommandError {
             SqlState::LOCK_NOT_AVAILABLE,
         ];
         if conflicts.contains(state) {
-            let message = "Write conflict during plan execution and yielding is disabled. Please retry your operation.";
-            return Self {
-                labels: &["TransientTransactionError"],
-                ..Self::new(112, "WriteConflict", message)
-            };
+            return Self::write_conflict();
+        }
+        // 25P02…25P04: the transaction failed before or took too long.
+        if state.code().starts_with("25P") {
+            return Self::no_such_transaction();
         }
         // 57P01…57P03: the server shuts down, crashed or starts.
         if state.code().starts_with("57P") {
@@ -156,27 +190,38 @@ impl CommandError {
     /// Returns the code and name for a code inside `writeErrors`, which is an SQLSTATE packed six bits a
     /// character, lowest first.
     pub(crate) fn unpacked_code(packed: i32) -> Option<(&'static str, i32)> {
-        let packed = u32::try_from(packed).ok()?;
-        let characters =
-            (0..5).map(|position| char::from_u32(48 + ((packed >> (6 * position)) & 0x3f)));
-        let state: Option<String> = characters.collect();
-        BY_SQLSTATE.get(state?.as_str()).copied()
+        BY_SQLSTATE.get(unpacked_state(packed)?.as_str()).copied()
+    }
+
+    /// Returns whether such a code stands for a lost race against another statement.
+    pub(crate) fn is_packed_conflict(packed: i32) -> bool {
+        let states = ["40001", "40P01", "55P03"];
+        unpacked_state(packed).is_some_and(|state| states.contains(&state.as_str()))
     }
 
     /// Returns the answer to the client.
     pub(crate) fn to_answer(&self) -> RawDocumentBuf {
-        let mut answer =
-            doc! { "ok": 0.0, "errmsg": &self.message, "code": self.code, "codeName": self.name };
+        let mut answer = Document::new();
+        if !self.labels.is_empty() {
+            answer.insert("errorLabels", self.labels.clone());
+        }
+        answer.extend(
+            doc! { "ok": 0.0, "errmsg": &self.message, "code": self.code, "codeName": self.name },
+        );
         answer.extend(
             self.details
                 .iter()
                 .flat_map(|details| Document::clone(details)),
         );
-        if !self.labels.is_empty() {
-            answer.insert("errorLabels", self.labels.to_vec());
-        }
         RawDocumentBuf::try_from(&answer).expect("field names of an answer contain no zero byte")
     }
+}
+
+fn unpacked_state(packed: i32) -> Option<String> {
+    let packed = u32::try_from(packed).ok()?;
+    (0..5)
+        .map(|position| char::from_u32(48 + ((packed >> (6 * position)) & 0x3f)))
+        .collect()
 }
 
 /// Returns an error with what caused it, for the log.

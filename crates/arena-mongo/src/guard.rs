@@ -17,9 +17,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::backend::Share;
+use crate::settings::Limits;
 use rate::Rate;
 pub use slow::SlowStatement;
 pub(crate) use slow::shape;
@@ -142,7 +144,7 @@ impl Guard {
             .map(|(name, place)| (name.clone(), place.usage(self.quota(name))))
             .collect();
         for (name, stored) in self.state.storage.all() {
-            let empty = || Place::new(0).usage(self.quota(&name));
+            let empty = || Place::new(&Limits::default()).usage(self.quota(&name));
             all.entry(name.clone()).or_insert_with(empty).stored = Some(stored);
         }
         all
@@ -153,12 +155,12 @@ impl Guard {
     }
 
     /// What the connections of a user share.
-    pub(crate) fn place_of(&self, user: &str, statements: usize) -> Arc<Place> {
+    pub(crate) fn place_of(&self, user: &str, limits: &Limits) -> Arc<Place> {
         let mut places = self.places();
         if let Some(place) = places.get(user) {
             return Arc::clone(place);
         }
-        let place = Arc::new(Place::new(statements));
+        let place = Arc::new(Place::new(limits));
         places.insert(user.to_owned(), Arc::clone(&place));
         place
     }
@@ -189,6 +191,7 @@ impl Guard {
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) share: Share,
+    pub(crate) transactions: Arc<Semaphore>,
     connections: AtomicUsize,
     cursors: AtomicUsize,
     counts: Counts,
@@ -218,9 +221,10 @@ pub(crate) struct Done {
 }
 
 impl Place {
-    fn new(statements: usize) -> Self {
+    fn new(limits: &Limits) -> Self {
         Self {
-            share: Share::of(statements),
+            share: Share::of(limits.statements_per_user),
+            transactions: Arc::new(Semaphore::new(limits.transactions_per_user)),
             connections: AtomicUsize::new(0),
             cursors: AtomicUsize::new(0),
             counts: Counts::default(),
@@ -315,8 +319,13 @@ mod tests {
             connections: 1,
             ..Quota::default()
         });
-        let place = guard.place_of("ada", 1);
-        let take = || Slot::take(guard.place_of("ada", 1), guard.quota("ada").connections);
+        let place = guard.place_of("ada", &Limits::default());
+        let take = || {
+            Slot::take(
+                guard.place_of("ada", &Limits::default()),
+                guard.quota("ada").connections,
+            )
+        };
         let first = take();
         assert!(first.is_some() && take().is_none());
         guard.set_quota(

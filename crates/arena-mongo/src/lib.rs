@@ -19,6 +19,7 @@ mod guard;
 mod pipeline;
 mod scram;
 mod server;
+mod sessions;
 mod settings;
 mod strict;
 mod users;

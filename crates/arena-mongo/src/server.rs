@@ -20,6 +20,7 @@ use crate::cursors::Cursors;
 use crate::error::CommandError;
 use crate::guard::{self, Place};
 use crate::scram::random;
+use crate::sessions::Sessions;
 use crate::settings::{Listener, Settings, Socket};
 use crate::users::Users;
 
@@ -33,6 +34,8 @@ const ENGINE_WAIT: Duration = Duration::from_secs(20);
 const ENGINE_RETRY: Duration = Duration::from_millis(100);
 /// A failing `accept` (no file descriptors left) must not spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+const TIDY_EVERY: Duration = Duration::from_millis(500);
+const FORGET_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// Why the server could not start or had to end.
 #[derive(Debug, Error)]
@@ -49,6 +52,8 @@ pub(crate) struct Server {
     /// The guard's own way to the engine: it must not wait behind what it watches.
     pub(crate) watching: Backend,
     pub(crate) cursors: Cursors,
+    pub(crate) sessions: Sessions,
+    pub(crate) transactions: Arc<Semaphore>,
     pub(crate) started: Instant,
     /// Makes the salts of users that do not exist.
     pub(crate) secret: [u8; 32],
@@ -64,6 +69,8 @@ impl Server {
             backend: Backend::new(&settings.engine_socket_dir, settings.limits.statements),
             watching: Backend::new(&settings.engine_socket_dir, WATCHING_STATEMENTS),
             cursors: Cursors::default(),
+            sessions: Sessions::default(),
+            transactions: Arc::new(Semaphore::new(settings.limits.transactions)),
             started: Instant::now(),
             secret: random(),
             own_share: Share::of(WATCHING_STATEMENTS),
@@ -78,15 +85,15 @@ impl Server {
     }
 
     pub(crate) fn place_of(&self, user: &str) -> Arc<Place> {
-        self.settings
-            .guard
-            .place_of(user, self.settings.limits.statements_per_user)
+        let limits = &self.settings.limits;
+        self.settings.guard.place_of(user, limits)
     }
 
     pub(crate) fn own_budget(&self) -> Budget<'_> {
         Budget {
             share: &self.own_share,
             time: OWN_TIME,
+            transaction: None,
         }
     }
 }
@@ -112,6 +119,7 @@ pub async fn serve(
     }
     let mut accepting = JoinSet::new();
     accepting.spawn(watch_sizes(Arc::clone(&server), shutdown.clone()));
+    accepting.spawn(tidy(Arc::clone(&server), shutdown.clone()));
     loop {
         // Receiving a listener, joining a task and waiting for the end lose nothing when dropped.
         tokio::select! {
@@ -131,7 +139,7 @@ pub async fn serve(
 async fn wait_for_engine(server: &Server) -> Result<(), ServeError> {
     let deadline = Instant::now() + ENGINE_WAIT;
     loop {
-        let error: CommandError = match commands::load_users(server).await {
+        let error: CommandError = match commands::prepare(server).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -147,6 +155,23 @@ async fn watch_sizes(server: Arc<Server>, shutdown: CancellationToken) {
     tokio::select! {
         () = guard::watch(&server) => {}
         () = shutdown.cancelled() => {}
+    }
+}
+
+/// Ends what took too long, as long as the server runs.
+async fn tidy(server: Arc<Server>, shutdown: CancellationToken) {
+    let mut forgotten = Instant::now();
+    loop {
+        // Sleeping loses nothing when dropped.
+        tokio::select! {
+            () = sleep(TIDY_EVERY) => {}
+            () = shutdown.cancelled() => return,
+        }
+        commands::tidy(&server).await;
+        if forgotten.elapsed() >= FORGET_EVERY {
+            commands::forget_old(&server).await;
+            forgotten = Instant::now();
+        }
     }
 }
 
@@ -172,6 +197,7 @@ async fn accept_all(server: Arc<Server>, listener: Listener, shutdown: Cancellat
                     connections.spawn(async move {
                         let _slot = slot;
                         connection::run(&server, stream, connection::Session::new(id, allowed), ending).await;
+                        server.sessions.connection_ended(id);
                     });
                 }
                 Err(error) => {

@@ -61,6 +61,12 @@ pub struct Limits {
     pub statements: usize,
     /// The longest time of one statement of a user with the role `root`.
     pub root_statement_time: Duration,
+    /// Open transactions of one user; one more waits a moment and is refused.
+    pub transactions_per_user: usize,
+    /// Open transactions in all; each holds one of the engine's connections.
+    pub transactions: usize,
+    /// The longest life of a transaction, MongoDB's own.
+    pub transaction_time: Duration,
     /// Open cursors of one user; opening more closes the oldest.
     pub cursors_per_user: usize,
 }
@@ -72,6 +78,9 @@ impl Default for Limits {
             statements_per_user: 4,
             statements: 16,
             root_statement_time: Duration::from_secs(600),
+            transactions_per_user: 8,
+            transactions: 32,
+            transaction_time: Duration::from_secs(60),
             cursors_per_user: 100,
         }
     }

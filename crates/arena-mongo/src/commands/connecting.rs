@@ -36,7 +36,7 @@ pub(super) async fn run(
     match name {
         "hello" => hello(server, session, body, "isWritablePrimary"),
         "isMaster" | "ismaster" => hello(server, session, body, "ismaster"),
-        "ping" | "endSessions" => Ok(raw(&doc! { "ok": 1.0 })),
+        "ping" => Ok(raw(&doc! { "ok": 1.0 })),
         "buildInfo" | "buildinfo" => Ok(raw(&build_info())),
         "saslStart" => {
             slow_when_refused(session, |session| sasl_start(server, session, body)).await

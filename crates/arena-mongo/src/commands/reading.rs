@@ -4,10 +4,11 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 use tokio_postgres::Row;
 
 use super::{Answer, Call, GENERIC_FIELDS, integer, is_true, raw, without};
-use crate::backend::{BsonIn, BsonOut};
-use crate::cursors::Cursor;
+use crate::backend::{BsonIn, BsonOut, Budget};
+use crate::cursors::Reader;
 use crate::error::CommandError;
 use crate::pipeline::check_raw_expressions;
+use crate::server::Server;
 use crate::users::Action;
 
 const FIND: &str =
@@ -93,8 +94,12 @@ pub(super) async fn first_page(call: &Call<'_>, sql: &'static str, spec: &RawDoc
         )
         .await?;
     let id: i64 = row.try_get(2).unwrap_or(0);
-    keep_rest(call, &row, id).await;
-    row.get::<_, BsonOut>(0).document()
+    let page = row.get::<_, BsonOut>(0).document()?;
+    if let Some(continuation) = continuation_of(&row).filter(|_| id != 0) {
+        let namespace = page.get_document("cursor")?.get_str("ns")?;
+        keep(call, id, namespace, continuation).await;
+    }
+    Ok(page)
 }
 
 /// Runs what answers in one page.
@@ -109,44 +114,83 @@ pub(super) async fn single_page(call: &Call<'_>, sql: &'static str, spec: &RawDo
     row.get::<_, BsonOut>(0).document()
 }
 
-async fn keep_rest(call: &Call<'_>, row: &Row, id: i64) {
+fn continuation_of(row: &Row) -> Option<Vec<u8>> {
     let continuation: Option<BsonOut> = row.get(1);
-    let Some(continuation) = continuation.filter(|_| id != 0) else {
-        return;
-    };
-    let cursor = Cursor::new(call.user_name, call.database, continuation.0);
+    continuation.map(|continuation| continuation.0)
+}
+
+async fn keep(call: &Call<'_>, id: i64, namespace: &str, continuation: Vec<u8>) {
+    let per_user = call.server.settings.limits.cursors_per_user;
+    let reader = cursor_reader(call, namespace);
     let gone = call
         .server
         .cursors
-        .keep(id, cursor, call.server.settings.limits.cursors_per_user);
-    if !gone.is_empty() {
-        delete_in_engine(call, gone).await;
+        .keep(id, &reader, continuation, per_user);
+    delete_cursors(call.server, call.budget_outside(), gone).await;
+}
+
+fn cursor_reader<'a>(call: &Call<'a>, namespace: &'a str) -> Reader<'a> {
+    let fields = call.fields;
+    Reader {
+        owner: call.user_name,
+        namespace,
+        session: fields.session.as_ref().map(|session| session.id),
+        transaction: fields.number.filter(|_| fields.in_transaction),
     }
 }
 
 async fn get_more(call: &Call<'_>) -> Answer {
-    let id = call.body().get("getMore")?.and_then(integer);
-    let id =
-        id.ok_or_else(|| CommandError::type_mismatch("getMore needs the number of a cursor"))?;
-    let not_found = || CommandError::new(43, "CursorNotFound", format!("cursor id {id} not found"));
-    let cursor = call
-        .server
-        .cursors
-        .take(id, call.user_name, call.database)
-        .ok_or_else(not_found)?;
+    let body = call.body();
+    let id = body.get("getMore")?.and_then(integer);
+    let id = id.ok_or_else(|| {
+        CommandError::type_mismatch(
+            "BSON field 'getMore.getMore' is the wrong type, expected type 'long'",
+        )
+    })?;
+    let collection = body.get_str("collection").map_err(|_| {
+        let message = "BSON field 'getMore.collection' is missing but a required field";
+        CommandError::new(40414, "Location40414", message)
+    })?;
+    let namespace = format!("{}.{collection}", call.database);
+    let cursors = &call.server.cursors;
+    let continuation = cursors.take(id, &cursor_reader(call, &namespace))?;
+    let answer = next_page(call, &continuation).await;
+    match &answer {
+        Ok((_, Some(continuation))) => keep(call, id, &namespace, continuation.clone()).await,
+        // Read to its end, or broken.
+        _ => drop(cursors.close(id, call.user_name, call.database)),
+    }
+    answer.map(|(page, _)| page)
+}
+
+async fn next_page(
+    call: &Call<'_>,
+    continuation: &[u8],
+) -> Result<(RawDocumentBuf, Option<Vec<u8>>), CommandError> {
     // Rights may have been taken away since the cursor was opened.
     call.allow(Action::Look)?;
+    if call
+        .body()
+        .get("maxTimeMS")?
+        .and_then(integer)
+        .is_some_and(|time| time > 0)
+    {
+        return Err(CommandError::bad_value(
+            "cannot set maxTimeMS on getMore command for a non-awaitData cursor",
+        ));
+    }
     let spec = call.spec()?;
-    let continuation = BsonIn(&cursor.continuation);
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&call.database, &BsonIn(spec.as_bytes()), &continuation];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [
+        &call.database,
+        &BsonIn(spec.as_bytes()),
+        &BsonIn(continuation),
+    ];
     let row = call
         .server
         .backend
         .row(call.budget(), GET_MORE, &parameters)
         .await?;
-    keep_rest(call, &row, id).await;
-    row.get::<_, BsonOut>(0).document()
+    Ok((row.get::<_, BsonOut>(0).document()?, continuation_of(&row)))
 }
 
 async fn kill_cursors(call: &Call<'_>) -> Answer {
@@ -155,14 +199,14 @@ async fn kill_cursors(call: &Call<'_>) -> Answer {
     for id in wanted {
         let id =
             integer(id?).ok_or_else(|| CommandError::type_mismatch("cursors must be numbers"))?;
-        match call.server.cursors.take(id, call.user_name, call.database) {
-            Some(_) => killed.push(id),
-            None => not_found.push(id),
+        let cursors = &call.server.cursors;
+        if cursors.close(id, call.user_name, call.database) {
+            killed.push(id);
+        } else {
+            not_found.push(id);
         }
     }
-    if !killed.is_empty() {
-        delete_in_engine(call, killed.clone()).await;
-    }
+    delete_cursors(call.server, call.budget_outside(), killed.clone()).await;
     let none: [i64; 0] = [];
     Ok(raw(&doc! {
         "cursorsKilled": killed, "cursorsNotFound": not_found, "cursorsAlive": none.to_vec(), "cursorsUnknown": none.to_vec(), "ok": 1.0,
@@ -170,13 +214,11 @@ async fn kill_cursors(call: &Call<'_>) -> Answer {
 }
 
 /// Frees the engine's files now; they would expire by themselves.
-async fn delete_in_engine(call: &Call<'_>, ids: Vec<i64>) {
-    if let Err(error) = call
-        .server
-        .backend
-        .rows(call.budget(), DELETE_CURSORS, &[&ids])
-        .await
-    {
+pub(super) async fn delete_cursors(server: &Server, budget: Budget<'_>, ids: Vec<i64>) {
+    if ids.is_empty() {
+        return;
+    }
+    if let Err(error) = server.backend.rows(budget, DELETE_CURSORS, &[&ids]).await {
         tracing::debug!(error = error.message, "could not delete cursors early");
     }
 }
@@ -191,7 +233,7 @@ pub(super) async fn indexes_of(
         .server
         .backend
         .row(
-            call.budget(),
+            call.budget_outside(),
             LIST_INDEXES,
             &[&call.database, &BsonIn(spec.as_bytes())],
         )

@@ -1,12 +1,11 @@
-//! Commands about databases, collections and the server, sessions, and the clear
+//! Commands about databases, collections and the server, and the clear
 //! refusals of what MongoDB can and the built-in database cannot.
 
-use bson::{Binary, Bson, DateTime, RawBsonRef, RawDocument, doc, rawdoc, spec::BinarySubtype};
+use bson::{Bson, DateTime, RawBsonRef, RawDocument, doc, rawdoc};
 
 use super::{Answer, Call, is_true, raw};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
-use crate::scram::random;
 use crate::users::Action;
 
 const COLL_STATS: &str = "SELECT documentdb_api.coll_stats($1, $2, $3)";
@@ -28,13 +27,6 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             call.allow_root()?;
             Ok(raw(&doc! { "argv": ["arena"], "parsed": {}, "ok": 1.0 }))
         }
-        "startSession" => start_session(),
-        "refreshSessions" | "killSessions" => Ok(rawdoc! { "ok": 1.0 }),
-        "commitTransaction" | "abortTransaction" => Err(CommandError::new(
-            251,
-            "NoSuchTransaction",
-            "there is no transaction in progress",
-        )),
         "listSearchIndexes" | "createSearchIndexes" | "dropSearchIndex" | "updateSearchIndex" => {
             Err(search_refusal())
         }
@@ -166,22 +158,31 @@ fn host_info(call: &Call<'_>) -> Answer {
     ))
 }
 
-/// The one parameter that shells ask for; nothing else is told.
+/// The parameters that clients ask for; nothing else is told.
 fn parameter(call: &Call<'_>) -> Answer {
-    let name = "featureCompatibilityVersion";
-    let asks = call.body().get(name)?.is_some()
-        || call
-            .body()
-            .get_str("getParameter")
-            .is_ok_and(|asked| asked == "*");
-    if !asks {
+    let body = call.body();
+    let all = body.get_str("getParameter").is_ok_and(|asked| asked == "*");
+    let mut answer = doc! {};
+    for (name, value) in [
+        (
+            "featureCompatibilityVersion",
+            Bson::from(doc! { "version": "7.0" }),
+        ),
+        ("enableTestCommands", false.into()),
+    ] {
+        if all || body.get(name)?.is_some() {
+            answer.insert(name, value);
+        }
+    }
+    if answer.is_empty() {
         return Err(CommandError::new(
             72,
             "InvalidOptions",
             "no option found to get",
         ));
     }
-    Ok(raw(&doc! { name: { "version": "7.0" }, "ok": 1.0 }))
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
 }
 
 /// Shells show warnings of the start; there are none. The log itself is not for clients.
@@ -194,18 +195,4 @@ fn log(call: &Call<'_>) -> Answer {
         call.allow_root()?;
     }
     Ok(raw(&doc! { "totalLinesWritten": 0, "log": [], "ok": 1.0 }))
-}
-
-fn start_session() -> Answer {
-    let mut bytes = random::<16>();
-    // The marks of a random UUID.
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let id = Binary {
-        subtype: BinarySubtype::Uuid,
-        bytes: bytes.to_vec(),
-    };
-    Ok(raw(
-        &doc! { "id": { "id": id }, "timeoutMinutes": 30, "ok": 1.0 },
-    ))
 }

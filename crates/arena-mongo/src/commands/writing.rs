@@ -4,18 +4,14 @@
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use bytes::Bytes;
 
+use super::once::{self, Write};
 use super::{Answer, Call, duplicates, is_true, raw};
-use crate::backend::{BsonIn, BsonOut};
+use crate::backend::BsonIn;
 use crate::error::CommandError;
 use crate::guard::{self, Growth};
 use crate::pipeline::check_raw_value;
 use crate::users::Action;
 use crate::wire::documents_of;
-
-const INSERT: &str = "SELECT p_result, p_success, pg_stat_force_next_flush() FROM documentdb_api.insert($1, $2, $3, $4)";
-const UPDATE: &str = "SELECT p_result, p_success, pg_stat_force_next_flush() FROM documentdb_api.update($1, $2, $3, $4)";
-const DELETE: &str = "SELECT p_result, p_success, pg_stat_force_next_flush() FROM documentdb_api.delete($1, $2, $3, $4)";
-const FIND_AND_MODIFY: &str = "SELECT p_result, p_success, pg_stat_force_next_flush() FROM documentdb_api.find_and_modify($1, $2, $3)";
 
 /// What MongoDB allows in one command; hello says less.
 const BATCH_MAX: usize = 100_000;
@@ -24,14 +20,14 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     call.allow(Action::Write)?;
     let collection = call.collection()?;
     match call.name {
-        "insert" => batch(call, collection, INSERT, "documents").await,
-        "update" => batch(call, collection, UPDATE, "updates").await,
-        "delete" => batch(call, collection, DELETE, "deletes").await,
+        "insert" => batch(call, collection, once::INSERT, "documents").await,
+        "update" => batch(call, collection, once::UPDATE, "updates").await,
+        "delete" => batch(call, collection, once::DELETE, "deletes").await,
         _ => find_and_modify(call, collection).await,
     }
 }
 
-async fn batch(call: &Call<'_>, collection: &str, sql: &'static str, field: &str) -> Answer {
+async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> Answer {
     let sequence = sequence(call, field)?;
     let operations = operations(call, sequence, field)?;
     if operations.is_empty() || operations.len() > BATCH_MAX {
@@ -56,23 +52,12 @@ async fn batch(call: &Call<'_>, collection: &str, sql: &'static str, field: &str
     };
     let spec = call.spec()?;
     let documents = sequence.map(|bytes| BsonIn(bytes));
-    let transaction = call.transaction_id();
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [
-        &call.database,
-        &BsonIn(spec.as_bytes()),
-        &documents,
-        &transaction,
-    ];
-    let row = call
-        .server
-        .backend
-        .row(call.budget(), sql, &parameters)
+    let result = once::run(call, write, once::first_statement(call), &spec, documents)
         .await
         .map_err(|error| guard::explained(error, let_in.as_ref()))?;
     if removes {
         call.freed();
     }
-    let result = row.get::<_, BsonOut>(0).document()?;
     with_readable_errors(call, collection, result, &operations).await
 }
 
@@ -185,21 +170,20 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
                 .await?
         }
     };
-    let transaction = call.transaction_id();
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&call.database, &BsonIn(spec.as_bytes()), &transaction];
-    let row = call
-        .server
-        .backend
-        .row(call.budget(), FIND_AND_MODIFY, &parameters)
-        .await
-        .map_err(|error| guard::explained(error, let_in.as_ref()));
+    let result = once::run(
+        call,
+        once::FIND_AND_MODIFY,
+        once::first_statement(call),
+        &spec,
+        None,
+    )
+    .await
+    .map_err(|error| guard::explained(error, let_in.as_ref()));
     if removes {
         call.freed();
     }
-    match row {
-        Ok(row) => {
-            let result = row.get::<_, BsonOut>(0).document()?;
+    match result {
+        Ok(result) => {
             // A removal reports no `updatedExisting`; everything else is as MongoDB says it.
             debug_assert!(
                 !is_true(&result, "writeErrors"),
@@ -249,7 +233,11 @@ async fn readable_error(
     let message = error.get_str("errmsg").unwrap_or_default();
     let packed = error.get_i32("code").unwrap_or(0);
     let (name, code) = CommandError::unpacked_code(packed).unwrap_or(("UnknownError", 8));
-    let described = CommandError::new(code, name, message);
+    let described = if CommandError::is_packed_conflict(packed) {
+        CommandError::write_conflict()
+    } else {
+        CommandError::new(code, name, message)
+    };
     let operation = usize::try_from(index)
         .ok()
         .and_then(|index| operations.get(index));

@@ -25,6 +25,12 @@ impl Wire {
         Self(TcpStream::connect(&world.address).await.unwrap())
     }
 
+    pub(crate) async fn log_in_as(world: &World, user: &str) -> Self {
+        let mut wire = Self::open(world).await;
+        wire.log_in(user, PASSWORD).await;
+        wire
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }
@@ -113,6 +119,15 @@ pub(crate) fn message(body: &[u8]) -> Vec<u8> {
         .flat_map(|number| number.to_le_bytes())
         .collect();
     [&head[..], &[0], body].concat()
+}
+
+/// A session's number.
+pub(crate) fn lsid(number: u8) -> Document {
+    let id = Binary {
+        subtype: BinarySubtype::Uuid,
+        bytes: vec![number; 16],
+    };
+    doc! { "id": id }
 }
 
 /// Runs one command as a user who has logged in by hand.

@@ -8,4 +8,6 @@ mod disk;
 mod fuzzing;
 mod node;
 mod quotas;
+mod retries;
+mod transactions;
 mod world;

@@ -45,6 +45,8 @@ fn all() -> Vec<Document> {
         doc! { "connectionStatus": 1, "showPrivileges": true },
         doc! { "whatsmyuri": 1 },
         doc! { "endSessions": [session.clone()] },
+        doc! { "killAllSessions": [] },
+        doc! { "killAllSessionsByPattern": [] },
         doc! { "find": "c" },
         doc! { "getMore": 1_i64, "collection": "c" },
         doc! { "killCursors": "c", "cursors": [1_i64] },

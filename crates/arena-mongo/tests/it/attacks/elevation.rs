@@ -58,11 +58,14 @@ async fn no_number_opens_anothers_cursor() {
     many.insert_many((0..50).map(|_| doc! { "secret": SECRET }))
         .await
         .unwrap();
+    // A cursor is read on in the session that opened it.
+    let mut session = attack.bob.client().start_session().await.unwrap();
     let mut opened = Vec::new();
     for _ in 0..5 {
         let page = attack
             .bob
             .run_command(doc! { "find": "many", "batchSize": 2 })
+            .session(&mut session)
             .await
             .unwrap();
         opened.push(page.get_document("cursor").unwrap().get_i64("id").unwrap());
@@ -86,6 +89,7 @@ async fn no_number_opens_anothers_cursor() {
         let more = attack
             .bob
             .run_command(doc! { "getMore": id, "collection": "many" })
+            .session(&mut session)
             .await
             .unwrap();
         assert!(

@@ -1,0 +1,90 @@
+//! Commands about sessions. Drivers send them by themselves; a session begins to
+//! exist when a command first names it.
+
+use bson::{Binary, RawBsonRef, doc, spec::BinarySubtype};
+
+use super::transactions::{end_sessions, session_id};
+use super::{Answer, Call, raw};
+use crate::error::CommandError;
+use crate::scram::random;
+
+const SESSION_MINUTES: i32 = 30;
+/// More ids in one command are nobody's.
+const IDS_MAX: usize = 10_000;
+
+pub(super) async fn run(call: &Call<'_>) -> Answer {
+    match call.name {
+        "startSession" => return Ok(start()),
+        "endSessions" | "killSessions" => {
+            let ids = ids(call)?;
+            // `killSessions: []` means all of one's own.
+            let all_own = ids.is_empty() && call.name == "killSessions";
+            let ids = (!all_own).then_some(ids.as_slice());
+            end_sessions(call.server, Some(call.user_name), ids).await;
+        }
+        "refreshSessions" => drop(ids(call)?),
+        "killAllSessions" => kill_all(call).await?,
+        "killAllSessionsByPattern" => {
+            call.allow_root()?;
+            return Err(CommandError::not_supported("killAllSessionsByPattern"));
+        }
+        other => return Err(CommandError::command_not_found(other)),
+    }
+    Ok(raw(&doc! { "ok": 1.0 }))
+}
+
+fn start() -> bson::RawDocumentBuf {
+    let mut bytes = random::<16>();
+    // The marks of a random UUID.
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let id = Binary {
+        subtype: BinarySubtype::Uuid,
+        bytes: bytes.to_vec(),
+    };
+    raw(&doc! { "id": { "id": id }, "timeoutMinutes": SESSION_MINUTES, "ok": 1.0 })
+}
+
+fn ids(call: &Call<'_>) -> Result<Vec<[u8; 16]>, CommandError> {
+    let listed = call.body().get_array(call.name).map_err(|_| {
+        CommandError::type_mismatch(format!(
+            "BSON field '{0}.{0}' is the wrong type, expected type 'array'",
+            call.name
+        ))
+    })?;
+    let ids: Result<Vec<_>, _> = listed
+        .into_iter()
+        .take(IDS_MAX + 1)
+        .map(|id| session_id(id?))
+        .collect();
+    ids.and_then(|ids| {
+        if ids.len() > IDS_MAX {
+            let message = format!("Too many ids in BatchedCommandRequest, maximum is {IDS_MAX}");
+            return Err(CommandError::bad_value(message));
+        }
+        Ok(ids)
+    })
+}
+
+/// Ends everybody's sessions, or those of the users that are named.
+async fn kill_all(call: &Call<'_>) -> Result<(), CommandError> {
+    call.allow_root()?;
+    let mut users = Vec::new();
+    for user in call.body().get_array(call.name)? {
+        match user? {
+            RawBsonRef::Document(user) => users.push(user.get_str("user")?),
+            _ => {
+                return Err(CommandError::type_mismatch(
+                    "killAllSessions names users by objects",
+                ));
+            }
+        }
+    }
+    if users.is_empty() {
+        end_sessions(call.server, None, None).await;
+    }
+    for user in users {
+        end_sessions(call.server, Some(user), None).await;
+    }
+    Ok(())
+}

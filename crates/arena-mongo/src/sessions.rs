@@ -1,0 +1,234 @@
+//! Logical sessions: what a driver's `lsid` and `txnNumber` mean. A session knows
+//! its newest transaction number and, while one is open, the transaction. What
+//! commands do with it is in `commands/transactions.rs`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::backend::Transaction;
+
+/// What `hello` promises.
+const SESSION_IDLE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Sessions of one user that are remembered; the longest unused one is forgotten first.
+const SESSIONS_PER_USER_MAX: usize = 2_000;
+/// A client that lost its connection may come back with another one and commit.
+const ABANDONED_MAX: Duration = Duration::from_secs(3);
+
+/// A session's identity: the client's number, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId {
+    pub(crate) user: Arc<str>,
+    pub(crate) id: [u8; 16],
+}
+
+impl SessionId {
+    /// Returns the text that the engine's notes use.
+    pub(crate) fn text(&self) -> String {
+        let digits = self.id.iter().map(|byte| format!("{byte:02x}"));
+        format!("{}:{}", digits.collect::<String>(), self.user)
+    }
+}
+
+/// Returns a session's number as people write it.
+pub(crate) fn session_text(id: &[u8; 16]) -> String {
+    let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
+    parts.map(|part| digits[part].to_owned()).join("-")
+}
+
+/// How far the session's newest transaction has come.
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    /// The newest number was a retryable write's, or there was none.
+    None,
+    Open(Arc<OpenTransaction>),
+    Committed,
+    Aborted,
+    /// The engine went away during the commit; its note tells.
+    Unknown,
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenTransaction {
+    pub(crate) transaction: Transaction,
+    /// The connection that used it last.
+    connection: AtomicI32,
+    ends: Mutex<Instant>,
+    /// One of the user's, and one of all.
+    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+impl OpenTransaction {
+    pub(crate) fn new(
+        transaction: Transaction,
+        lifetime: Duration,
+        places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    ) -> Self {
+        Self {
+            transaction,
+            connection: AtomicI32::new(0),
+            ends: Mutex::new(Instant::now() + lifetime),
+            _places: places,
+        }
+    }
+
+    pub(crate) fn used_by(&self, connection: i32) {
+        self.connection.store(connection, Ordering::Relaxed);
+    }
+
+    /// What is left of its time.
+    pub(crate) fn time_left(&self) -> Duration {
+        locked(&self.ends).saturating_duration_since(Instant::now())
+    }
+}
+
+/// The newest number of a session and what became of it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) number: i64,
+    pub(crate) phase: Phase,
+}
+
+#[derive(Debug)]
+pub(crate) struct LogicalSession {
+    state: Mutex<State>,
+    touched: Mutex<Instant>,
+    /// One command of a transaction at a time.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+}
+
+impl LogicalSession {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                number: -1,
+                phase: Phase::None,
+            }),
+            touched: Mutex::new(Instant::now()),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+
+    fn open_transaction(&self) -> Option<Arc<OpenTransaction>> {
+        match &self.state().phase {
+            Phase::Open(open) => Some(Arc::clone(open)),
+            _ => None,
+        }
+    }
+
+    /// Marks the open transaction of this number as ended without the client; returns it for rolling back.
+    pub(crate) fn abort(&self, number: i64) -> Option<Arc<OpenTransaction>> {
+        let mut state = self.state();
+        if state.number != number {
+            return None;
+        }
+        match std::mem::replace(&mut state.phase, Phase::Aborted) {
+            Phase::Open(open) => Some(open),
+            other => {
+                state.phase = other;
+                None
+            }
+        }
+    }
+
+    fn abort_any(&self) -> Option<Arc<OpenTransaction>> {
+        let number = self.state().number;
+        self.abort(number)
+    }
+}
+
+/// All sessions that are known.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    known: Mutex<HashMap<SessionId, Arc<LogicalSession>>>,
+}
+
+impl Sessions {
+    /// Returns the session, which begins to exist when it is first named.
+    pub(crate) fn enter(&self, id: &SessionId) -> Arc<LogicalSession> {
+        let mut known = locked(&self.known);
+        if let Some(session) = known.get(id) {
+            *locked(&session.touched) = Instant::now();
+            return Arc::clone(session);
+        }
+        make_room(&mut known, &id.user);
+        let session = Arc::new(LogicalSession::new());
+        known.insert(id.clone(), Arc::clone(&session));
+        session
+    }
+
+    /// Forgets sessions of a user; returns the transactions that were open in them. Without ids: all of the
+    /// user's, and without a user all there are.
+    pub(crate) fn end(
+        &self,
+        user: Option<&str>,
+        ids: Option<&[[u8; 16]]>,
+    ) -> Vec<Arc<OpenTransaction>> {
+        let mut ended = Vec::new();
+        locked(&self.known).retain(|id, session| {
+            let is_meant = user.is_none_or(|user| *id.user == *user)
+                && ids.is_none_or(|ids| ids.contains(&id.id));
+            if is_meant {
+                ended.extend(session.abort_any());
+            }
+            !is_meant
+        });
+        ended
+    }
+
+    /// A client has left: what it began ends soon.
+    pub(crate) fn connection_ended(&self, connection: i32) {
+        let soon = Instant::now() + ABANDONED_MAX;
+        for session in locked(&self.known).values() {
+            if let Some(open) = session.open_transaction()
+                && open.connection.load(Ordering::Relaxed) == connection
+            {
+                let mut ends = locked(&open.ends);
+                *ends = (*ends).min(soon);
+            }
+        }
+    }
+
+    /// Ends transactions whose time is over and forgets sessions that nobody used; returns the former for
+    /// rolling back.
+    pub(crate) fn expire(&self) -> Vec<Arc<OpenTransaction>> {
+        let mut expired = Vec::new();
+        locked(&self.known).retain(|_, session| {
+            let Some(open) = session.open_transaction() else {
+                return locked(&session.touched).elapsed() < SESSION_IDLE_MAX;
+            };
+            if open.time_left().is_zero() {
+                expired.extend(session.abort_any());
+            }
+            true
+        });
+        expired
+    }
+}
+
+fn make_room(known: &mut HashMap<SessionId, Arc<LogicalSession>>, user: &Arc<str>) {
+    let own = known.iter().filter(|(id, _)| id.user == *user);
+    if own.clone().count() < SESSIONS_PER_USER_MAX {
+        return;
+    }
+    let oldest = own
+        .filter(|(_, session)| session.open_transaction().is_none())
+        .min_by_key(|(_, session)| *locked(&session.touched))
+        .map(|(id, _)| id.clone());
+    if let Some(oldest) = oldest {
+        known.remove(&oldest);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
