@@ -474,6 +474,8 @@ impl JoinMode {
 pub enum Language {
     /// English.
     En,
+    /// Spanish.
+    Es,
 }
 
 impl Language {
@@ -481,6 +483,7 @@ impl Language {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::En => "en",
+            Self::Es => "es",
         }
     }
 }
