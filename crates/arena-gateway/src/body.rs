@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
 use crate::Limits;
+use crate::tenure::Ending;
 
 /// Any body that passes through the gateway.
 pub(crate) type Body = BoxBody<Bytes, BodyError>;
@@ -27,6 +28,8 @@ pub(crate) enum BodyError {
     TooLarge,
     #[error("the body paused for too long")]
     Idle,
+    #[error("the session it was asked for with has ended")]
+    Ended,
 }
 
 /// Returns a body of our own.
@@ -46,6 +49,11 @@ pub(crate) fn streamed(incoming: Incoming) -> Body {
     incoming.map_err(BodyError::Read).boxed()
 }
 
+/// Returns a body that is cut when somebody has to go.
+pub(crate) fn until(ending: Ending, body: Body) -> Body {
+    Until { body, ending }.boxed()
+}
+
 /// Returns a browser's body, which fails once it breaks a limit.
 pub(crate) fn upload(incoming: Incoming, limits: &Limits) -> Body {
     if incoming.is_end_stream() {
@@ -58,6 +66,35 @@ pub(crate) fn upload(incoming: Incoming, limits: &Limits) -> Body {
         alarm: Box::pin(tokio::time::sleep(limits.body_idle)),
     }
     .boxed()
+}
+
+struct Until {
+    body: Body,
+    ending: Ending,
+}
+
+impl http_body::Body for Until {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if this.ending.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(BodyError::Ended)));
+        }
+        Pin::new(&mut this.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 struct Upload {

@@ -21,8 +21,10 @@ use crate::head_tap::LengthSeen;
 use crate::headers::{self, Said};
 use crate::hold::{Patience, Waiting};
 use crate::inbound::{Inbound, Kind, SEC_FETCH_SITE};
+use crate::look_in::Place;
 use crate::refusal::Refusal;
 use crate::session::{self, ENTER_PATH, VOUCH_PATH};
+use crate::tenure::Tenure;
 use crate::upstream::Upstreams;
 use crate::{Routes, Settings, Target, Upstream, pages};
 
@@ -42,12 +44,18 @@ pub(crate) struct Door {
 }
 
 /// A request whose host is known.
-struct Visit<'a> {
+struct Coming<'a> {
     peer: IpAddr,
     inbound: &'a Inbound,
     routes: &'a Routes,
-    target: &'a Target,
+    place: &'a Place<'a>,
     session: Option<Session>,
+}
+
+impl Coming<'_> {
+    fn target(&self) -> &Target {
+        &self.place.target
+    }
 }
 
 impl Door {
@@ -83,13 +91,12 @@ impl Door {
             }
         };
         let routes = self.settings.routes.load_full();
-        let target = routes.target(&inbound.host);
-        let ancestors = target.map_or("'none'".to_owned(), |target| {
-            let editor = seat_of(&target.surface)
-                .and_then(|seat| routes.host_of(&Surface::SeatEditor(seat.clone())));
-            headers::frame_ancestors(&self.settings, &target.surface, editor)
+        let place = Place::of(&self.settings, &routes, &inbound.host);
+        let ancestors = place.as_ref().map_or("'none'".to_owned(), |place| {
+            place.frame_ancestors(&self.settings, &routes)
         });
-        let mut response = match self.admit((peer, &inbound), &routes, request).await {
+        let admitted = self.admit((peer, &inbound), &routes, place.as_ref(), request);
+        let mut response = match admitted.await {
             Ok(response) => response,
             Err(refusal) => pages::refused(&refusal, inbound.kind.is_seen(), &portal_origin),
         };
@@ -99,7 +106,7 @@ impl Door {
             http.status = response.status().as_u16(),
             http.host = inbound.host,
             route.path = first_segment(inbound.path.path()),
-            seat.id = target.and_then(|target| seat_of(&target.surface)).map(SeatId::as_str),
+            seat.id = place.as_ref().and_then(|place| seat_of(&place.target.surface)).map(SeatId::as_str),
             duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "answered"
         );
@@ -110,41 +117,43 @@ impl Door {
         &self,
         (peer, inbound): (IpAddr, &Inbound),
         routes: &Routes,
+        place: Option<&Place<'_>>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
         if inbound.path.path() == HEALTH_PATH {
             return Ok(pages::healthy());
         }
-        let target = routes.target(&inbound.host).ok_or(Refusal::UnknownHost)?;
+        let place = place.ok_or(Refusal::UnknownHost)?;
         let headers = request.headers();
         if cookies::size_bytes(headers) > self.settings.limits.cookie_bytes_max {
             return Err(Refusal::Cookies(
                 cookies::names(headers).map(str::to_owned).collect(),
             ));
         }
-        if let Some(editor) = self.editor_instead(routes, target, inbound, request.method()) {
+        if let Some(editor) = self.editor_instead(routes, place, inbound, request.method()) {
             return pages::moved(&editor);
         }
         let session = session::find(&self.settings, &self.names, headers, &inbound.host)
-            .filter(|session| session::may_enter(&session.principal, &target.surface));
+            .filter(|session| place.lets_in(&session.principal));
         let verdict = judge(Asked {
             method: request.method(),
             headers,
             kind: inbound.kind,
             has_session: session.is_some(),
             // The portal's page frames other hosts, whose hand-over passes by here.
-            can_be_framed: target.surface != Surface::Portal || inbound.path.path() == VOUCH_PATH,
+            can_be_framed: place.target.surface != Surface::Portal
+                || inbound.path.path() == VOUCH_PATH,
             origin: &self.settings.origin(&inbound.host),
         });
         if verdict == Verdict::Foreign {
             return Err(Refusal::Foreign);
         }
         self.dispatch(
-            Visit {
+            Coming {
                 peer,
                 inbound,
                 routes,
-                target,
+                place,
                 session,
             },
             request,
@@ -156,55 +165,60 @@ impl Door {
     fn editor_instead(
         &self,
         routes: &Routes,
-        target: &Target,
+        place: &Place<'_>,
         inbound: &Inbound,
         method: &Method,
     ) -> Option<String> {
-        let Surface::SeatApps(seat) = &target.surface else {
+        if !matches!(place.target.surface, Surface::SeatApps(_)) {
             return None;
-        };
+        }
         let reads = *method == Method::GET || *method == Method::HEAD;
         if inbound.path.path() != "/" || !reads || inbound.kind == Kind::WebSocket {
             return None;
         }
-        let editor = routes.host_of(&Surface::SeatEditor(seat.clone()))?;
-        Some(format!("{}{}", self.settings.origin(editor), inbound.path))
+        let editor = place.editor_host(&self.settings, routes)?;
+        Some(format!("{}{}", self.settings.origin(&editor), inbound.path))
     }
 
     async fn dispatch(
         &self,
-        visit: Visit<'_>,
+        coming: Coming<'_>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
         let (path, query) = (
-            visit.inbound.path.path(),
-            visit.inbound.path.query().unwrap_or_default(),
+            coming.inbound.path.path(),
+            coming.inbound.path.query().unwrap_or_default(),
         );
-        let surface = &visit.target.surface;
+        let surface = &coming.target().surface;
         let is_get = request.method() == Method::GET;
         match surface {
-            Surface::Portal if path == VOUCH_PATH && is_get => {
-                session::vouch(&self.settings, visit.routes, visit.session.as_ref(), query)
-            }
+            Surface::Portal if path == VOUCH_PATH && is_get => session::vouch(
+                &self.settings,
+                coming.routes,
+                coming.session.as_ref(),
+                query,
+            ),
             Surface::Instructions | Surface::SeatApps(_) | Surface::SeatEditor(_)
                 if path == ENTER_PATH && is_get =>
             {
-                let host = (visit.inbound.host.as_str(), surface);
+                let host = (coming.inbound.host.as_str(), coming.place);
                 session::enter(&self.settings, &self.names, request.headers(), host, query).await
             }
-            _ if format!("{path}/").starts_with(OWN_PATHS) => self.to_portal(&visit, request).await,
-            Surface::Portal => self.to_portal(&visit, request).await,
+            _ if format!("{path}/").starts_with(OWN_PATHS) => {
+                self.to_portal(&coming, request).await
+            }
+            Surface::Portal => self.to_portal(&coming, request).await,
             Surface::Instructions => {
-                if visit.session.is_none()
-                    && visit.inbound.kind.is_seen()
+                if coming.session.is_none()
+                    && coming.inbound.kind.is_seen()
                     && !self.is_nobody(request.headers())
                 {
-                    return self.begin(&visit, request.headers());
+                    return self.begin(&coming, request.headers());
                 }
-                self.to_portal(&visit, request).await
+                self.to_portal(&coming, request).await
             }
             Surface::SeatApps(seat) | Surface::SeatEditor(seat) => {
-                self.to_seat(&visit, seat, request).await
+                self.to_seat(&coming, seat, request).await
             }
         }
     }
@@ -213,22 +227,22 @@ impl Door {
         !cookies::values(headers, &self.names.nobody).is_empty()
     }
 
-    fn begin(&self, visit: &Visit<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    fn begin(&self, coming: &Coming<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
         session::begin(
             &self.settings,
             &self.names,
             headers,
-            &visit.inbound.host,
-            visit.inbound.path.as_str(),
+            &coming.inbound.host,
+            coming.inbound.path.as_str(),
         )
     }
 
     async fn to_portal(
         &self,
-        visit: &Visit<'_>,
+        coming: &Coming<'_>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
-        let surface = match &visit.target.surface {
+        let surface = match &coming.target().surface {
             Surface::Portal => "portal",
             Surface::Instructions => "instructions",
             Surface::SeatApps(_) => "seat",
@@ -236,44 +250,44 @@ impl Door {
         };
         let said = Said {
             surface,
-            seat: seat_of(&visit.target.surface),
+            seat: seat_of(&coming.target().surface),
             user: None,
-            principal: visit
+            principal: coming
                 .session
                 .as_ref()
                 .map(|session| session.principal.to_string()),
-            session: visit.session.as_ref().map(|session| session.id.as_str()),
+            session: coming.session.as_ref().map(|session| session.id.as_str()),
         };
         let is_own = matches!(
-            visit.target.surface,
+            coming.target().surface,
             Surface::Portal | Surface::Instructions
-        ) && !format!("{}/", visit.inbound.path.path()).starts_with(OWN_PATHS);
+        ) && !format!("{}/", coming.inbound.path.path()).starts_with(OWN_PATHS);
         let upstream = if is_own {
-            &visit.target.upstream
+            &coming.target().upstream
         } else {
-            visit.routes.portal()
+            coming.routes.portal()
         };
-        self.passage(visit, upstream, said, Trust::Platform)
+        self.passage(coming, upstream, said, Trust::Platform)
             .forward(request)
             .await
     }
 
     async fn to_seat(
         &self,
-        visit: &Visit<'_>,
+        coming: &Coming<'_>,
         seat: &SeatId,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
-        let Some(session) = &visit.session else {
-            if visit.inbound.kind.is_seen() {
-                return self.begin(visit, request.headers());
+        let Some(session) = &coming.session else {
+            if coming.inbound.kind.is_seen() {
+                return self.begin(coming, request.headers());
             }
             return Err(Refusal::NoSession);
         };
-        let (surface, record) = if matches!(visit.target.surface, Surface::SeatEditor(_)) {
+        let (surface, record) = if matches!(coming.target().surface, Surface::SeatEditor(_)) {
             (
                 "editor",
-                self.awake(visit, seat, session, request.headers()).await?,
+                self.awake(coming, seat, session, request.headers()).await?,
             )
         } else {
             (
@@ -281,21 +295,24 @@ impl Door {
                 self.settings.store.seat(seat).ok_or(Refusal::SeatDown)?,
             )
         };
+        // An app may show who is there: it is not the participant.
+        let looks_in = coming.place.visit.as_ref();
+        let user = looks_in.map_or(&record.display_name, |visit| &visit.facilitator);
         let said = Said {
             surface,
             seat: Some(seat),
-            user: Some(&record.display_name),
+            user: Some(user),
             principal: None,
             session: None,
         };
-        self.passage(visit, &visit.target.upstream, said, Trust::Seat)
+        self.passage(coming, &coming.target().upstream, said, Trust::Seat)
             .forward(request)
             .await
     }
 
     async fn awake(
         &self,
-        visit: &Visit<'_>,
+        coming: &Coming<'_>,
         seat: &SeatId,
         session: &Session,
         headers: &HeaderMap,
@@ -303,7 +320,7 @@ impl Door {
         let is_own_page = headers
             .get(SEC_FETCH_SITE)
             .is_some_and(|site| site == "same-origin");
-        let patience = match visit.inbound.kind {
+        let patience = match coming.inbound.kind {
             Kind::Page | Kind::Frame if is_own_page => Patience::WaitingPage,
             Kind::Page | Kind::Frame => Patience::Page,
             Kind::WebSocket | Kind::Call => Patience::Call,
@@ -316,7 +333,7 @@ impl Door {
 
     fn passage<'a>(
         &'a self,
-        visit: &'a Visit<'_>,
+        coming: &'a Coming<'_>,
         upstream: &'a Upstream,
         said: Said<'a>,
         trust: Trust,
@@ -326,11 +343,14 @@ impl Door {
             upstreams: &self.upstreams,
             relays: &self.relays,
             ending: &self.ending,
-            peer: visit.peer,
-            inbound: visit.inbound,
+            peer: coming.peer,
+            inbound: coming.inbound,
             upstream,
             said,
             trust,
+            tenure: coming.session.as_ref().map(|session| {
+                Tenure::new(&self.settings.store, session, coming.place.visit.as_ref())
+            }),
         }
     }
 }

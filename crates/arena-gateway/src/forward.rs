@@ -19,6 +19,7 @@ use crate::headers::{self, Said};
 use crate::inbound::{Inbound, Kind};
 use crate::refusal::Refusal;
 use crate::relay::relay;
+use crate::tenure::Tenure;
 use crate::upstream::{SendError, Upstreams};
 use crate::{Settings, Upstream};
 
@@ -47,6 +48,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) upstream: &'a Upstream,
     pub(crate) said: Said<'a>,
     pub(crate) trust: Trust,
+    /// With what right; `None`: nobody's.
+    pub(crate) tenure: Option<Tenure>,
 }
 
 impl Passage<'_> {
@@ -117,18 +120,25 @@ impl Passage<'_> {
             return Err(Refusal::BrokenAnswer);
         }
         let seat = hyper::upgrade::on(&mut answer);
-        let (ping_every, ending) = (self.settings.limits.ping_every, self.ending.clone());
+        let (ping_every, ending) = (self.settings.limits.ping_every, self.ending.child_token());
+        let tenure = self.tenure.clone();
         self.relays.spawn(async move {
             let both = async { tokio::try_join!(browser, seat) };
             match tokio::time::timeout(UPGRADE_WAIT, both).await {
                 Ok(Ok((browser, seat))) => {
-                    relay(
-                        TokioIo::new(browser),
-                        TokioIo::new(seat),
-                        ping_every,
-                        ending,
-                    )
-                    .await
+                    let told = ending.clone();
+                    let relaying =
+                        relay(TokioIo::new(browser), TokioIo::new(seat), ping_every, told);
+                    let leaving = async {
+                        match tenure {
+                            Some(tenure) => tenure.ended().await,
+                            None => std::future::pending().await,
+                        }
+                        ending.cancel();
+                        std::future::pending::<()>().await;
+                    };
+                    // The second only tells the first to end.
+                    tokio::select! { () = relaying => {} () = leaving => {} }
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "a WebSocket ended before it began"),
                 Err(_) => tracing::debug!("a WebSocket never began"),
@@ -156,7 +166,16 @@ impl Passage<'_> {
     }
 
     fn passed_back(&self, answer: Response<Incoming>) -> Response<Body> {
-        let mut response = answer.map(body::streamed);
+        // What has a length ends soon; what has none may go on for hours.
+        let goes_on = answer.body().size_hint().exact().is_none();
+        let ending = self.tenure.clone().filter(|_| goes_on).map(Tenure::ended);
+        let mut response = answer.map(|body| {
+            let streamed = body::streamed(body);
+            match ending {
+                Some(ending) => body::until(ending, streamed),
+                None => streamed,
+            }
+        });
         *response.version_mut() = Version::HTTP_11;
         headers::clean_answer(response.headers_mut());
         if self.trust == Trust::Seat {

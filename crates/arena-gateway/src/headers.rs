@@ -152,10 +152,9 @@ pub(crate) fn secure(headers: &mut HeaderMap, settings: &Settings, frame_ancesto
     headers
         .entry(REFERRER_POLICY)
         .or_insert(HeaderValue::from_static("same-origin"));
-    headers.insert(
-        "cross-origin-resource-policy",
-        HeaderValue::from_static("same-origin"),
-    );
+    headers
+        .entry("cross-origin-resource-policy")
+        .or_insert(HeaderValue::from_static("same-origin"));
     headers.insert("origin-agent-cluster", HeaderValue::from_static("?1"));
     headers.remove(X_FRAME_OPTIONS);
     if frame_ancestors == "'none'" {

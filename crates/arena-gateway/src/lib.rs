@@ -20,6 +20,7 @@ mod head_tap;
 mod headers;
 mod hold;
 mod inbound;
+mod look_in;
 mod pages;
 mod refusal;
 mod relay;
@@ -27,6 +28,7 @@ mod routes;
 mod serve;
 mod session;
 mod settings;
+mod tenure;
 mod upstream;
 
 pub use routes::{Endpoint, Routes, Target, Upstream};

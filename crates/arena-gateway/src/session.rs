@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::body::{self, Body};
 use crate::cookies::{self, CookieNames};
 use crate::headers::url_encoded;
+use crate::look_in::Place;
 use crate::refusal::Refusal;
 use crate::{Routes, Settings};
 
@@ -61,7 +62,8 @@ pub(crate) fn may_enter(principal: &Principal, surface: &Surface) -> bool {
         (Surface::SeatApps(seat) | Surface::SeatEditor(seat), Principal::Participant(own)) => {
             seat == own
         }
-        (_, Principal::Facilitator(_)) => false,
+        // Visitors have hosts of their own (`look_in.rs`).
+        (_, Principal::Facilitator(_) | Principal::Visitor { .. }) => false,
     }
 }
 
@@ -114,20 +116,16 @@ pub(crate) fn vouch(
         .ok()
         .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     let hash = hash.ok_or(Refusal::Malformed("an incomplete hand-over"))?;
-    let target = routes
-        .target(&host)
-        .filter(|target| target.surface != Surface::Portal);
-    let surface = &target
-        .ok_or(Refusal::Malformed("a hand-over to an unknown host"))?
-        .surface;
-    let principal = session.map(|session| &session.principal);
-    let code = match principal.filter(|principal| may_enter(principal, surface)) {
+    let place = Place::of(settings, routes, &host)
+        .filter(|place| place.target.surface != Surface::Portal)
+        .ok_or(Refusal::Malformed("a hand-over to an unknown host"))?;
+    let code = match session.and_then(|session| place.vouches_for(session)) {
         Some(principal) => settings
             .store
-            .create_handover(&host, principal.clone(), hash)
+            .create_handover(&host, principal, hash)
             .map_err(|error| Refusal::broken("cannot make a hand-over", &error))?,
-        None if *surface == Surface::Instructions => String::new(),
-        None if principal.is_some() => return Err(Refusal::NotYours),
+        None if place.target.surface == Surface::Instructions => String::new(),
+        None if session.is_some() => return Err(Refusal::NotYours),
         None => return Err(Refusal::NobodyKnown),
     };
     let query = query(&[("code", &code), ("id", &id), ("to", &to)]);
@@ -145,10 +143,10 @@ pub(crate) async fn enter(
     settings: &Settings,
     names: &CookieNames,
     headers: &HeaderMap,
-    host: (&str, &Surface),
+    host: (&str, &Place<'_>),
     query_text: &str,
 ) -> Result<Response<Body>, Refusal> {
-    let (host, surface) = host;
+    let (host, place) = host;
     let asked = |name| value(query_text, name).ok_or(Refusal::Malformed("an incomplete hand-over"));
     let (code, id, to) = (asked("code")?, asked("id")?, asked("to")?);
     let to = relative_path(&to).ok_or(Refusal::Malformed("a hand-over that leads elsewhere"))?;
@@ -159,7 +157,7 @@ pub(crate) async fn enter(
         return Err(Refusal::Malformed("an incomplete hand-over"));
     }
     let used = names.set(&format!("{}{id}", names.entering), "", Some(0));
-    if code.is_empty() && *surface == Surface::Instructions {
+    if code.is_empty() && place.target.surface == Surface::Instructions {
         let mut response = redirect(to, used)?;
         response.headers_mut().extend(
             names
@@ -175,8 +173,13 @@ pub(crate) async fn enter(
     let principal = settings
         .store
         .redeem_handover(&code, host, nonce.as_bytes())
-        .filter(|principal| may_enter(principal, surface))
+        .filter(|principal| place.lets_in(principal))
         .ok_or(Refusal::StaleHandover)?;
+    if let Some(visit) = &place.visit
+        && !settings.store.enter_visit(visit, host)
+    {
+        return Err(Refusal::StaleHandover);
+    }
     let secret = settings
         .store
         .create_session(principal, host)

@@ -1,7 +1,7 @@
 // Live events for all tabs of this browser over one connection: HTTP/1 allows six to a host.
 // The tab that holds the lock listens and tells the others; when it closes, the next one does.
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("arena-live") : null;
-const names = ["leaderboard", "exercise", "seat", "room", "reload", "message"];
+const names = ["leaderboard", "exercise", "seat", "room", "waiting", "connections", "reload", "message"];
 const handlers = new Map();
 const latest = new Map();
 let leads = false;

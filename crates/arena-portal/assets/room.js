@@ -26,7 +26,7 @@ function fill(tile) {
 }
 
 function ages() {
-  for (const time of seats.querySelectorAll("time")) {
+  for (const time of document.querySelectorAll("#seats time, #waitlist time")) {
     if (!time.dateTime) continue;
     const minutes = Math.floor((Date.now() - Date.parse(time.dateTime)) / 60_000);
     time.textContent = minutes < 1 ? room.dataset.justNow
@@ -34,6 +34,46 @@ function ages() {
       : room.dataset.hours.replace("{}", Math.floor(minutes / 60));
     time.title = new Date(time.dateTime).toLocaleString();
   }
+}
+
+// Who waits for a seat, first come first.
+const waitlist = document.getElementById("waitlist");
+function wait(entries) {
+  const list = waitlist.querySelector("ol");
+  const pattern = waitlist.querySelector("template").content.firstElementChild;
+  const known = new Map([...list.children].map((line) => [line.dataset.id, line]));
+  list.replaceChildren(...entries.map((entry) => known.get(String(entry.id)) ?? line(entry, pattern)));
+  waitlist.querySelector("[data-count]").textContent = entries.length;
+  waitlist.hidden = entries.length === 0;
+  ages();
+}
+function line(entry, pattern) {
+  const item = pattern.cloneNode(true);
+  item.dataset.id = entry.id;
+  item.querySelector("bdi").textContent = entry.name;
+  item.querySelector("time").dateTime = entry.at;
+  for (const form of item.querySelectorAll("form")) form.action = `/admin/waiting/${entry.id}/${form.dataset.action}`;
+  for (const named of item.querySelectorAll("[data-label]")) named.setAttribute("aria-label", named.dataset.label.replace("{}", entry.name));
+  return item;
+}
+
+const tests = document.getElementById("tests");
+function tested(all) {
+  const pattern = tests.querySelector("template").content.firstElementChild;
+  tests.querySelector("tbody").replaceChildren(...all.map((test) => {
+    const row = pattern.cloneNode(true);
+    const [, verdict, troubles, latency] = row.children;
+    row.dataset.good = test.good;
+    row.querySelector("bdi").textContent = test.name;
+    verdict.textContent = test.good ? tests.dataset.fine : tests.dataset.troubles;
+    troubles.textContent = test.troubles.join(", ");
+    latency.textContent = test.latency_ms === null ? "" : `${test.latency_ms} ms`;
+    const time = row.querySelector("time");
+    time.dateTime = test.at;
+    time.textContent = new Date(test.at).toLocaleTimeString();
+    return row;
+  }));
+  tests.querySelector("[data-count]").textContent = all.length;
 }
 
 let filter = "all";
@@ -59,6 +99,8 @@ const clock = document.getElementById("countdown");
 countdown(clock, room.dataset, clock.dataset.close);
 on("leaderboard", (board) => countdown(clock, room.dataset, board.close_on, Date.parse(board.now) - Date.now()));
 on("room", (tiles) => { tiles.forEach(fill); ages(); sift(); });
+on("waiting", wait);
+on("connections", tested);
 on("reload", () => location.reload());
 ages();
 setInterval(ages, 15_000);

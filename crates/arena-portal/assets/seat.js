@@ -17,7 +17,22 @@ function open() {
   waking.hidden = true;
 }
 
+// Facilitators who look into the seat, as long as they may.
+const visitor = document.getElementById("visitor");
+let visits = [];
+function visitors() {
+  const here = visits.filter((visit) => Date.parse(visit.until) > Date.now());
+  const names = [...new Set(here.map((visit) => visit.name))].join(", ");
+  const text = names ? visitor.dataset.text.replace("{}", names) : "";
+  if (visitor.textContent !== text) visitor.textContent = text;
+  visitor.hidden = !names;
+}
+
 function show(seat) {
+  visits = seat.visitors ?? [];
+  visitors();
+  const database = document.getElementById("database");
+  if (database) database.dataset.state = seat.database;
   if (seat.editor.state === "ready") return open();
   // The editor went to sleep under an open page: leave what is in the frame, it reconnects.
   if (editor.getAttribute("src")) return;
@@ -33,6 +48,7 @@ function show(seat) {
 }
 
 setInterval(() => {
+  visitors();
   if (waking.hidden) return;
   const waited = Math.floor((performance.now() - since) / 1000);
   seconds.textContent = waited > 1 && step !== "failed" ? texts.seconds.replace("{}", waited) : "";
@@ -80,6 +96,7 @@ function count() {
   progress.querySelector("progress").value = solved.size;
   progress.querySelector("span").textContent = `${solved.size}/${total}`;
   progress.setAttribute("aria-label", progress.dataset.label.replace("{}", solved.size).replace("{}", total));
+  for (const line of document.querySelectorAll("#solved li")) line.dataset.solved = String(solved.has(line.dataset.exercise));
 }
 on("exercise", (state) => { if (state.solved) { solved.add(state.exercise); count(); } });
 on("seat", show);

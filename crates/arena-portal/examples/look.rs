@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arena_portal::{ExerciseEntry, Language, Prizes, Settings, StaticPage, serve};
+use arena_portal::{DatabaseAccess, ExerciseEntry, Language, Prizes, Settings, StaticPage, serve};
 use arena_store::{
     Actor, AppState, AppStatus, Attempt, CheckOutcome, DatabaseStatus, EditorStatus, SeatPhase,
     SeatSpec, SeatStatus, Store, Trigger,
@@ -95,6 +95,7 @@ fn settings(store: Store, port: u16) -> Result<Settings, Failure> {
         },
         language: Language::English,
         exercises: exercises.collect::<Result<_, Failure>>()?,
+        joins_by_code: true,
         scoring: Scoring::Timed,
         prizes: Some(Prizes {
             place: "at the stage".to_owned(),
@@ -103,6 +104,21 @@ fn settings(store: Store, port: u16) -> Result<Settings, Failure> {
         app_path: Some("/app/".to_owned()),
         instructions_path: "/".to_owned(),
         instructions: Arc::new(move |_| Some(page.clone())),
+        databases: Arc::new(|seat| {
+            vec![
+                DatabaseAccess::Mongodb {
+                    uri: format!(
+                        "mongodb://{seat}:r7Kq@127.0.0.1:27017/{seat}?directConnection=true"
+                    ),
+                },
+                DatabaseAccess::Postgres {
+                    uri: format!("postgresql://{seat}:r7Kq@127.0.0.1:5432/{seat}"),
+                    jdbc: format!(
+                        "jdbc:postgresql://127.0.0.1:5432/{seat}?user={seat}&password=r7Kq"
+                    ),
+                },
+            ]
+        }),
         store,
     })
 }

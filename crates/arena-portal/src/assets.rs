@@ -17,6 +17,8 @@ const FILES: &[(&str, &str, &str)] = &[
     ("seat.js", JS, include_str!("../assets/seat.js")),
     ("board.js", JS, include_str!("../assets/board.js")),
     ("room.js", JS, include_str!("../assets/room.js")),
+    ("check.js", JS, include_str!("../assets/check.js")),
+    ("waiting.js", JS, include_str!("../assets/waiting.js")),
     (
         "icon.svg",
         "image/svg+xml",

@@ -187,6 +187,9 @@ pub(crate) fn concerns(kind: &EventKind) -> bool {
         EventKind::SeatStatus { .. }
             | EventKind::Attempted { .. }
             | EventKind::OrderChanged { .. }
+            | EventKind::WaitingChanged
+            | EventKind::ConnectionTested
+            | EventKind::LookedInto { .. }
             | EventKind::Message { .. }
     )
 }

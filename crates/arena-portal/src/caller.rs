@@ -103,7 +103,9 @@ impl FromRequestParts<Arc<App>> for Participant {
         let caller = Caller::of(&parts.headers);
         match caller.principal {
             Some(Principal::Participant(seat)) => Ok(Self { seat }),
-            Some(Principal::Facilitator(_)) => Err(Problem::new(Code::ParticipantsOnly)),
+            Some(Principal::Facilitator(_) | Principal::Visitor { .. }) => {
+                Err(Problem::new(Code::ParticipantsOnly))
+            }
             None => Err(Problem::new(Code::NotJoined)),
         }
     }

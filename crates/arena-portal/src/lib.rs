@@ -11,6 +11,7 @@ mod assets;
 mod board;
 mod caller;
 mod csv;
+mod echo;
 mod guard;
 mod instructions;
 mod limits;
@@ -24,5 +25,7 @@ mod state;
 mod texts;
 
 pub use serve::{Listener, ServeError, serve};
-pub use settings::{ExerciseEntry, Prizes, Settings, StaticPage, StaticPages};
+pub use settings::{
+    DatabaseAccess, ExerciseEntry, Prizes, SeatDatabases, Settings, StaticPage, StaticPages,
+};
 pub use texts::Language;

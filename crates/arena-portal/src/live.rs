@@ -102,6 +102,8 @@ struct Touched {
     exercises: BTreeSet<ExerciseSlug>,
     messages: Vec<String>,
     reload: bool,
+    waiting: bool,
+    connections: bool,
 }
 
 impl Stream {
@@ -165,6 +167,8 @@ impl Stream {
                 Viewer::Facilitator => {
                     touched.seats.extend(about.cloned());
                     touched.reload |= event.kind == EventKind::SeatsSynced;
+                    touched.waiting |= event.kind == EventKind::WaitingChanged;
+                    touched.connections |= event.kind == EventKind::ConnectionTested;
                 }
             }
             if let EventKind::Message { seat: None, text } = &event.kind {
@@ -180,7 +184,8 @@ impl Stream {
             if touched.own_seat
                 && let Some(record) = store.seat(&seat)
             {
-                self.send("seat", last, &SeatView::from(record)).await?;
+                self.send("seat", last, &SeatView::of(&store, record))
+                    .await?;
             }
             let orders = store.open_orders();
             for exercise in touched.exercises {
@@ -195,6 +200,14 @@ impl Stream {
                 .map(|record| crate::room::tile(&self.app.settings, record))
                 .collect();
             self.send("room", last, &tiles).await?;
+        }
+        if touched.waiting {
+            self.send("waiting", last, &crate::room::waiting(&store))
+                .await?;
+        }
+        if touched.connections {
+            self.send("connections", last, &crate::room::tested(&store))
+                .await?;
         }
         if touched.reload {
             self.send("reload", last, &()).await?;
@@ -248,6 +261,7 @@ impl Touched {
     fn add_own(&mut self, kind: &EventKind) {
         match kind {
             EventKind::SeatStatus { .. }
+            | EventKind::LookedInto { .. }
             | EventKind::Joined { .. }
             | EventKind::Released { .. } => self.own_seat = true,
             EventKind::Attempted { exercise, .. }

@@ -32,6 +32,8 @@ pub(crate) struct Tile {
     pub(crate) trouble: bool,
 }
 
+/// Connection tests that the room shows.
+const TESTS_MAX: usize = 300;
 /// Longest failure line on a tile, in characters.
 const LINE_MAX: usize = 160;
 
@@ -100,6 +102,59 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         listed: record.listed,
         excluded: record.excluded,
     }
+}
+
+/// Somebody on the waiting list, as facilitators see them.
+#[derive(Debug, Serialize)]
+pub(crate) struct WaitingView {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) at: Timestamp,
+}
+
+/// A connection test, as facilitators see it.
+#[derive(Debug, Serialize)]
+pub(crate) struct TestView {
+    pub(crate) name: String,
+    pub(crate) at: Timestamp,
+    pub(crate) good: bool,
+    /// What does not work, in words of the API.
+    pub(crate) troubles: Vec<String>,
+    pub(crate) latency_ms: Option<u32>,
+}
+
+/// Returns who waits, first come first.
+pub(crate) fn waiting(store: &Store) -> Vec<WaitingView> {
+    let waiting = store.waiting().into_iter().map(|entry| WaitingView {
+        id: entry.id,
+        name: entry.name,
+        at: entry.at,
+    });
+    waiting.collect()
+}
+
+/// Returns the connection tests, newest first.
+pub(crate) fn tested(store: &Store) -> Vec<TestView> {
+    let tests = store.connection_tests().into_iter().map(|test| {
+        let report = test.report;
+        let parts = [
+            ("websocket", report.websocket),
+            ("cookies", report.cookies),
+            ("clipboard", report.clipboard),
+        ];
+        let broken = parts
+            .into_iter()
+            .filter(|(_, works)| !works)
+            .map(|(part, _)| part.to_owned());
+        TestView {
+            good: report.is_good(),
+            troubles: broken.chain(report.blocked).collect(),
+            latency_ms: report.latency_ms,
+            name: test.name,
+            at: test.at,
+        }
+    });
+    tests.take(TESTS_MAX).collect()
 }
 
 /// Returns what facilitators ordered for the seat and how far it is: what is being done, else what

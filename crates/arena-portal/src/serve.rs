@@ -61,6 +61,8 @@ pub(crate) struct App {
     pub(crate) texts: Texts,
     pub(crate) board: watch::Receiver<Arc<Board>>,
     pub(crate) guesses: Guesses,
+    /// Connection tests, which cost like wrong guesses.
+    pub(crate) reports: Guesses,
     /// Streams to browsers.
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
@@ -112,6 +114,7 @@ pub async fn serve(
         settings,
         board,
         guesses: Guesses::default(),
+        reports: Guesses::default(),
         tasks: TaskTracker::new(),
         shutdown: stop.clone(),
         assets: assets::version(),
@@ -276,6 +279,20 @@ fn main_host(app: &App, request: &Request, wants_page: bool) -> Option<String> {
     Some(format!("{}{path}", settings.portal_origin()))
 }
 
+/// Returns what a page of the portal may do; `also` names origins that its scripts may ask besides.
+pub(crate) fn policy(app: &App, caller: &Caller, also: &str) -> String {
+    let settings = &app.settings;
+    let editor = caller
+        .seat()
+        .map(|seat| settings.editor_origin(seat))
+        .unwrap_or_default();
+    // `'self'`: a frame without a session comes by the hand-over on this host; no page of ours can be framed.
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' {also}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; frame-src 'self' {} {editor}",
+        settings.instructions_origin()
+    )
+}
+
 /// Sets the headers that every answer has.
 fn secure(app: &App, caller: &Caller, surface: Option<Surface>, headers: &mut HeaderMap) {
     let settings = &app.settings;
@@ -286,15 +303,7 @@ fn secure(app: &App, caller: &Caller, surface: Option<Surface>, headers: &mut He
             settings.portal_origin()
         )
     } else {
-        let editor = caller
-            .seat()
-            .map(|seat| settings.editor_origin(seat))
-            .unwrap_or_default();
-        // `'self'`: a frame without a session comes by the hand-over on this host; no page of ours can be framed.
-        format!(
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; frame-src 'self' {} {editor}",
-            settings.instructions_origin()
-        )
+        policy(app, caller, "")
     };
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::try_from(value) {

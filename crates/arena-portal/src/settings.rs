@@ -27,6 +27,8 @@ pub struct Settings {
     pub language: Language,
     /// The scenario's exercises, in order.
     pub exercises: Vec<ExerciseEntry>,
+    /// Whether people who have no personal link get in by the event's code.
+    pub joins_by_code: bool,
     /// How the board ranks.
     pub scoring: Scoring,
     /// Shown on the board, where there are prizes.
@@ -38,6 +40,8 @@ pub struct Settings {
     pub instructions_path: String,
     /// Looks up pages of the instructions.
     pub instructions: StaticPages,
+    /// Looks up how a seat's own programs reach its databases: shown to who sits there.
+    pub databases: SeatDatabases,
     /// People, results, orders, events.
     pub store: Store,
 }
@@ -75,6 +79,35 @@ pub struct StaticPage {
 
 /// Finds a page of the instructions by its path, such as `/crud/1/`.
 pub type StaticPages = Arc<dyn Fn(&str) -> Option<StaticPage> + Send + Sync>;
+
+/// How a seat's own programs reach one of its databases, with the seat's own password. Never logged.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseAccess {
+    /// MongoDB, or the built-in database.
+    Mongodb {
+        /// Connection string.
+        uri: String,
+    },
+    /// PostgreSQL.
+    Postgres {
+        /// Connection URI.
+        uri: String,
+        /// The same for Java.
+        jdbc: String,
+    },
+}
+
+/// Finds a seat's databases as they are now: a password may change while the event runs.
+pub type SeatDatabases = Arc<dyn Fn(&SeatId) -> Vec<DatabaseAccess> + Send + Sync>;
+
+impl fmt::Debug for DatabaseAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mongodb { .. } => "Mongodb(…)",
+            Self::Postgres { .. } => "Postgres(…)",
+        })
+    }
+}
 
 impl Settings {
     /// Returns the origin of a host as a browser writes it: without the scheme's own port.

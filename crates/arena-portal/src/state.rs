@@ -11,6 +11,7 @@ use arena_workshop::{ExerciseSlug, SeatId};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Participant;
@@ -38,6 +39,15 @@ pub(crate) struct SeatView {
     pub(crate) name: String,
     #[serde(flatten)]
     pub(crate) status: SeatStatus,
+    /// Facilitators who look into the seat.
+    pub(crate) visitors: Vec<VisitorView>,
+}
+
+/// A facilitator who looks into the seat.
+#[derive(Debug, Serialize)]
+pub(crate) struct VisitorView {
+    pub(crate) name: String,
+    pub(crate) until: Timestamp,
 }
 
 /// Everything of one participant.
@@ -92,9 +102,16 @@ pub(crate) fn exercise(
     }
 }
 
-impl From<SeatRecord> for SeatView {
-    fn from(record: SeatRecord) -> Self {
+impl SeatView {
+    pub(crate) fn of(store: &Store, record: SeatRecord) -> Self {
+        let visits = store.visits_of(&record.seat).into_iter();
         Self {
+            visitors: visits
+                .map(|visit| VisitorView {
+                    name: visit.facilitator,
+                    until: visit.until,
+                })
+                .collect(),
             seat: record.seat,
             name: record.display_name,
             status: record.status,
@@ -113,7 +130,9 @@ pub(crate) async fn show(State(app): State<Arc<App>>, participant: Participant) 
         )
     });
     Json(StateView {
-        seat: store.seat(&participant.seat).map(SeatView::from),
+        seat: store
+            .seat(&participant.seat)
+            .map(|record| SeatView::of(store, record)),
         exercises: exercises.collect(),
     })
 }

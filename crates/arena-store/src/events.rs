@@ -73,6 +73,15 @@ pub enum EventKind {
         /// The seat.
         seat: SeatId,
     },
+    /// Somebody came to the waiting list, or left it.
+    WaitingChanged,
+    /// Somebody tested their connection.
+    ConnectionTested,
+    /// A facilitator looks into the seat.
+    LookedInto {
+        /// The seat.
+        seat: SeatId,
+    },
     /// A message from the facilitators.
     Message {
         /// Whom it is for; `None`: everybody.
@@ -86,7 +95,10 @@ impl EventKind {
     /// Returns the seat that the event is about, if it is about one.
     pub fn seat(&self) -> Option<&SeatId> {
         match self {
-            Self::SeatsSynced | Self::CloseOnChanged => None,
+            Self::SeatsSynced
+            | Self::CloseOnChanged
+            | Self::WaitingChanged
+            | Self::ConnectionTested => None,
             Self::Message { seat, .. } => seat.as_ref(),
             Self::Joined { seat }
             | Self::Released { seat }
@@ -94,6 +106,7 @@ impl EventKind {
             | Self::Attempted { seat, .. }
             | Self::Solved { seat, .. }
             | Self::OrderChanged { seat, .. }
+            | Self::LookedInto { seat }
             | Self::ExcludedChanged { seat } => Some(seat),
         }
     }

@@ -7,6 +7,8 @@
 //! nothing of HTTP, ranking or processes. Begin reading at [`Store`].
 
 mod attempts;
+mod connections;
+mod devices;
 mod events;
 mod links;
 mod model;
@@ -17,9 +19,12 @@ mod sessions;
 mod settings;
 mod store;
 mod types;
+mod visits;
+mod waiting;
 mod writer;
 
 pub use attempts::{Attempt, AttemptId, AttemptRecord, CheckOutcome, ExerciseState, ResultRow};
+pub use connections::{ConnectionReport, ConnectionTest};
 pub use events::{Event, EventKind};
 pub use orders::{Order, OrderId, OrderKind, OrderState, Trigger};
 pub use seats::{
@@ -30,4 +35,6 @@ pub use sessions::{Session, SessionSecret};
 pub use settings::AuditEntry;
 pub use store::{OpenError, Store};
 pub use types::{Actor, Principal, UnknownPrincipal};
+pub use visits::Visit;
+pub use waiting::{Seated, Standing, Waiting, WaitingId};
 pub use writer::WriteError;

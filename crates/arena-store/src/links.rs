@@ -114,6 +114,26 @@ pub(crate) fn random_text(bytes: usize) -> Result<String, WriteError> {
     Ok(BASE64_URL_SAFE_NO_PAD.encode(random))
 }
 
+/// Letters of codes: none that looks or sounds like another, or spells words.
+const CODE_LETTERS: &[u8] = b"BCDFGHJKLMNPQRSTVWXZ";
+const CODE_LENGTH: usize = 6;
+
+/// Returns a code for people to type: six capital letters, one of 64 million.
+pub(crate) fn random_code() -> Result<String, WriteError> {
+    let mut code = String::with_capacity(CODE_LENGTH);
+    while code.len() < CODE_LENGTH {
+        let mut random = [0; 64];
+        getrandom::fill(&mut random).map_err(|_| WriteError::Closed)?;
+        // 240 is the largest multiple of 20 letters in a byte: each letter is as likely.
+        let fair = random.iter().filter(|byte| **byte < 240);
+        code.extend(
+            fair.map(|byte| char::from(CODE_LETTERS[usize::from(*byte) % CODE_LETTERS.len()])),
+        );
+        code.truncate(CODE_LENGTH);
+    }
+    Ok(code)
+}
+
 fn link_token(secret: &[u8; 32], seat: &SeatId, sitting: i64) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
     mac.update(format!("link|{seat}|{sitting}").as_bytes());

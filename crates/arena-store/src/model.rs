@@ -1,6 +1,6 @@
 //! The read model: what is asked often, in memory, changed only after a commit.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use arena_workshop::{ExerciseSlug, SeatId};
@@ -9,11 +9,15 @@ use rusqlite::{Connection, Row};
 use tokio::sync::watch;
 
 use crate::attempts::{self, ExerciseState, ResultRow};
+use crate::connections::{self, ConnectionTest};
+use crate::devices::Devices;
 use crate::events::Event;
 use crate::orders::{self, Order, OrderId, OrderKind, OrderState};
 use crate::seats::{self, SeatRecord, SeatStatus};
 use crate::sessions::{self, Handovers, Session};
 use crate::settings::{self, Secrets};
+use crate::visits::{self, Visit};
+use crate::waiting::{self, Waiting};
 
 /// Events kept in memory for those who follow closely.
 const RECENT_EVENTS_MAX: usize = 4096;
@@ -24,6 +28,11 @@ pub(crate) struct Shared {
     pub(crate) events: watch::Sender<i64>,
     pub(crate) orders: watch::Sender<i64>,
     handovers: Mutex<Handovers>,
+    devices: Mutex<Devices>,
+    /// Hosts of visits where a browser was let in.
+    entered_hosts: Mutex<HashSet<String>>,
+    /// Changes when sessions end.
+    pub(crate) endings: watch::Sender<u64>,
 }
 
 /// The model.
@@ -41,12 +50,21 @@ pub(crate) struct Model {
     pub(crate) ended: HashMap<SeatId, Order>,
     /// By SHA-256 of the secret.
     pub(crate) sessions: HashMap<[u8; 32], (String, Session)>,
+    /// Ids of the sessions.
+    pub(crate) session_ids: HashSet<String>,
+    /// Who waits or got a seat, in order.
+    pub(crate) waiting: Vec<Waiting>,
+    /// Newest first.
+    pub(crate) connection_tests: Vec<ConnectionTest>,
+    /// In order of beginning.
+    pub(crate) visits: Vec<Visit>,
     pub(crate) close_on: Option<Timestamp>,
     pub(crate) secrets: Secrets,
     recent: VecDeque<Event>,
     /// Every event after this one is in `recent`.
     recent_after: i64,
     order_changes: i64,
+    session_endings: u64,
 }
 
 /// What a committed request changes in the model.
@@ -61,6 +79,9 @@ pub(crate) enum Change {
     Session([u8; 32], String, Session),
     SessionEnded(String),
     SessionsEnded(SeatId),
+    Waiting(Vec<Waiting>),
+    ConnectionTests(Vec<ConnectionTest>),
+    Visit(Visit),
     CloseOn(Option<Timestamp>),
     Event(Event),
 }
@@ -72,7 +93,10 @@ impl Shared {
             model: RwLock::new(model),
             events: watch::Sender::new(last),
             orders: watch::Sender::new(0),
-            handovers: Mutex::new(Handovers::default()),
+            handovers: Mutex::default(),
+            devices: Mutex::default(),
+            entered_hosts: Mutex::default(),
+            endings: watch::Sender::new(0),
         }
     }
 
@@ -86,15 +110,30 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn devices(&self) -> MutexGuard<'_, Devices> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn entered_hosts(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.entered_hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the model as a commit said, then wakes who watches.
     pub(crate) fn apply(&self, changes: impl Iterator<Item = Change>) {
         let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
         let (orders_before, last_before) = (model.order_changes, model.last_event());
+        let endings_before = model.session_endings;
         for change in changes {
             model.apply(change);
         }
         let (orders, last) = (model.order_changes, model.last_event());
+        let endings = model.session_endings;
         drop(model);
+        if endings != endings_before {
+            self.endings.send_replace(endings);
+        }
         if last != last_before {
             self.events.send_replace(last);
         }
@@ -111,6 +150,7 @@ impl Model {
             row.get(0)
         })?;
         let (seats, emails) = seats::load(connection)?;
+        let sessions = sessions::load(connection)?;
         Ok(Self {
             seats,
             emails,
@@ -121,12 +161,20 @@ impl Model {
                 .map(|order| (order.id, order))
                 .collect(),
             ended: HashMap::new(),
-            sessions: sessions::load(connection)?,
+            session_ids: sessions
+                .values()
+                .map(|(_, session)| session.id.clone())
+                .collect(),
+            sessions,
+            waiting: waiting::load(connection)?,
+            connection_tests: connections::load(connection)?,
+            visits: Vec::new(),
             close_on: settings::load_close_on(connection)?,
             secrets: settings::load_secrets(connection)?,
             recent: VecDeque::new(),
             recent_after: last,
             order_changes: 0,
+            session_endings: 0,
         })
     }
 
@@ -183,17 +231,40 @@ impl Model {
             }
             Change::Order(order) => self.set_order(order),
             Change::Session(hash, host, session) => {
-                drop(self.sessions.insert(hash, (host, session)))
+                self.session_ids.insert(session.id.clone());
+                self.sessions.insert(hash, (host, session));
             }
-            Change::SessionEnded(id) => self.sessions.retain(|_, (_, session)| session.id != id),
+            Change::SessionEnded(id) => self.end_sessions(|session| session.id == id),
             Change::SessionsEnded(seat) => {
-                let ended = crate::types::Principal::Participant(seat);
-                self.sessions
-                    .retain(|_, (_, session)| session.principal != ended);
+                self.end_sessions(|session| session.principal.is_in(&seat));
             }
+            Change::Waiting(list) => self.waiting = list,
+            Change::ConnectionTests(tests) => self.connection_tests = tests,
+            Change::Visit(visit) => visits::remember(&mut self.visits, visit),
             Change::CloseOn(close_on) => self.close_on = close_on,
             Change::Event(event) => self.add_event(event),
         }
+    }
+
+    fn end_sessions(&mut self, ends: impl Fn(&Session) -> bool) {
+        let ids = &mut self.session_ids;
+        self.sessions.retain(|_, (_, session)| {
+            let ends = ends(session);
+            if ends {
+                ids.remove(&session.id);
+            }
+            !ends
+        });
+        self.session_endings += 1;
+    }
+
+    /// Returns whether a visit goes on.
+    pub(crate) fn visit_holds(&self, visit: &Visit, now: Timestamp) -> bool {
+        let is_same =
+            |record: &SeatRecord| record.sitting == visit.sitting && !record.decommissioned;
+        visit.until > now
+            && self.session_ids.contains(&visit.session)
+            && self.seat(&visit.seat).is_some_and(is_same)
     }
 
     /// Replaces all seats; what the file does not keep (the status) stays.

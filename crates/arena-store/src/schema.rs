@@ -3,7 +3,8 @@
 use rusqlite::{Connection, params};
 
 /// Migration `n` is element `n - 1`.
-const MIGRATIONS: &[&str] = &[r"
+const MIGRATIONS: &[&str] = &[
+    r"
 create table settings (key text primary key, value blob not null) without rowid;
 create table seats (
     seat text primary key,
@@ -70,7 +71,26 @@ create table sessions (
     at integer not null
 ) without rowid;
 create table facilitator_links (token_hash blob primary key, at integer not null, redeemed_at integer) without rowid;
-"];
+",
+    r"
+create table waiting (
+    id integer primary key autoincrement,
+    name text not null,
+    email text not null,
+    at integer not null,
+    seat text,
+    sitting integer,
+    ended_at integer
+);
+create index waiting_open on waiting (id) where ended_at is null;
+create table connection_tests (
+    subject text primary key,
+    name text not null,
+    at integer not null,
+    report text not null
+) without rowid;
+",
+];
 
 /// Sets what every connection needs. Returns an error where SQLite refuses one of them.
 pub(crate) fn prepare_connection(connection: &Connection) -> rusqlite::Result<()> {

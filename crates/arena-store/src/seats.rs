@@ -16,6 +16,7 @@ use crate::events::EventKind;
 use crate::model::{Change, timestamp};
 use crate::store::Store;
 use crate::types::Actor;
+use crate::waiting;
 use crate::writer::{Work, WriteError};
 
 /// A seat as the plan wants it.
@@ -230,18 +231,7 @@ impl Store {
     /// A seat may be taken.
     pub async fn take_free(&self, name: &str, email: &str) -> Result<SeatRecord, TakeError> {
         let (name, email) = (name.to_owned(), email.trim().to_lowercase());
-        self.write(move |work| {
-            let known: Option<i64> = work.connection.prepare_cached("select 1 from seats where not decommissioned and (lower(email) = ?1 or lower(taken_email) = ?1)")?
-                .query_row([&email], |row| row.get(0)).optional()?;
-            if known.is_some() && !email.is_empty() {
-                return Err(TakeError::EmailKnown);
-            }
-            let free: Option<String> = work.connection.prepare_cached("select seat from seats where taken_at is null and not listed and not decommissioned order by position, seat limit 1")?
-                .query_row([], |row| row.get(0)).optional()?;
-            let seat = free.and_then(|seat| SeatId::new(seat).ok()).ok_or(TakeError::NoneFree)?;
-            take(work, &seat, Some(&name), Some(&email))
-        })
-        .await
+        self.write(move |work| take_free(work, &name, &email)).await
     }
 
     /// Gives a seat back: a new sitting begins, with a new personal link and without results.
@@ -377,20 +367,52 @@ fn push_record(work: &mut Work<'_>, seat: &SeatId) -> rusqlite::Result<Option<Se
     Ok(Some(record))
 }
 
+/// Takes the first free seat for somebody who is not on the list.
+pub(crate) fn take_free(
+    work: &mut Work<'_>,
+    name: &str,
+    email: &str,
+) -> Result<SeatRecord, TakeError> {
+    let known: Option<i64> = work.connection.prepare_cached("select 1 from seats where not decommissioned and (lower(email) = ?1 or lower(taken_email) = ?1)")?
+        .query_row([email], |row| row.get(0)).optional()?;
+    let is_known = known.is_some() || waiting::is_waiting(work.connection, email)?;
+    if is_known && !email.is_empty() {
+        return Err(TakeError::EmailKnown);
+    }
+    let seat = first_free(work.connection)?.ok_or(TakeError::NoneFree)?;
+    take(work, &seat, Some(name), Some(email))
+}
+
+/// Returns the first seat that is on nobody's list and in which nobody sits.
+pub(crate) fn first_free(connection: &Connection) -> rusqlite::Result<Option<SeatId>> {
+    connection.prepare_cached("select seat from seats where taken_at is null and not listed and not decommissioned order by position, seat limit 1")?
+        .query_row([], |row| crate::model::parsed(row, 0)).optional()
+}
+
 fn take(
     work: &mut Work<'_>,
     seat: &SeatId,
     name: Option<&str>,
     email: Option<&str>,
 ) -> Result<SeatRecord, TakeError> {
+    sit_down(work, seat, name, email)?.ok_or(TakeError::Taken)
+}
+
+/// Lets somebody sit in a seat; `None` where somebody sits already.
+pub(crate) fn sit_down(
+    work: &mut Work<'_>,
+    seat: &SeatId,
+    name: Option<&str>,
+    email: Option<&str>,
+) -> rusqlite::Result<Option<SeatRecord>> {
     let changed = work
         .connection
         .prepare_cached("update seats set taken_at = ?2, taken_name = coalesce(?3, display_name), taken_email = ?4 where seat = ?1 and taken_at is null and not decommissioned")?
         .execute(params![seat.as_str(), work.now.as_microsecond(), name, email])?;
     if changed == 0 {
-        return Err(TakeError::Taken);
+        return Ok(None);
     }
-    let record = push_record(work, seat)?.ok_or(TakeError::Unknown)?;
+    let record = push_record(work, seat)?;
     work.audit(&Actor::Participant(seat.clone()), "join", seat.as_str())?;
     work.event(EventKind::Joined { seat: seat.clone() })?;
     Ok(record)
@@ -406,13 +428,14 @@ fn release(work: &mut Work<'_>, seat: &SeatId, by: &Actor) -> rusqlite::Result<(
     }
     let principal = crate::types::Principal::Participant(seat.clone()).to_string();
     work.connection
-        .prepare_cached("delete from sessions where principal = ?1")?
-        .execute([principal])?;
+        .prepare_cached("delete from sessions where principal = ?1 or instr(principal, ?2) = 1")?
+        .execute([principal, format!("visitor:{seat}:")])?;
     push_record(work, seat)?;
     work.changes.push(Change::Cleared(seat.clone()));
     work.changes.push(Change::SessionsEnded(seat.clone()));
     work.audit(by, "release", seat.as_str())?;
-    work.event(EventKind::Released { seat: seat.clone() })
+    work.event(EventKind::Released { seat: seat.clone() })?;
+    waiting::seat_those_who_wait(work)
 }
 
 fn sync_seats(work: &mut Work<'_>, specs: &[SeatSpec]) -> rusqlite::Result<()> {
@@ -437,6 +460,7 @@ fn sync_seats(work: &mut Work<'_>, specs: &[SeatSpec]) -> rusqlite::Result<()> {
     if after != before {
         work.changes.push(Change::Seats(after.0, after.1));
         work.event(EventKind::SeatsSynced)?;
+        waiting::seat_those_who_wait(work)?;
     }
     Ok(())
 }

@@ -80,6 +80,20 @@ impl Store {
         })
     }
 
+    /// Returns whether a session with that id goes on.
+    pub fn session_holds(&self, id: &str) -> bool {
+        self.model(|model| model.session_ids.contains(id))
+    }
+
+    /// Waits until no session has that id, or the store is closed.
+    ///
+    /// # Cancellation
+    /// Nothing is lost.
+    pub async fn session_ended(&self, id: &str) {
+        let mut endings = self.shared().endings.subscribe();
+        while self.session_holds(id) && endings.changed().await.is_ok() {}
+    }
+
     /// Ends a session by its id. No-op if there is none.
     ///
     /// # Errors

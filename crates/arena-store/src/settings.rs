@@ -5,14 +5,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use crate::events::EventKind;
+use crate::links::random_code;
 use crate::model::{Change, parsed, timestamp};
 use crate::store::{OpenError, Store};
 use crate::types::Actor;
 use crate::writer::WriteError;
-
-/// Letters of the event's code: none that looks or sounds like another, or spells words.
-const CODE_LETTERS: &[u8] = b"BCDFGHJKLMNPQRSTVWXZ";
-const CODE_LENGTH: usize = 6;
 
 /// One line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,17 +98,10 @@ impl Store {
 
 /// Makes the event's secrets where there are none.
 pub(crate) fn make_secrets(connection: &Connection) -> Result<rusqlite::Result<()>, OpenError> {
-    let mut random = [0; 32 + 64];
-    getrandom::fill(&mut random)
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
         .map_err(|error| OpenError::Machine(std::io::Error::other(error)))?;
-    let (secret, rest) = random.split_at(32);
-    // 240 is the largest multiple of 20 letters in a byte: each letter is as likely.
-    let code: String = rest
-        .iter()
-        .filter(|byte| **byte < 240)
-        .take(CODE_LENGTH)
-        .map(|byte| char::from(CODE_LETTERS[usize::from(*byte) % CODE_LETTERS.len()]))
-        .collect();
+    let code = random_code().map_err(|error| OpenError::Machine(std::io::Error::other(error)))?;
     let insert = "insert or ignore into settings (key, value) values (?1, ?2)";
     Ok(connection
         .execute(insert, params!["event_secret", secret])

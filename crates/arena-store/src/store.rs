@@ -87,6 +87,10 @@ impl Store {
                 [],
             )
             .map_err(database)?;
+        // Visits live in memory: who looked into a seat has to begin again.
+        connection
+            .execute("delete from sessions where principal like 'visitor:%'", [])
+            .map_err(database)?;
         let model = Model::load(&connection).map_err(database)?;
         let shared = Arc::new(Shared::new(model));
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

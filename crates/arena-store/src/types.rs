@@ -9,8 +9,9 @@ use thiserror::Error;
 
 /// Somebody whom a session names.
 ///
-/// As text it is `participant:{seat}` or `facilitator:{name}`, where every byte of the name other
-/// than an ASCII letter, digit or one of `-._~` is percent-encoded: fit for a header.
+/// As text it is `participant:{seat}`, `facilitator:{name}` or `visitor:{seat}:{name}`, where every
+/// byte of the name other than an ASCII letter, digit or one of `-._~` is percent-encoded: fit for a
+/// header.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Principal {
@@ -18,6 +19,14 @@ pub enum Principal {
     Participant(SeatId),
     /// A facilitator by the name they gave.
     Facilitator(String),
+    /// A facilitator who looks into a seat: there they may what its participant may, and elsewhere
+    /// nothing.
+    Visitor {
+        /// The seat.
+        seat: SeatId,
+        /// The facilitator's name.
+        facilitator: String,
+    },
 }
 
 /// Who caused a change; as text like [`Principal`], or `system`.
@@ -34,7 +43,7 @@ pub enum Actor {
 
 /// A text that names neither a participant nor a facilitator.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("cannot read {0:?} as participant:SEAT or facilitator:NAME")]
+#[error("cannot read {0:?} as participant:SEAT, facilitator:NAME or visitor:SEAT:NAME")]
 pub struct UnknownPrincipal(String);
 
 impl fmt::Display for Principal {
@@ -43,15 +52,33 @@ impl fmt::Display for Principal {
             Self::Participant(seat) => write!(f, "participant:{seat}"),
             Self::Facilitator(name) => {
                 f.write_str("facilitator:")?;
-                for byte in name.bytes() {
-                    if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                        f.write_char(char::from(byte))?;
-                    } else {
-                        write!(f, "%{byte:02X}")?;
-                    }
-                }
-                Ok(())
+                write_encoded(f, name)
             }
+            Self::Visitor { seat, facilitator } => {
+                write!(f, "visitor:{seat}:")?;
+                write_encoded(f, facilitator)
+            }
+        }
+    }
+}
+
+fn write_encoded(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            f.write_char(char::from(byte))?;
+        } else {
+            write!(f, "%{byte:02X}")?;
+        }
+    }
+    Ok(())
+}
+
+impl Principal {
+    /// Returns whether it is about that seat: who sits there, or who looks into it.
+    pub(crate) fn is_in(&self, wanted: &SeatId) -> bool {
+        match self {
+            Self::Participant(seat) | Self::Visitor { seat, .. } => seat == wanted,
+            Self::Facilitator(_) => false,
         }
     }
 }
@@ -64,6 +91,13 @@ impl FromStr for Principal {
         match text.split_once(':') {
             Some(("participant", seat)) => {
                 Ok(Self::Participant(SeatId::new(seat).map_err(|_| unknown())?))
+            }
+            Some(("visitor", rest)) => {
+                let (seat, name) = rest.split_once(':').ok_or_else(unknown)?;
+                Ok(Self::Visitor {
+                    seat: SeatId::new(seat).map_err(|_| unknown())?,
+                    facilitator: decode(name),
+                })
             }
             Some(("facilitator", name)) if !name.is_empty() => Ok(Self::Facilitator(decode(name))),
             _ => Err(unknown()),
@@ -85,7 +119,11 @@ impl From<Principal> for Actor {
     fn from(principal: Principal) -> Self {
         match principal {
             Principal::Participant(seat) => Self::Participant(seat),
-            Principal::Facilitator(name) => Self::Facilitator(name),
+            // What a visitor does, a facilitator has done.
+            Principal::Facilitator(name)
+            | Principal::Visitor {
+                facilitator: name, ..
+            } => Self::Facilitator(name),
         }
     }
 }
@@ -165,6 +203,11 @@ mod tests {
                     .all(|byte| byte.is_ascii_graphic())
             );
             assert_eq!(principal.to_string().parse(), Ok(principal));
+            let visitor = Principal::Visitor {
+                seat: SeatId::new("ada").unwrap(),
+                facilitator: name.to_owned(),
+            };
+            assert_eq!(visitor.to_string().parse(), Ok(visitor));
         }
     }
 

@@ -232,7 +232,7 @@ async fn start(
     let mut databases = Databases::start(prepared, &secrets, parts, &line).await?;
     line.done(databases.description());
     let seats = seats::start(prepared, &secrets, &databases, parts, progress).await?;
-    serve_portal(prepared, &store, parts)?;
+    serve_portal(prepared, &secrets, &store, parts)?;
     serve_gateway(prepared, &store, listener, &seats, parts);
     serve_control(prepared, &store, &mut databases, &seats, parts);
     serve_door(prepared, &store, stop, parts)?;
@@ -270,8 +270,13 @@ async fn open_store(workshop: &Workshop, plan: &Plan, places: &Places) -> Result
     Ok(store)
 }
 
-fn serve_portal(prepared: &Prepared, store: &Store, parts: &mut Parts) -> Result<(), Failure> {
-    let settings = pages::settings(prepared, store)?;
+fn serve_portal(
+    prepared: &Prepared,
+    secrets: &Secrets,
+    store: &Store,
+    parts: &mut Parts,
+) -> Result<(), Failure> {
+    let settings = pages::settings(prepared, secrets, store)?;
     let listener = places::bind(&prepared.places.portal_socket())?;
     let shutdown = parts.doors.clone();
     parts.spawn("portal", async move {

@@ -5,6 +5,7 @@ mod connections;
 mod framing;
 mod headers;
 mod hold;
+mod look_in;
 mod sessions;
 mod websocket;
 mod world;

@@ -4,13 +4,13 @@ use arena_store::Principal;
 
 use crate::world::{ADA, ADA_EDITOR, Answer, EVE, EVE_EDITOR, INSTRUCTIONS, PORTAL, World};
 
-const PAGE: &str =
+pub(crate) const PAGE: &str =
     "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
-const FRAME: &str =
+pub(crate) const FRAME: &str =
     "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n";
 
 /// Follows a redirect's address to the path on the expected host.
-fn path_on(answer: &Answer, origin: &str) -> String {
+pub(crate) fn path_on(answer: &Answer, origin: &str) -> String {
     let location = answer
         .header("location")
         .unwrap_or_else(|| panic!("a redirect, not {}", answer.head));
@@ -20,14 +20,19 @@ fn path_on(answer: &Answer, origin: &str) -> String {
         .to_owned()
 }
 
-struct HandOver {
+pub(crate) struct HandOver {
     /// The host's cookie with the nonce.
-    cookie: String,
+    pub(crate) cookie: String,
     /// Where the portal sends the browser.
-    enter: String,
+    pub(crate) enter: String,
 }
 
-async fn hand_over(world: &World, host: &str, portal_cookie: &str, how: &str) -> HandOver {
+pub(crate) async fn hand_over(
+    world: &World,
+    host: &str,
+    portal_cookie: &str,
+    how: &str,
+) -> HandOver {
     let start = world.get(host, "/app/?a=1%202", how).await;
     assert_eq!(start.status, 303, "{}", start.head);
     let vouch = path_on(&start, &world.origin(PORTAL));

@@ -9,7 +9,7 @@ use arena_store::EditorStatus;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{ADA_EDITOR, Answer, EVE, PORTAL, World, within};
+use crate::world::{ADA, ADA_EDITOR, Answer, EVE, PORTAL, World, participant, seat, within};
 
 const UPGRADE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -178,4 +178,57 @@ async fn a_websocket_waits_for_a_sleeping_editor() {
     .await;
     world.set_editor("ada", EditorStatus::Ready).await;
     assert_eq!(within(opened).await.unwrap(), 101);
+}
+
+#[tokio::test]
+async fn a_websocket_ends_with_its_session_and_the_others_go_on() {
+    let world = World::start().await;
+    world.store.take_listed(&seat("ada")).await.unwrap();
+    let (answer, mut ended) = open(&world, "/ws", &own_lines(&world).await).await;
+    assert_eq!(answer.status, 101);
+    echo(&mut ended, HELLO).await;
+    let mut eve = world.connect().await;
+    let lines = format!(
+        "Origin: {}\r\n{}",
+        world.origin(EVE),
+        world.cookie("eve", EVE).await
+    );
+    let request = format!(
+        "GET /ws HTTP/1.1\r\nHost: {EVE}:{}\r\n{UPGRADE}{lines}\r\n",
+        world.port
+    );
+    eve.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut eve).await.status, 101);
+    // The seat is given back: whoever sat there has an open terminal no longer.
+    let by = arena_store::Actor::System;
+    world.store.release(&seat("ada"), by).await.unwrap();
+    let mut rest = Vec::new();
+    within(ended.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"\x88\x02\x03\xe9", "told before it was cut");
+    echo(&mut eve, HELLO).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_goes_on_ends_with_its_session() {
+    let world = World::start().await;
+    let secret = world
+        .store
+        .create_session(participant("ada"), ADA)
+        .await
+        .unwrap();
+    let session = world.store.session(secret.reveal(), ADA).unwrap();
+    let mut stream = world.connect().await;
+    let request = format!(
+        "GET /backend/endless HTTP/1.1\r\nHost: {ADA}:{}\r\nCookie: arena_harbour={}\r\n\r\n",
+        world.port,
+        secret.reveal()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut some = [0; 512];
+    assert_ne!(within(stream.read(&mut some)).await.unwrap(), 0);
+    world.store.end_session(&session.id).await.unwrap();
+    let mut rest = Vec::new();
+    // Cut, by an end or a reset.
+    let _ = within(stream.read_to_end(&mut rest)).await;
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "not as if it were whole");
 }

@@ -369,11 +369,7 @@ async fn answer(
                     stream.write_all(&buffer[..read]).await.unwrap();
                 }
             });
-            let to = if path == "/ws-lie" {
-                "h2c"
-            } else {
-                "websocket"
-            };
+            let to = ["websocket", "h2c"][usize::from(path == "/ws-lie")];
             respond
                 .status(101)
                 .header("connection", "upgrade")
@@ -401,6 +397,8 @@ async fn answer(
             .status(502)
             .header("x-arena-error", "app-not-running")
             .body(text("")),
+        // Begins, and says nothing more.
+        "/backend/endless" => respond.body(Endless { has_begun: false }.boxed()),
         "/backend/big" => respond.body(Big { left: 100 << 20 }.boxed()),
         "/backend/slow" => {
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -411,6 +409,25 @@ async fn answer(
             .body(text(&format!("{name} saw {path}"))),
     };
     Ok(response.unwrap())
+}
+
+/// Says one line, and then nothing for ever.
+struct Endless {
+    has_begun: bool,
+}
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return std::task::Poll::Pending;
+        }
+        std::task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": begun\n\n")))))
+    }
 }
 
 struct Big {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arena_store::{Actor, AuditEntry, OrderKind, SeatRecord};
+use arena_store::{Actor, AuditEntry, OrderKind, Principal, SeatRecord, Session, WaitingId};
 use arena_workshop::SeatId;
 use arena_workshop::plan::AppKind;
 use askama::Template;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{Frame, check_token, go_to, page};
 use crate::caller::{Caller, Facilitator};
 use crate::problem::{Code, Problem};
-use crate::room::{Tile, tile};
+use crate::room::{TestView, Tile, WaitingView, tile};
 use crate::serve::App;
 
 /// Lines of the audit log on the page.
@@ -34,6 +34,10 @@ struct Room {
     join_host: String,
     close_on: String,
     frozen: bool,
+    waiting: Vec<WaitingView>,
+    tests: Vec<TestView>,
+    /// Seats in which nobody sits, for who waits.
+    empty: Vec<(String, String)>,
     log: Vec<LogLine>,
 }
 
@@ -74,6 +78,23 @@ pub(crate) struct BoardForm {
     minutes: String,
 }
 
+/// A page that goes on to a visit's host at once: a form's answer may not lead to another origin.
+#[derive(Template)]
+#[template(path = "look.html")]
+struct Look {
+    frame: Frame,
+    name: String,
+    editor: String,
+    app: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct WaitingForm {
+    csrf: String,
+    #[serde(default)]
+    seat: String,
+}
+
 #[derive(Deserialize)]
 pub(crate) struct ActionForm {
     csrf: String,
@@ -95,12 +116,20 @@ pub(crate) async fn room(
         .collect();
     let close_on = store.close_on();
     let known = [
-        "hide", "show", "restart", "restore", "release", "freeze", "unfreeze", "grade",
+        "hide", "show", "restart", "restore", "release", "freeze", "unfreeze", "grade", "give",
+        "remove",
     ];
     let done = query.done.filter(|done| known.contains(&done.as_str()));
     let who = query.who.unwrap_or_default();
     page(&Room {
         frame: Frame::of(&app, &caller),
+        waiting: crate::room::waiting(store),
+        tests: crate::room::tested(store),
+        empty: seats
+            .iter()
+            .filter(|seat| seat.taken.is_none())
+            .map(|seat| (seat.seat.to_string(), seat.display_name.clone()))
+            .collect(),
         taken: seats.iter().filter(|seat| seat.taken.is_some()).count(),
         rows: seats.into_iter().map(|record| row(&app, record)).collect(),
         done: done.map(|done| t.with(&format!("done.{done}"), &who)),
@@ -224,13 +253,16 @@ pub(crate) async fn confirm(
 pub(crate) async fn act(
     State(app): State<Arc<App>>,
     facilitator: Facilitator,
+    caller: Caller,
     Path((seat, action)): Path<(String, String)>,
     Form(form): Form<ActionForm>,
 ) -> Result<Response, Problem> {
     check_token(&app, &facilitator.session, &form.csrf)?;
     let record = seat_of(&app, &seat)?;
-    let (store, by, seat) = (&app.settings.store, facilitator.actor(), record.seat);
+    let (store, by) = (&app.settings.store, facilitator.actor());
+    let seat = record.seat.clone();
     match action.as_str() {
+        "look" => return look(&app, caller, &facilitator, &record).await,
         "hide" => store.set_excluded(&seat, true, by).await?,
         "show" => store.set_excluded(&seat, false, by).await?,
         "release" => store.release(&seat, by).await?,
@@ -255,6 +287,56 @@ pub(crate) async fn act(
         .map(|byte| format!("%{byte:02X}"))
         .collect();
     Ok(go_to(&format!("/admin?done={action}&who={who}")))
+}
+
+/// Begins a visit: the facilitator's browser goes on to a host that nobody has seen before.
+async fn look(
+    app: &App,
+    caller: Caller,
+    facilitator: &Facilitator,
+    record: &SeatRecord,
+) -> Result<Response, Problem> {
+    let settings = &app.settings;
+    let session = Session {
+        id: facilitator.session.clone(),
+        principal: Principal::Facilitator(facilitator.name.clone()),
+    };
+    let visit = settings.store.begin_visit(&record.seat, &session).await?;
+    let visit = visit.ok_or(Problem::new(Code::SeatUnknown))?;
+    let domain = &settings.address.domain;
+    let app_origin = settings.origin(&format!("{}.{domain}", visit.label));
+    Ok(page(&Look {
+        frame: Frame::of(app, &caller),
+        name: record.display_name.clone(),
+        editor: format!(
+            "{}/",
+            settings.origin(&format!("{}--code.{domain}", visit.label))
+        ),
+        app: settings
+            .app_path
+            .as_ref()
+            .map(|path| format!("{app_origin}{path}")),
+    }))
+}
+
+/// `POST /admin/waiting/{id}/{action}`: gives somebody who waits a seat, or takes them off the list.
+pub(crate) async fn waiting(
+    State(app): State<Arc<App>>,
+    facilitator: Facilitator,
+    Path((id, action)): Path<(WaitingId, String)>,
+    Form(form): Form<WaitingForm>,
+) -> Result<Response, Problem> {
+    check_token(&app, &facilitator.session, &form.csrf)?;
+    let (store, by) = (&app.settings.store, facilitator.actor());
+    match action.as_str() {
+        "give" => {
+            let seat = seat_of(&app, &form.seat)?.seat;
+            store.give_seat(id, &seat, by).await?;
+        }
+        "remove" => store.stop_waiting(id, by).await?,
+        _ => return Err(Problem::new(Code::NotFound)),
+    }
+    Ok(go_to(&format!("/admin?done={action}")))
 }
 
 fn seat_of(app: &App, seat: &str) -> Result<SeatRecord, Problem> {

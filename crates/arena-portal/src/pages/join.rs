@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arena_store::{Principal, SeatRecord};
+use arena_store::{Principal, SeatRecord, Seated};
 use arena_workshop::SeatId;
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
@@ -75,7 +75,7 @@ pub(crate) struct TakeForm {
 
 #[derive(Deserialize)]
 pub(crate) struct TokenForm {
-    csrf: String,
+    pub(super) csrf: String,
 }
 
 /// `GET /`
@@ -107,15 +107,17 @@ fn show_landing(app: &App, caller: &Caller, code: String, error: Option<Code>) -
     response
 }
 
-/// `POST /join`: the event's code.
+/// `POST /join`: the event's code, or the code that a seat page shows for another device.
 pub(crate) async fn with_code(
     State(app): State<Arc<App>>,
     caller: Caller,
     Form(form): Form<CodeForm>,
-) -> Response {
-    match check_code(&app, &caller, &form.code) {
-        Ok(()) => show_join(&app, &caller, None),
-        Err(problem) => show_landing(&app, &caller, form.code, Some(problem.code)),
+) -> Result<Response, Problem> {
+    match recognise(&app, &caller, &form.code).await {
+        Ok(Typed::Event) => Ok(show_join(&app, &caller, None)),
+        Ok(Typed::Device(seat)) => enter(&app, &caller, seat).await,
+        Err(problem) if problem.code == Code::Broken => Err(problem),
+        Err(problem) => Ok(show_landing(&app, &caller, form.code, Some(problem.code))),
     }
 }
 
@@ -152,7 +154,11 @@ pub(crate) async fn take(
     }
     let taken = match &form.seat {
         Some(seat) => take_listed(&app, seat).await,
-        None => take_free(&app, &form.name, &form.email).await,
+        None => match take_or_wait(&app, &form.name, &form.email).await {
+            Ok(Seated::Waits(token)) => return Ok(go_to(&format!("/waiting/{token}"))),
+            Ok(Seated::Seat(record)) => Ok(*record),
+            Err(problem) => Err(problem),
+        },
     };
     match taken {
         Ok(record) => enter(&app, &caller, record.seat).await,
@@ -168,6 +174,17 @@ async fn take_listed(app: &App, seat: &str) -> Result<SeatRecord, Problem> {
 
 /// Takes a free seat for a name and an e-mail that are fit to be shown.
 pub(crate) async fn take_free(app: &App, name: &str, email: &str) -> Result<SeatRecord, Problem> {
+    let (name, email) = fit_person(name, email)?;
+    Ok(app.settings.store.take_free(&name, &email).await?)
+}
+
+/// The same for somebody who would rather wait than go.
+async fn take_or_wait(app: &App, name: &str, email: &str) -> Result<Seated, Problem> {
+    let (name, email) = fit_person(name, email)?;
+    Ok(app.settings.store.take_free_or_wait(&name, &email).await?)
+}
+
+fn fit_person(name: &str, email: &str) -> Result<(String, String), Problem> {
     let name = fit_name(name).ok_or(Problem::new(Code::NameUnfit))?;
     let email = email.trim();
     let parts = email
@@ -176,7 +193,7 @@ pub(crate) async fn take_free(app: &App, name: &str, email: &str) -> Result<Seat
     if parts.is_none() || email.chars().count() > EMAIL_MAX || email.chars().any(char::is_control) {
         return Err(Problem::new(Code::MissingFields));
     }
-    Ok(app.settings.store.take_free(&name, email).await?)
+    Ok((name, email.to_owned()))
 }
 
 /// Returns a name that can be shown: trimmed, white space made one space, without control and
@@ -196,8 +213,47 @@ pub(crate) fn fit_name(name: &str) -> Option<String> {
     (!name.is_empty() && name.chars().count() <= NAME_MAX).then_some(name)
 }
 
+/// What somebody typed.
+enum Typed {
+    /// The event's code.
+    Event,
+    /// A code for another device of who sits in that seat.
+    Device(SeatId),
+}
+
+/// Returns what a code is for; wrong ones are counted by address.
+async fn recognise(app: &App, caller: &Caller, code: &str) -> Result<Typed, Problem> {
+    may_guess(app, caller)?;
+    let typed = plain(code);
+    if app.settings.joins_by_code && typed == app.settings.store.event_code() {
+        return Ok(Typed::Event);
+    }
+    if let Some(seat) = app.settings.store.redeem_device_code(&typed).await? {
+        return Ok(Typed::Device(seat));
+    }
+    app.guesses.count(&caller.address, Instant::now());
+    Err(Problem::new(Code::Mistyped))
+}
+
 /// Returns an error unless the text is the event's code; wrong ones are counted by address.
 pub(crate) fn check_code(app: &App, caller: &Caller, code: &str) -> Result<(), Problem> {
+    may_guess(app, caller)?;
+    if app.settings.joins_by_code && plain(code) == app.settings.store.event_code() {
+        return Ok(());
+    }
+    app.guesses.count(&caller.address, Instant::now());
+    Err(Problem::new(Code::Mistyped))
+}
+
+/// Returns a code as it was made, however it was typed.
+fn plain(code: &str) -> String {
+    code.chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_uppercase)
+        .collect()
+}
+
+fn may_guess(app: &App, caller: &Caller) -> Result<(), Problem> {
     let now = Instant::now();
     if let Some(wait) = app.guesses.wait(&caller.address, now) {
         let retry_after_seconds = Some(wait.as_secs().max(1));
@@ -206,16 +262,7 @@ pub(crate) fn check_code(app: &App, caller: &Caller, code: &str) -> Result<(), P
             retry_after_seconds,
         });
     }
-    let typed: String = code
-        .chars()
-        .filter(|c| c.is_alphanumeric())
-        .flat_map(char::to_uppercase)
-        .collect();
-    if typed == app.settings.store.event_code() {
-        return Ok(());
-    }
-    app.guesses.count(&caller.address, now);
-    Err(Problem::new(Code::Mistyped))
+    Ok(())
 }
 
 /// `GET /join/{token}`: a personal link. Nothing is taken before the button is pressed, so that a

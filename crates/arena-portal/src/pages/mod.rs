@@ -2,9 +2,12 @@
 //! scripts, except that it does not update itself.
 
 mod admin;
+mod connection;
+mod device;
 mod facilitator;
 mod join;
 mod show;
+mod waiting;
 
 pub(crate) use join::{check_code, take_free};
 
@@ -44,7 +47,14 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/join/seat", post(join::take))
         .route("/join/{token}", get(join::link).post(join::start))
         .route("/leave", post(join::leave))
+        .route("/waiting/{token}", get(waiting::show))
+        .route("/waiting/{token}/place", get(waiting::place))
+        .route("/check", get(connection::show))
+        .route("/check/cookie", get(connection::cookie))
+        .route("/check/echo", get(connection::echo))
+        .route("/check/report", post(connection::report))
         .route("/seat", get(show::seat))
+        .route("/seat/device", post(device::show))
         .route("/leaderboard", get(show::leaderboard))
         .route("/participants", get(show::participants))
         .route(
@@ -53,6 +63,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         )
         .route("/admin", get(admin::room))
         .route("/admin/board", post(admin::board))
+        .route("/admin/waiting/{id}/{action}", post(admin::waiting))
         .route(
             "/admin/seats/{seat}/{action}",
             get(admin::confirm).post(admin::act),
@@ -67,7 +78,7 @@ impl Frame {
                 store.seat(seat).map(|record| record.display_name)
             }
             Some(Principal::Facilitator(name)) => Some(name.clone()),
-            None => None,
+            Some(Principal::Visitor { .. }) | None => None,
         };
         Self {
             t: app.texts,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arena_store::EditorStatus;
+use arena_workshop::SeatId;
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -13,6 +14,7 @@ use crate::board::{Board, ROWS_MAX, Row};
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::serve::App;
+use crate::settings::DatabaseAccess;
 
 #[derive(Template)]
 #[template(path = "seat.html")]
@@ -25,6 +27,25 @@ struct Seat {
     app_url: String,
     ready: bool,
     link: String,
+    exercises: Vec<ExerciseLine>,
+    databases: Vec<DatabaseLines>,
+    /// State of the databases, a word of the room's.
+    database_state: &'static str,
+    /// Facilitators who look into the seat.
+    visitors: String,
+}
+
+struct ExerciseLine {
+    title: String,
+    slug: String,
+    page: String,
+    solved: bool,
+}
+
+/// A database and the lines to copy.
+struct DatabaseLines {
+    name: &'static str,
+    lines: Vec<(&'static str, String)>,
 }
 
 #[derive(Template)]
@@ -91,7 +112,69 @@ pub(crate) async fn seat(State(app): State<Arc<App>>, caller: Caller) -> Result<
         app_url: settings.app_url(&record.seat).unwrap_or_default(),
         ready: record.status.editor == EditorStatus::Ready,
         link: format!("{}/join/{token}", settings.portal_origin()),
+        exercises: exercise_lines(&app, &record.seat),
+        databases: (settings.databases)(&record.seat)
+            .into_iter()
+            .map(|access| database_lines(&app, access))
+            .collect(),
+        database_state: tile.database,
+        visitors: settings
+            .store
+            .visits_of(&record.seat)
+            .into_iter()
+            .map(|visit| visit.facilitator)
+            .collect::<Vec<_>>()
+            .join(", "),
     }))
+}
+
+fn exercise_lines(app: &App, seat: &SeatId) -> Vec<ExerciseLine> {
+    let settings = &app.settings;
+    let entries = settings.exercises.iter().map(|entry| ExerciseLine {
+        title: entry.title.clone(),
+        slug: entry.slug.to_string(),
+        page: entry.page.as_ref().map_or_else(String::new, |page| {
+            format!("{}{page}", settings.instructions_origin())
+        }),
+        solved: settings
+            .store
+            .exercise(seat, &entry.slug)
+            .solved_at
+            .is_some(),
+    });
+    entries.collect()
+}
+
+fn database_lines(app: &App, access: DatabaseAccess) -> DatabaseLines {
+    let t = app.texts;
+    match access {
+        DatabaseAccess::Mongodb { uri } => DatabaseLines {
+            name: "MongoDB",
+            lines: vec![
+                (t.get("databases.uri"), uri.clone()),
+                (
+                    t.get("databases.terminal"),
+                    format!("mongosh {}", quoted(&uri)),
+                ),
+            ],
+        },
+        DatabaseAccess::Postgres { uri, jdbc } => DatabaseLines {
+            name: "PostgreSQL",
+            lines: vec![
+                (t.get("databases.uri"), uri.clone()),
+                (t.get("databases.jdbc"), jdbc),
+                (
+                    t.get("databases.terminal"),
+                    format!("psql {}", quoted(&uri)),
+                ),
+            ],
+        },
+    }
+}
+
+/// Returns one word of a shell's line.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// `GET /leaderboard`

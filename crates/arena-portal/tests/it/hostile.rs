@@ -192,7 +192,7 @@ async fn a_check_needs_json_so_that_no_form_can_place_it() {
 }
 
 #[tokio::test]
-async fn fifty_at_once_for_the_last_seats_sit_two() {
+async fn fifty_at_once_for_the_last_two_seats_are_two_there_and_the_others_in_line() {
     let world = std::sync::Arc::new(World::new().await);
     let code = world.store.event_code();
     let mut tasks = tokio::task::JoinSet::new();
@@ -207,11 +207,20 @@ async fn fifty_at_once_for_the_last_seats_sit_two() {
                 )
                 .send()
                 .await
-                .status
-                .as_u16()
+                .assert(303)
+                .header("location")
+                .to_owned()
         });
     }
-    let statuses = tasks.join_all().await;
-    assert_eq!(statuses.iter().filter(|status| **status == 303).count(), 2);
-    assert_eq!(statuses.iter().filter(|status| **status == 404).count(), 48);
+    let goes_to = tasks.join_all().await;
+    assert_eq!(goes_to.iter().filter(|to| **to == "/seat").count(), 2);
+    let line: Vec<_> = goes_to.iter().filter(|to| **to != "/seat").collect();
+    assert_eq!(line.len(), 48);
+    let mut places = Vec::new();
+    for path in line {
+        let place = world.get(&format!("{path}/place")).send().await.json();
+        places.push(place["place"].as_u64().unwrap());
+    }
+    places.sort_unstable();
+    assert_eq!(places, (1..=48).collect::<Vec<_>>());
 }

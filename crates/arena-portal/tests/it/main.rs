@@ -6,7 +6,10 @@
 
 mod admin;
 mod api;
+mod connection;
 mod hostile;
 mod join;
 mod live;
+mod seat;
+mod waiting;
 mod world;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arena_portal::{ExerciseEntry, Language, ServeError, Settings, StaticPage, serve};
+use arena_portal::{
+    DatabaseAccess, ExerciseEntry, Language, ServeError, Settings, StaticPage, serve,
+};
 use arena_store::{Attempt, CheckOutcome, SeatSpec, Store, Trigger};
 use arena_workshop::plan::Address;
 use arena_workshop::scoring::Scoring;
@@ -386,11 +388,27 @@ fn settings(store: Store, scoring: Scoring) -> Settings {
         },
         language: Language::English,
         exercises: ["crud-1", "crud-2", "sql-1"].map(exercise).to_vec(),
+        joins_by_code: true,
         scoring,
         prizes: None,
         app_path: Some("/app/".to_owned()),
         instructions_path: "/".to_owned(),
         instructions: Arc::new(move |path| (path == "/crud/1/").then(|| page.clone())),
+        databases: Arc::new(|seat| {
+            vec![
+                DatabaseAccess::Mongodb {
+                    uri: format!(
+                        "mongodb://{seat}:secret-of-{seat}@127.0.0.1:27017/{seat}?directConnection=true"
+                    ),
+                },
+                DatabaseAccess::Postgres {
+                    uri: format!("postgresql://{seat}:secret-of-{seat}@127.0.0.1:5432/{seat}"),
+                    jdbc: format!(
+                        "jdbc:postgresql://127.0.0.1:5432/{seat}?user={seat}&password=secret-of-{seat}"
+                    ),
+                },
+            ]
+        }),
         store,
     }
 }

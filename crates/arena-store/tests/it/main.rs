@@ -9,6 +9,7 @@ mod events;
 mod results;
 mod seats;
 mod sessions;
+mod waiting;
 
 use arena_store::{Attempt, CheckOutcome, SeatSpec, Store, Trigger};
 use arena_workshop::{ExerciseSlug, SeatId};

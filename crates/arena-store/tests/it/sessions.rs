@@ -141,3 +141,108 @@ async fn the_events_code_and_links_stay() {
     let world = world.reopened();
     assert_eq!(of(&world.store), before);
 }
+
+async fn session(world: &World, principal: Principal) -> arena_store::Session {
+    let secret = world
+        .store
+        .create_session(principal, "arena.localhost")
+        .await
+        .unwrap();
+    world
+        .store
+        .session(secret.reveal(), "arena.localhost")
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_device_code_opens_the_seat_once_and_not_after_it_was_given_back() {
+    let world = World::with(&["ada"], 0).await;
+    let (store, ada) = (&world.store, seat("ada"));
+    assert!(
+        store.create_device_code(&ada).unwrap().is_none(),
+        "nobody sits there"
+    );
+    store.take_listed(&ada).await.unwrap();
+    let (code, holds) = store.create_device_code(&ada).unwrap().unwrap();
+    assert!(code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_uppercase()));
+    assert_eq!(holds.as_secs(), 300);
+    assert_eq!(store.redeem_device_code("BCDFGH").await.unwrap(), None);
+    assert_eq!(
+        store.redeem_device_code(&code).await.unwrap(),
+        Some(ada.clone())
+    );
+    assert_eq!(store.redeem_device_code(&code).await.unwrap(), None, "once");
+    assert_eq!(store.audit_log(1)[0].action, "other_device");
+    let (code, _) = store.create_device_code(&ada).unwrap().unwrap();
+    store
+        .release(&ada, arena_store::Actor::System)
+        .await
+        .unwrap();
+    store.take_listed(&ada).await.unwrap();
+    assert_eq!(
+        store.redeem_device_code(&code).await.unwrap(),
+        None,
+        "somebody else sits there"
+    );
+}
+
+#[tokio::test]
+async fn a_visit_lets_one_browser_in_and_ends_with_the_facilitators_session() {
+    let world = World::with(&["ada"], 0).await;
+    let (store, ada) = (&world.store, seat("ada"));
+    let grace = session(&world, Principal::Facilitator("Grace".to_owned())).await;
+    let own = session(&world, Principal::Participant(ada.clone())).await;
+    assert_eq!(
+        store.begin_visit(&ada, &own).await.unwrap(),
+        None,
+        "no facilitator"
+    );
+    let visit = store.begin_visit(&ada, &grace).await.unwrap().unwrap();
+    let again = store.begin_visit(&ada, &grace).await.unwrap().unwrap();
+    assert_ne!(visit.label, again.label, "each has hosts of its own");
+    assert_eq!(store.audit_log(1)[0].action, "look_in");
+    assert_eq!(store.visits_of(&ada).len(), 2);
+    assert_eq!(store.visit(&visit.label), Some(visit.clone()));
+    assert!(store.enter_visit(&visit, "a") && store.enter_visit(&visit, "b"));
+    assert!(!store.enter_visit(&visit, "a"), "a second browser");
+    let ended = tokio::spawn({
+        let (store, id) = (store.clone(), grace.id.clone());
+        async move { store.session_ended(&id).await }
+    });
+    store.end_session(&grace.id).await.unwrap();
+    ended.await.unwrap();
+    assert_eq!(store.visit(&visit.label), None);
+    assert!(store.visits_of(&ada).is_empty());
+    assert!(!store.enter_visit(&again, "a"));
+    assert_eq!(
+        store.begin_visit(&ada, &grace).await.unwrap(),
+        None,
+        "a session that has ended"
+    );
+}
+
+#[tokio::test]
+async fn a_visit_and_its_sessions_end_when_the_seat_is_given_back_or_arena_starts_again() {
+    let world = World::with(&["ada"], 0).await;
+    let (store, ada) = (&world.store, seat("ada"));
+    store.take_listed(&ada).await.unwrap();
+    let grace = session(&world, Principal::Facilitator("Grace".to_owned())).await;
+    let visit = store.begin_visit(&ada, &grace).await.unwrap().unwrap();
+    let visitor = session(&world, visit.visitor()).await;
+    store
+        .release(&ada, arena_store::Actor::System)
+        .await
+        .unwrap();
+    assert_eq!(store.visit(&visit.label), None);
+    assert!(!store.session_holds(&visitor.id));
+    assert!(
+        store.session_holds(&grace.id),
+        "the control: her own goes on"
+    );
+    let visit = store.begin_visit(&ada, &grace).await.unwrap().unwrap();
+    let visitor = session(&world, visit.visitor()).await;
+    let world = world.reopened();
+    assert!(world.store.session_holds(&grace.id));
+    assert!(!world.store.session_holds(&visitor.id));
+    assert_eq!(world.store.visit(&visit.label), None);
+}

@@ -4,19 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use arena_portal::{ExerciseEntry, Language, Prizes, Settings, StaticPage, StaticPages};
+use arena_portal::{
+    DatabaseAccess, ExerciseEntry, Language, Prizes, SeatDatabases, Settings, StaticPage,
+    StaticPages,
+};
 use arena_site::{Section, SectionPage, Site, SiteExercise, SiteSources};
 use arena_store::Store;
+use arena_workshop::config::{self, JoinMode};
 use arena_workshop::plan::AppKind;
-use arena_workshop::{Plan, SourceFile, Workshop};
+use arena_workshop::{Plan, SeatId, SourceFile, Workshop};
 use bytes::Bytes;
 
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::platform::Prepared;
+use crate::platform::secrets::Secrets;
 
 /// Returns the portal's settings.
-pub(crate) fn settings(prepared: &Prepared, store: &Store) -> Result<Settings, Failure> {
+pub(crate) fn settings(
+    prepared: &Prepared,
+    secrets: &Secrets,
+    store: &Store,
+) -> Result<Settings, Failure> {
     let Prepared {
         workshop,
         plan,
@@ -34,7 +43,10 @@ pub(crate) fn settings(prepared: &Prepared, store: &Store) -> Result<Settings, F
         event: plan.event.clone(),
         title: workshop.title.clone(),
         address: plan.address.clone(),
-        language: Language::default(),
+        language: match workshop.config.arena.languages.first() {
+            Some(config::Language::Es) => Language::Spanish,
+            Some(config::Language::En) | None => Language::English,
+        },
         exercises: workshop
             .exercises
             .iter()
@@ -44,13 +56,49 @@ pub(crate) fn settings(prepared: &Prepared, store: &Store) -> Result<Settings, F
                 page: exercise.page.clone(),
             })
             .collect(),
+        joins_by_code: workshop.config.arena.join.contains(&JoinMode::Code),
         scoring: scenario.leaderboard.r#type,
         prizes: prizes(workshop),
         app_path: app_path(plan),
         instructions_path: first,
         instructions: pages(site),
+        databases: databases(plan, secrets)?,
         store: store.clone(),
     })
+}
+
+/// Returns what the seat page shows of databases: what the seat's own environment says, so that a
+/// line that is copied from the page works in the seat's terminal.
+fn databases(plan: &Plan, secrets: &Secrets) -> Result<SeatDatabases, Failure> {
+    let mut databases: BTreeMap<SeatId, Vec<DatabaseAccess>> = BTreeMap::new();
+    for seat in &plan.seats {
+        let settings = plan
+            .seat_settings(seat, |name| secrets.get(name).map(str::to_owned))
+            .with_context(|| format!("cannot make the settings of seat {}", seat.id))?;
+        databases.insert(seat.id.clone(), accesses(&settings.environment));
+    }
+    Ok(Arc::new(move |seat| {
+        databases.get(seat).cloned().unwrap_or_default()
+    }))
+}
+
+fn accesses(environment: &BTreeMap<String, String>) -> Vec<DatabaseAccess> {
+    let value = |name: &str| environment.get(name).map(String::as_str);
+    let mongodb = value("MONGODB_URI").map(|uri| DatabaseAccess::Mongodb {
+        uri: uri.to_owned(),
+    });
+    let postgres = || {
+        let (host, port) = (value("PGHOST")?, value("PGPORT")?);
+        let (user, password) = (value("PGUSER")?, value("PGPASSWORD")?);
+        let database = value("PGDATABASE")?;
+        Some(DatabaseAccess::Postgres {
+            uri: value("PGSQL_MCP_CONNECTION_STRING")?.to_owned(),
+            jdbc: format!(
+                "jdbc:postgresql://{host}:{port}/{database}?user={user}&password={password}"
+            ),
+        })
+    };
+    mongodb.into_iter().chain(postgres()).collect()
 }
 
 fn prizes(workshop: &Workshop) -> Option<Prizes> {
