@@ -135,6 +135,13 @@ impl Backend {
         }
     }
 
+    /// Waits for no lock longer than a moment: a lock that is waited for holds up everybody behind.
+    #[must_use]
+    pub(crate) fn impatient(mut self) -> Self {
+        self.config.options("-c lock_timeout=1000");
+        self
+    }
+
     /// Runs a statement that gives one row.
     pub(crate) async fn row(
         &self,

@@ -67,7 +67,7 @@ impl Server {
     fn new(settings: Settings) -> Self {
         Self {
             backend: Backend::new(&settings.engine_socket_dir, settings.limits.statements),
-            watching: Backend::new(&settings.engine_socket_dir, WATCHING_STATEMENTS),
+            watching: Backend::new(&settings.engine_socket_dir, WATCHING_STATEMENTS).impatient(),
             cursors: Cursors::default(),
             sessions: Sessions::default(),
             transactions: Arc::new(Semaphore::new(settings.limits.transactions)),

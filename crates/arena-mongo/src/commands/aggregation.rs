@@ -21,7 +21,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             let database = database.as_deref().unwrap_or(call.database);
             let size = output_size(call, &spec).await?;
             let growth = Growth { collection, ..size };
-            call.admit(database, growth).await?
+            Some(call.admit(database, growth).await?)
         }
         None => None,
     };

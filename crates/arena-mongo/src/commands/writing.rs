@@ -46,8 +46,8 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
     let let_in = match removes {
         true => None,
         false => {
-            call.admit(call.database, growth(call, collection, &operations))
-                .await?
+            let growth = growth(call, collection, &operations);
+            Some(call.admit(call.database, growth).await?)
         }
     };
     let spec = call.spec()?;
@@ -166,8 +166,8 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
     let let_in = match removes {
         true => None,
         false => {
-            call.admit(call.database, growth(call, collection, &[call.body()]))
-                .await?
+            let growth = growth(call, collection, &[call.body()]);
+            Some(call.admit(call.database, growth).await?)
         }
     };
     let result = once::run(

@@ -50,7 +50,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_itself() {
         .database("ada")
         .collection("things");
     let mut acknowledged = BTreeSet::new();
-    let (mut told, mut refused) = (BTreeSet::new(), 0);
+    let (mut told, mut refused, mut restarts) = (BTreeSet::new(), 0, 0);
     // Write until it is full, and go on: every write meets the full disk.
     for id in 0..4000 {
         match things.insert_one(large(id)).await {
@@ -64,6 +64,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_itself() {
                 };
                 told.insert(code);
                 refused += 1;
+                restarts += u32::from(world.engine.keep_running());
             }
         }
         if refused == 50 {
@@ -80,9 +81,6 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_itself() {
         told.iter().all(|code| [14031, 91].contains(code)),
         "{told:?}"
     );
-    if world.engine.has_ended() {
-        panic!("the engine did not survive a full disk: {told:?}");
-    }
     world.engine.make_space();
     let begun = Instant::now();
     while things.insert_one(large(10_000)).await.is_err() {
@@ -92,15 +90,35 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_itself() {
         if is_stored {
             break;
         }
+        world.engine.keep_running();
         assert!(begun.elapsed() < PATIENCE, "does not go on");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     eprintln!(
-        "{} were acknowledged; went on after {:?}",
+        "{} were acknowledged, {restarts} restarts of the engine; went on after {:?}",
         acknowledged.len(),
         begun.elapsed()
     );
     let found = stored(&things).await.unwrap();
     let lost: Vec<_> = acknowledged.difference(&found).collect();
     assert!(lost.is_empty(), "lost {lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_engine_is_told_by_what_must_be_looked_up_and_not_by_a_ping() {
+    let mut world = World::start().await;
+    world.seat("ada");
+    let ada = world.client("ada").await.database("ada");
+    let list = doc! { "listCollections": 1, "nameOnly": true };
+    ada.run_command(list.clone()).await.unwrap();
+    world.engine.kill();
+    ada.run_command(doc! { "ping": 1 }).await.unwrap();
+    let error = ada.run_command(list.clone()).await.unwrap_err();
+    assert_eq!(code_of(&error), 91, "{error}");
+    world.engine.run_server();
+    let begun = Instant::now();
+    while ada.run_command(list.clone()).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "does not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -227,15 +227,61 @@ fn configure(data: &Path, sockets: &Path) {
 pub(crate) struct Engine {
     folder: TempDir,
     server: Option<Child>,
-    /// Megabytes of a disk of its own, which only the server sees.
-    disk: Option<u32>,
+    /// A disk of its own, which only the server sees.
+    disk: Option<Disk>,
 }
 
-/// Mounts a small disk over the data directory, copies what was there, lays a file to be taken away later, and
-/// becomes the server.
-const ON_A_SMALL_DISK: &str = "set -e; cp -a \"$1\" \"$1.kept\"; mount -t tmpfs -o mode=0700,size=$2m tmpfs \"$1\"; \
+/// A process that keeps a mount namespace with a small disk over the data directory.
+struct Disk {
+    holder: Child,
+}
+
+/// Mounts it, copies what was there, and lays a file to be taken away later.
+const HOLD_A_SMALL_DISK: &str = "set -e; cp -a \"$1\" \"$1.kept\"; mount -t tmpfs -o mode=0700,size=$2m tmpfs \"$1\"; \
     cp -a \"$1.kept/.\" \"$1\"; chown --reference=\"$1.kept\" \"$1\"; \
-    head -c 33554432 /dev/zero > \"$1/ballast\"; shift 2; exec \"$@\"";
+    head -c 33554432 /dev/zero > \"$1/ballast\"; touch \"$1.kept/held\"; exec sleep 1000";
+
+impl Disk {
+    fn over(data: &Path, megabytes: u32) -> Self {
+        let mut command = Command::new("unshare");
+        if !is_root() {
+            command.args(["--user", "--map-current-user", "--keep-caps"]);
+        }
+        command.args(["--mount", "sh", "-c", HOLD_A_SMALL_DISK, "sh"]);
+        command.arg(data).arg(megabytes.to_string());
+        let holder = command.stdin(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + READY_WAIT;
+        while !data.with_extension("kept").join("held").exists() {
+            assert!(Instant::now() < deadline, "cannot mount a small disk");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Self { holder }
+    }
+
+    /// The same command where the disk is.
+    fn inside(&self, server: &Command) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg("--target").arg(self.holder.id().to_string());
+        if !is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.arg("--mount");
+        command.arg(server.get_program()).args(server.get_args());
+        command
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
 
 impl Engine {
     fn start(disk: Option<u32>) -> Self {
@@ -247,52 +293,39 @@ impl Engine {
         let mut engine = Self {
             folder,
             server: None,
-            disk,
+            disk: disk.map(|megabytes| Disk::over(&data, megabytes)),
         };
         engine.run_server();
         engine
     }
 
-    /// The server's command, on a disk of its own where that is asked for.
-    fn command(&self, data: &Path) -> Command {
-        let mut server = program("postgres");
-        server.arg("-D").arg(data);
-        let Some(megabytes) = self.disk else {
-            return server;
-        };
-        let mut command = Command::new("unshare");
-        if !is_root() {
-            command.args(["--user", "--map-current-user", "--keep-caps"]);
-        }
-        command.args(["--mount", "sh", "-c", ON_A_SMALL_DISK, "sh"]);
-        command.arg(data).arg(megabytes.to_string());
-        command.arg(server.get_program()).args(server.get_args());
-        command
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        command
-    }
-
     /// Takes the ballast away: there is space again.
     pub(crate) fn make_space(&self) {
-        let server = self.server.as_ref().unwrap().id();
+        let holder = self.disk.as_ref().unwrap().holder.id();
         let data = self.folder.path().join("data");
-        let inside = format!("/proc/{server}/root{}/ballast", data.display());
+        let inside = format!("/proc/{holder}/root{}/ballast", data.display());
         fs::remove_file(inside).unwrap();
     }
 
-    /// Whether the server has ended.
-    pub(crate) fn has_ended(&mut self) -> bool {
+    /// Starts the server again if it has ended, as its supervisor would. Returns whether it had.
+    pub(crate) fn keep_running(&mut self) -> bool {
         let server = self.server.as_mut();
-        server.is_none_or(|server| server.try_wait().unwrap().is_some())
+        let has_ended = server.is_none_or(|server| server.try_wait().unwrap().is_some());
+        if has_ended {
+            let _ = fs::remove_file(self.socket());
+            self.spawn_server();
+        }
+        has_ended
     }
 
-    pub(crate) fn run_server(&mut self) {
+    fn spawn_server(&mut self) {
         // The thread that starts a child with a death signal must live as long as the child.
         let data = self.folder.path().join("data");
-        let mut command = self.command(&data);
+        let mut command = program("postgres");
+        command.arg("-D").arg(&data);
+        if let Some(disk) = &self.disk {
+            command = disk.inside(&command);
+        }
         let (sender, receiver) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let log = fs::File::create(data.join("log")).unwrap();
@@ -302,6 +335,10 @@ impl Engine {
             }
         });
         self.server = Some(receiver.recv().unwrap());
+    }
+
+    pub(crate) fn run_server(&mut self) {
+        self.spawn_server();
         let deadline = Instant::now() + READY_WAIT;
         while !self.socket().exists() {
             let has_ended = self
