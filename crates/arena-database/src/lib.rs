@@ -15,6 +15,7 @@ mod mongo;
 mod postgres;
 mod provision;
 mod scram;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,10 @@ use thiserror::Error;
 pub use data::{DataError, DataFile};
 pub use provision::{Before, Progress, Provisioner};
 pub use scram::scram_verifier;
+pub use shared::{
+    SHARED_DATABASE, SharedContents, SharedExercise, SharedHealth, SharedParticipant, SharedResult,
+    SharedWriter,
+};
 
 use arena_workshop::DatabaseName;
 

@@ -10,6 +10,7 @@ use mongodb::options::{ClientOptions, Credential};
 use mongodb::{Client, Database};
 
 use crate::data::TemplateData;
+use crate::shared::{SHARED_DATABASE, SharedWriter};
 use crate::{MongodbAdmin, ProvisionError, Samples, SeatDatabase};
 
 /// Holds what is loaded and which seats are complete; in the template's database, never copied.
@@ -27,7 +28,7 @@ pub(crate) struct Mongo {
     template: Database,
 }
 
-fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> ProvisionError {
+pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> ProvisionError {
     let what = what.into();
     move |source| ProvisionError::Mongodb {
         what,
@@ -128,6 +129,17 @@ impl Mongo {
         Ok(Samples::new(samples))
     }
 
+    pub(crate) fn shared_writer(&self) -> SharedWriter {
+        SharedWriter::new(&self.client)
+    }
+
+    /// Reads something that is stored: a front answers `ping` by itself.
+    pub(crate) async fn health(&self) -> Result<(), ProvisionError> {
+        let command = doc! { "listCollections": 1, "nameOnly": true, "cursor": { "batchSize": 1 } };
+        let answer = self.template.run_command(command).await;
+        answer.map(drop).map_err(failed("reach the server"))
+    }
+
     pub(crate) async fn create(
         &self,
         seat: &SeatDatabase,
@@ -219,6 +231,7 @@ impl Mongo {
         let roles = vec![
             doc! { "role": "readWrite", "db": name },
             doc! { "role": "dbAdmin", "db": name },
+            doc! { "role": "read", "db": SHARED_DATABASE },
         ];
         let made = admin
             .run_command(doc! { "createUser": name, "pwd": &seat.password, "roles": roles.clone() })
@@ -428,7 +441,7 @@ fn plain(kind: &Bson) -> String {
     }
 }
 
-fn code(error: &Error) -> Option<i32> {
+pub(crate) fn code(error: &Error) -> Option<i32> {
     match error.kind.as_ref() {
         ErrorKind::Command(error) => Some(error.code),
         _ => None,

@@ -126,6 +126,14 @@ impl Postgres {
         Ok(server)
     }
 
+    /// Logs in and asks.
+    pub(crate) async fn health(&self) -> Result<(), ProvisionError> {
+        let link = self.admin_link(&self.admin.database).await?;
+        let answered = link.run("SELECT 1", || "reach the server".to_owned()).await;
+        link.close().await;
+        answered
+    }
+
     /// Loads the author's SQL, unless the template holds exactly these files already.
     pub(crate) async fn load(
         &self,

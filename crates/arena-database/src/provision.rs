@@ -14,12 +14,15 @@ use tokio::task::JoinSet;
 use crate::data::{self, DataFile};
 use crate::mongo::Mongo;
 use crate::postgres::Postgres;
+use crate::shared::SharedWriter;
 use crate::{MongodbAdmin, PostgresAdmin, ProvisionError, Samples, SeatDatabase, guard};
 
 /// Loading the workshop's data.
 const LOAD_TIME_MAX: Duration = Duration::from_secs(600);
 /// Making, restoring or dropping one seat's databases.
 const SEAT_TIME_MAX: Duration = Duration::from_secs(120);
+/// A server that needs longer for a trifle is as good as gone.
+const HEALTH_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest name of a database in MongoDB and PostgreSQL, in bytes.
 const NAME_LENGTH_MAX: usize = 63;
 
@@ -260,6 +263,31 @@ impl Provisioner {
             Some(postgres) => guard::watch(postgres).await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Returns the writer of `arena_shared`; `None` without MongoDB. There must be one at a time.
+    pub fn shared_writer(&self) -> Option<SharedWriter> {
+        self.inner.mongodb.as_ref().map(Mongo::shared_writer)
+    }
+
+    /// Asks every server for something that it must look up, as its administrator.
+    ///
+    /// # Errors
+    /// When one does not answer within some seconds.
+    pub async fn health(&self) -> Result<(), ProvisionError> {
+        let mongodb = async {
+            match &self.inner.mongodb {
+                Some(mongodb) => mongodb.health().await,
+                None => Ok(()),
+            }
+        };
+        let postgres = async {
+            match &self.inner.postgres {
+                Some(postgres) => postgres.health().await,
+                None => Ok(()),
+            }
+        };
+        within("reach a database", HEALTH_TIME_MAX, both(mongodb, postgres)).await
     }
 
     /// Returns the seats whose databases are complete on every server.

@@ -22,6 +22,14 @@ function fill(tile) {
     field(name).dataset.state = tile[name];
     field(name).lastElementChild.textContent = tile[name];
   }
+  field("database_use").textContent = tile.database_use;
+  const slow = field("database_slow");
+  slow.hidden = tile.database_slow.length === 0;
+  slow.lastElementChild.replaceChildren(...tile.database_slow.map((line) => {
+    const item = document.createElement("li");
+    item.appendChild(document.createElement("code")).textContent = line;
+    return item;
+  }));
   for (const form of tr.querySelectorAll("[data-when]")) form.hidden = (form.dataset.when === "hidden") !== tile.excluded;
 }
 

@@ -206,6 +206,7 @@ async fn fill(store: &Store) -> Result<(), Failure> {
             editor,
             apps: vec![app],
             database: DatabaseStatus::Ready,
+            database_use: None,
             message: None,
         };
         store.set_status(&spec.seat, status).await?;

@@ -1,8 +1,8 @@
 //! The room: one tile per seat, for facilitators only.
 
 use arena_store::{
-    AppState, DatabaseStatus, EditorStatus, Order, OrderKind, OrderState, SeatPhase, SeatRecord,
-    Store,
+    AppState, DatabaseStatus, DatabaseUse, EditorStatus, Order, OrderKind, OrderState, SeatPhase,
+    SeatRecord, Store,
 };
 use arena_workshop::{ExerciseSlug, SeatId};
 use jiff::Timestamp;
@@ -27,6 +27,10 @@ pub(crate) struct Tile {
     pub(crate) editor: String,
     pub(crate) app: &'static str,
     pub(crate) database: &'static str,
+    /// What the seat takes of the built-in database, in a line; empty where that is not known.
+    pub(crate) database_use: String,
+    /// Its last slow statements, one in a line.
+    pub(crate) database_slow: Vec<String>,
     pub(crate) message: Option<String>,
     /// Whether somebody should look: something failed in the seat.
     pub(crate) trouble: bool,
@@ -89,12 +93,26 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         editor: editor_word(status.editor),
         app: app.map_or("none", app_word),
         database: database_word(status.database),
+        database_use: status
+            .database_use
+            .as_ref()
+            .map(use_line)
+            .unwrap_or_default(),
+        database_slow: status
+            .database_use
+            .as_ref()
+            .map(|taken| taken.slow.clone())
+            .unwrap_or_default(),
         message: ordered(&settings.store, &record.seat)
             .or_else(|| status.message.clone())
             .or_else(|| status.apps.iter().find_map(|app| app.message.clone())),
         trouble: status.phase == SeatPhase::Failed
             || status.editor == EditorStatus::Failed
             || status.database == DatabaseStatus::Failed
+            || status
+                .database_use
+                .as_ref()
+                .is_some_and(DatabaseUse::is_nearly_full)
             || app == Some(AppState::Failed),
         taken: record.taken.is_some(),
         seat: record.seat,
@@ -155,6 +173,18 @@ pub(crate) fn tested(store: &Store) -> Vec<TestView> {
         }
     });
     tests.take(TESTS_MAX).collect()
+}
+
+/// `12 of 256 MB, 5555 documents, 3 connections`, and what was refused.
+fn use_line(taken: &DatabaseUse) -> String {
+    let mut line = format!(
+        "{} of {} MB, {} documents, {} connections",
+        taken.megabytes, taken.megabytes_max, taken.documents, taken.connections
+    );
+    if taken.refused > 0 {
+        line.push_str(&format!(", {} refused", taken.refused));
+    }
+    line
 }
 
 /// Returns what facilitators ordered for the seat and how far it is: what is being done, else what

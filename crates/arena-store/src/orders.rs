@@ -73,6 +73,11 @@ pub enum OrderKind {
         /// The seat.
         seat: SeatId,
     },
+    /// Double what the seat may take of the built-in database.
+    RaiseQuota {
+        /// The seat.
+        seat: SeatId,
+    },
     /// Run an exercise's checks.
     Grade {
         /// The seat.
@@ -110,6 +115,7 @@ impl OrderKind {
             | Self::StopEditor { seat }
             | Self::RestartApp { seat, .. }
             | Self::RestoreDatabase { seat }
+            | Self::RaiseQuota { seat }
             | Self::Grade { seat, .. } => seat,
         }
     }
@@ -129,6 +135,7 @@ impl OrderKind {
             Self::StopEditor { .. } => "stop_editor",
             Self::RestartApp { .. } => "restart_app",
             Self::RestoreDatabase { .. } => "restore_database",
+            Self::RaiseQuota { .. } => "raise_quota",
             Self::Grade { .. } => "grade",
         }
     }
@@ -203,6 +210,18 @@ impl Store {
     pub fn order(&self, id: OrderId) -> Option<Order> {
         self.model(|model| model.orders.get(&id).cloned())
             .or_else(|| self.read(|connection| stored(connection, id)))
+    }
+
+    /// Returns how often an order of this kind about this seat was done since the event began.
+    pub fn times_done(&self, kind: &OrderKind) -> u32 {
+        let Ok(key) = kind.key() else {
+            return 0;
+        };
+        self.read(|connection| {
+            connection
+                .prepare_cached("select count(*) from orders where key = ?1 and state = 'done'")?
+                .query_row([key], |row| row.get(0))
+        })
     }
 
     /// Returns a receiver that changes with each commit of orders.

@@ -73,6 +73,8 @@ pub struct SeatStatus {
     pub apps: Vec<AppStatus>,
     /// Its database.
     pub database: DatabaseStatus,
+    /// What it takes of the built-in database; `None` on any other server.
+    pub database_use: Option<DatabaseUse>,
     /// What is wrong or being done, in a line.
     pub message: Option<String>,
 }
@@ -150,6 +152,35 @@ pub enum DatabaseStatus {
     Ready,
     /// Could not be made or reached.
     Failed,
+}
+
+/// What a seat takes of the built-in database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DatabaseUse {
+    /// Megabytes on disk, rounded up.
+    pub megabytes: u64,
+    /// How many it may take.
+    pub megabytes_max: u64,
+    /// Documents.
+    pub documents: u64,
+    /// How many it may hold.
+    pub documents_max: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Open cursors.
+    pub cursors: u64,
+    /// Commands that were refused since the start: no right, or over a quota.
+    pub refused: u64,
+    /// The last slow statements, newest first, one in a line: place, shape without values, time.
+    pub slow: Vec<String>,
+}
+
+impl DatabaseUse {
+    /// Whether little is left: nine tenths of bytes or documents are taken.
+    pub fn is_nearly_full(&self) -> bool {
+        let full = |taken: u64, allowed: u64| taken.saturating_mul(10) >= allowed.saturating_mul(9);
+        full(self.megabytes, self.megabytes_max) || full(self.documents, self.documents_max)
+    }
 }
 
 /// A seat that could not be taken.

@@ -433,6 +433,8 @@ pub struct Arena {
     pub seats: SeatKeys,
     /// Databases that are there already.
     pub database: DatabaseUris,
+    /// How much each seat may take of the built-in database. A facilitator can raise a seat's in the room.
+    pub quota: QuotaKeys,
 }
 
 impl Default for Arena {
@@ -444,6 +446,7 @@ impl Default for Arena {
             languages: vec![Language::En],
             seats: SeatKeys::default(),
             database: DatabaseUris::default(),
+            quota: QuotaKeys::default(),
         }
     }
 }
@@ -507,4 +510,45 @@ pub struct DatabaseUris {
     pub mongodb: Option<Secret>,
     /// URI of a PostgreSQL with rights to make roles, such as `postgres://admin:…@db.example.com`.
     pub postgres: Option<Secret>,
+}
+
+/// How much each seat may take of the built-in database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuotaKeys {
+    /// Megabytes of a seat's database on disk, indexes included. Leave room for twice the workshop's data.
+    #[schemars(range(min = 8, max = 1_000_000))]
+    pub megabytes: u32,
+    /// Documents of a seat's database.
+    #[schemars(range(min = 100))]
+    pub documents: u32,
+    /// Collections and views of a seat's database.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub collections: u32,
+    /// Indexes of a seat's database, those over `_id` included.
+    #[schemars(range(min = 1, max = 20_000))]
+    pub indexes: u32,
+    /// Open connections of a seat: apps, shells and the editor's extension together.
+    #[schemars(range(min = 5, max = 1000))]
+    pub connections: u32,
+    /// The longest time of one statement, in seconds.
+    #[schemars(range(min = 1, max = 600))]
+    pub statement_seconds: u32,
+    /// Commands of a seat in a second; more of them wait and none fails.
+    #[schemars(range(min = 10, max = 1_000_000))]
+    pub commands_per_second: u32,
+}
+
+impl Default for QuotaKeys {
+    fn default() -> Self {
+        Self {
+            megabytes: 256,
+            documents: 1_000_000,
+            collections: 200,
+            indexes: 400,
+            connections: 100,
+            statement_seconds: 30,
+            commands_per_second: 5_000,
+        }
+    }
 }

@@ -289,6 +289,27 @@ pub struct MongodbPlan {
     pub data: Vec<String>,
     /// Whether declared indexes are made in every seat (`mongodb.create_indexes`).
     pub create_indexes: bool,
+    /// How much each seat may take of it; only the built-in database asks.
+    pub quota: QuotaPlan,
+}
+
+/// How much a seat may take of the built-in database (`arena.quota`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaPlan {
+    /// Bytes on disk, indexes included.
+    pub bytes: u64,
+    /// Documents.
+    pub documents: u64,
+    /// Collections and views.
+    pub collections: u64,
+    /// Indexes.
+    pub indexes: u64,
+    /// Open connections.
+    pub connections: u32,
+    /// Longest statement, in seconds.
+    pub statement_seconds: u32,
+    /// Commands in a second.
+    pub commands_per_second: u32,
 }
 
 /// PostgreSQL for all seats.

@@ -7,8 +7,10 @@
 //! again and done anew.
 
 pub(crate) mod agent;
+pub(crate) mod databases;
 mod grading;
 mod seat;
+mod shared;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -26,7 +28,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::agent::AgentClient;
+use crate::control::databases::BuiltIn;
 use crate::control::seat::SeatWatch;
+pub(crate) use shared::scenario;
 
 /// Editors that wake at the same time: each takes about a second of one core.
 const EDITORS_AT_ONCE: usize = 3;
@@ -47,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) exercises: Arc<[Exercise]>,
     /// Databases; `None` when the workshop has none.
     pub(crate) provisioner: Option<Arc<Provisioner>>,
+    /// The scenario as workshop apps may read it, without secrets.
+    pub(crate) scenario: serde_json::Value,
+    /// The built-in database's quotas; `None` when MongoDB is another or absent.
+    pub(crate) built_in: Option<BuiltIn>,
     /// Seats whose collections or indexes were just redefined by themselves.
     pub(crate) schema_changes: Option<mpsc::Receiver<SeatId>>,
 }
@@ -69,6 +77,7 @@ struct Shared {
     store: Store,
     exercises: Arc<[Exercise]>,
     provisioner: Option<Arc<Provisioner>>,
+    built_in: Option<BuiltIn>,
     seats: BTreeMap<SeatId, Arc<SeatWatch>>,
     editors: Semaphore,
     restores: Semaphore,
@@ -88,11 +97,19 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         store: settings.store,
         exercises: settings.exercises,
         provisioner: settings.provisioner,
+        built_in: settings.built_in,
         seats: watches,
         editors: Semaphore::new(EDITORS_AT_ONCE),
         restores: Semaphore::new(RESTORES_AT_ONCE),
     });
+    databases::recall_quotas(&shared);
     let mut tasks = JoinSet::new();
+    tasks.spawn(databases::watch(Arc::clone(&shared), shutdown.clone()));
+    tasks.spawn(shared::publish(
+        Arc::clone(&shared),
+        settings.scenario,
+        shutdown.clone(),
+    ));
     for watch in shared.seats.values() {
         tasks.spawn(seat::follow(
             Arc::clone(watch),
@@ -263,6 +280,7 @@ async fn carry_out_one(
                 .map(|()| format!("{name} restarted"))
         }
         OrderKind::RestoreDatabase { .. } => restore(shared, watch).await,
+        OrderKind::RaiseQuota { .. } => databases::raise_quota(shared, watch),
         OrderKind::Grade { .. } => unreachable!("gradings go to the grading queue"),
     }
 }

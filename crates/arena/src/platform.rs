@@ -340,6 +340,8 @@ fn serve_control(
         seats: controlled,
         exercises: prepared.workshop.exercises.clone().into(),
         provisioner: databases.provisioner(),
+        scenario: control::scenario(&prepared.workshop),
+        built_in: databases.built_in(),
         schema_changes: databases.take_schema_changes(),
     };
     parts.spawn("control", control::serve(settings, parts.doors.clone()));

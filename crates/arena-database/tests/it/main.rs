@@ -5,8 +5,10 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod health;
 mod mongodb;
 mod postgres;
+mod shared;
 
 use arena_database::{DataFile, SeatDatabase};
 use arena_workshop::DatabaseName;

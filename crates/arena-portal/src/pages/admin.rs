@@ -116,8 +116,8 @@ pub(crate) async fn room(
         .collect();
     let close_on = store.close_on();
     let known = [
-        "hide", "show", "restart", "restore", "release", "freeze", "unfreeze", "grade", "give",
-        "remove",
+        "hide", "show", "restart", "restore", "quota", "release", "freeze", "unfreeze", "grade",
+        "give", "remove",
     ];
     let done = query.done.filter(|done| known.contains(&done.as_str()));
     let who = query.who.unwrap_or_default();
@@ -269,6 +269,11 @@ pub(crate) async fn act(
         "restore" => {
             store
                 .place_order(OrderKind::RestoreDatabase { seat }, by)
+                .await?;
+        }
+        "quota" => {
+            store
+                .place_order(OrderKind::RaiseQuota { seat }, by)
                 .await?;
         }
         "restart" => {

@@ -10,6 +10,7 @@ mod connection;
 mod hostile;
 mod join;
 mod live;
+mod quota;
 mod seat;
 mod waiting;
 mod world;

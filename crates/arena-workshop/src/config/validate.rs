@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Outbound, Secret};
+use super::{Config, Outbound, QuotaKeys, Secret};
 use crate::EventId;
 use crate::participants::{SPARE_PREFIX, label};
 use crate::source::{Problems, Severity, SourceFile};
@@ -152,6 +152,21 @@ fn chosen(config: &Config) -> Vec<(&'static str, String)> {
         ("arena.join", join.join(", ")),
         ("arena.languages", languages.join(", ")),
         ("arena.seats.outbound", arena.seats.outbound.describe()),
+    ]
+    .into_iter()
+    .chain(chosen_quota(&arena.quota).map(|(key, value)| (key, value.to_string())))
+    .collect()
+}
+
+fn chosen_quota(quota: &QuotaKeys) -> [(&'static str, u32); 7] {
+    [
+        ("arena.quota.megabytes", quota.megabytes),
+        ("arena.quota.documents", quota.documents),
+        ("arena.quota.collections", quota.collections),
+        ("arena.quota.indexes", quota.indexes),
+        ("arena.quota.connections", quota.connections),
+        ("arena.quota.statement_seconds", quota.statement_seconds),
+        ("arena.quota.commands_per_second", quota.commands_per_second),
     ]
 }
 
@@ -339,6 +354,18 @@ impl Checker<'_> {
             uris.postgres.as_ref(),
             &["postgres://", "postgresql://"],
         );
+        let quota = &config.arena.quota;
+        if quota.indexes < quota.collections {
+            self.error(
+                &["arena", "quota", "indexes"],
+                format!(
+                    "`arena.quota.indexes` ({}) is smaller than `arena.quota.collections` ({})",
+                    quota.indexes, quota.collections
+                ),
+                "every collection has an index over `_id`; allow at least twice as many indexes"
+                    .to_owned(),
+            );
+        }
         if let Outbound::Hosts(hosts) = &config.arena.seats.outbound {
             for (index, host) in hosts.iter().enumerate() {
                 self.host(&["arena", "seats", "outbound", &index.to_string()], host);

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::seat::{HOME, environment};
 use super::{
     Address, AppKind, AppPlan, Content, DatabasesPlan, Forward, MongodbPlan, MongodbSource, Plan,
-    PostgresPlan, PostgresSource, RoutePlan, SeatPlan, SecretName, ServiceKind, ServicePlan,
-    Surface, Target, TemplatePlan,
+    PostgresPlan, PostgresSource, QuotaPlan, RoutePlan, SeatPlan, SecretName, ServiceKind,
+    ServicePlan, Surface, Target, TemplatePlan,
 };
 use crate::participants::Seat;
 use crate::workshop::{AppKeys, answer_files};
@@ -106,6 +106,7 @@ fn databases(workshop: &Workshop, target: &Target) -> DatabasesPlan {
             .clone()
             .unwrap_or_else(|| in_data(&[".ndjson", ".jsonl", ".json", ".csv"])),
         create_indexes: workshop.config.mongodb.create_indexes,
+        quota: quota(workshop),
     });
     let postgres = keys.has_postgres().then(|| PostgresPlan {
         source: target.postgres.clone(),
@@ -147,6 +148,19 @@ fn databases(workshop: &Workshop, target: &Target) -> DatabasesPlan {
         mongodb,
         postgres,
         capabilities,
+    }
+}
+
+fn quota(workshop: &Workshop) -> QuotaPlan {
+    let keys = workshop.config.arena.quota;
+    QuotaPlan {
+        bytes: u64::from(keys.megabytes) * 1024 * 1024,
+        documents: keys.documents.into(),
+        collections: keys.collections.into(),
+        indexes: keys.indexes.into(),
+        connections: keys.connections,
+        statement_seconds: keys.statement_seconds,
+        commands_per_second: keys.commands_per_second,
     }
 }
 

@@ -77,6 +77,31 @@ fn what_a_schema_cannot_say_is_checked_too() {
 }
 
 #[test]
+fn a_quota_that_cannot_work_is_told_with_what_can() {
+    let with = |quota: &str| {
+        mistakes(&format!(
+            "customer: {{name: Acme}}\nscenario: {{}}\narena:\n  quota: {quota}\n"
+        ))
+    };
+    for (quota, told) in [
+        ("{megabytes: 1}", "arena.quota.megabytes"),
+        ("{megabytes: lots}", "arena.quota.megabytes"),
+        ("{megabytes: -5}", "arena.quota.megabytes"),
+        ("{connections: 2}", "arena.quota.connections"),
+        ("{statement_seconds: 0}", "arena.quota.statement_seconds"),
+        (
+            "{collections: 50, indexes: 10}",
+            "every collection has an index",
+        ),
+        ("{megabyte: 100}", "megabytes"),
+    ] {
+        let said = with(quota);
+        assert!(said.contains(told), "{quota}: {said}");
+        assert!(said.contains("config.yaml:4"), "{quota}: {said}");
+    }
+}
+
+#[test]
 fn secrets_are_shown_neither_by_debug_nor_by_notes() {
     let (parsed, problems) = parse(REFERENCE_CONFIG);
     let shown = format!("{:?}\n{problems}", parsed.unwrap());

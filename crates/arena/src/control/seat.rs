@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 use arena_database::SeatDatabase;
 use arena_seat::{AgentEvent, AgentHealth, AppPhase, EditorPhase};
 use arena_store::{
-    Actor, AppStatus, DatabaseStatus, EditorStatus, OrderKind, SeatPhase, SeatStatus, Trigger,
+    Actor, AppStatus, DatabaseStatus, DatabaseUse, EditorStatus, OrderKind, SeatPhase, SeatStatus,
+    Trigger,
 };
 use arena_workshop::plan::AppKind;
 use arena_workshop::{ExerciseSlug, SeatId};
@@ -45,6 +46,9 @@ struct Live {
     health: Option<AgentHealth>,
     queued: bool,
     database: DatabaseStatus,
+    database_use: Option<DatabaseUse>,
+    /// What is wrong with the database.
+    database_message: Option<String>,
     message: Option<String>,
 }
 
@@ -60,11 +64,6 @@ struct Saved {
 
 impl SeatWatch {
     pub(super) fn new(id: SeatId, seat: ControlledSeat) -> Self {
-        let database = if seat.database.is_some() {
-            DatabaseStatus::Ready
-        } else {
-            DatabaseStatus::Unknown
-        };
         Self {
             agent: AgentClient::of(&seat),
             id,
@@ -72,7 +71,9 @@ impl SeatWatch {
             live: Mutex::new(Live {
                 health: None,
                 queued: false,
-                database,
+                database: DatabaseStatus::Unknown,
+                database_use: None,
+                database_message: None,
                 message: None,
             }),
             editor: watch::Sender::new(EditorStatus::Stopped),
@@ -116,6 +117,35 @@ impl SeatWatch {
         }
     }
 
+    /// Takes in how the database is; returns whether that is new.
+    pub(super) fn note_database(
+        &self,
+        status: Option<&(DatabaseStatus, Option<String>)>,
+        taken: Option<DatabaseUse>,
+    ) -> bool {
+        let mut live = self.live();
+        let mut is_new = false;
+        if let Some((status, message)) = status
+            && (live.database != *status || live.database_message != *message)
+        {
+            (live.database, live.database_message) = (*status, message.clone());
+            is_new = true;
+        }
+        if taken.is_some() && live.database_use != taken {
+            live.database_use = taken;
+            is_new = true;
+        }
+        is_new
+    }
+
+    /// Writes the seat's status; who waits in the queue keeps the place there.
+    pub(super) async fn publish_as_it_is(&self, shared: &Shared) -> anyhow::Result<()> {
+        if self.live().queued {
+            return shared.publish_queue().await;
+        }
+        self.publish(shared, None).await
+    }
+
     /// Says that the editor waits for its turn.
     pub(super) async fn queue(&self, shared: &Shared) -> anyhow::Result<()> {
         self.live().queued = true;
@@ -153,7 +183,8 @@ impl SeatWatch {
             return SeatStatus {
                 phase,
                 database: live.database,
-                message: live.message.clone(),
+                database_use: live.database_use.clone(),
+                message: live.message.clone().or(live.database_message.clone()),
                 ..SeatStatus::default()
             };
         };
@@ -177,7 +208,8 @@ impl SeatWatch {
             editor,
             apps,
             database: live.database,
-            message: live.message.clone(),
+            database_use: live.database_use.clone(),
+            message: live.message.clone().or(live.database_message.clone()),
         }
     }
 }

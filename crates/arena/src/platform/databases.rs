@@ -12,12 +12,14 @@ use arena_database::{DataFile, MongodbAdmin, PostgresAdmin, Provisioner, Samples
 use arena_grader::{MongodbAccess, PostgresAccess, SeatAccess};
 use arena_local::engine::{Engine, EngineTree, Invocation};
 use arena_local::postgres::{PostgresCluster, PostgresPrograms};
-use arena_mongo::{Listener, Role, RoleName, ScramVerifier, Socket, User, Users};
-use arena_supervisor::{ChildSpec, LogFile, ParentDeath, Ready, StopSignal, Supervisor};
+use arena_mongo::{Guard, Listener, Quota, Role, RoleName, ScramVerifier, Socket, User, Users};
+use arena_supervisor::{Child, ChildSpec, LogFile, ParentDeath, Ready, State, Status, StopSignal};
 use arena_workshop::plan::{MongodbSource, PostgresSource, SeatPlan, SecretName};
 use arena_workshop::{DatabaseName, Plan, SeatId};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
+use crate::control::databases::BuiltIn;
 use crate::failure::Failure;
 use crate::platform::places::{self, Places};
 use crate::platform::remote::RemoteMongodb;
@@ -31,6 +33,8 @@ const ADMIN: &str = "arena";
 const MADE_AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
 /// PostgreSQL starts in a tenth of a second; after a crash it replays its log first.
 const ENGINE_LIMIT: Duration = Duration::from_secs(120);
+/// An engine that was given up is tried again after this long.
+const GIVEN_UP_PAUSE: Duration = Duration::from_secs(3);
 /// Definitions changed by seats and not yet looked at; more are left out, since a save grades too.
 const SCHEMA_CHANGES_MAX: usize = 1024;
 
@@ -43,6 +47,7 @@ pub(crate) struct Databases {
     postgres: Option<Postgres>,
     description: String,
     schema_changes: Option<mpsc::Receiver<SeatId>>,
+    built_in: Option<BuiltIn>,
 }
 
 /// How the platform and the grader reach MongoDB.
@@ -78,6 +83,7 @@ impl Databases {
             postgres: None,
             description: "none needed".to_owned(),
             schema_changes: None,
+            built_in: None,
         };
         if plan.databases.mongodb.is_none() && plan.databases.postgres.is_none() {
             return Ok(databases);
@@ -91,7 +97,7 @@ impl Databases {
         databases.mongodb = databases
             .start_mongodb(prepared, tree.clone(), parts, line)
             .await?;
-        databases.postgres = start_postgres(prepared, tree, &parts.supervisor, line).await?;
+        databases.postgres = start_postgres(prepared, tree, parts, line).await?;
         databases.provision(prepared, line).await?;
         databases.description = describe(plan);
         Ok(databases)
@@ -110,6 +116,11 @@ impl Databases {
     /// Seats whose collections or indexes were just redefined by themselves.
     pub(crate) fn take_schema_changes(&mut self) -> Option<mpsc::Receiver<SeatId>> {
         self.schema_changes.take()
+    }
+
+    /// Quotas of the built-in database; `None` when MongoDB is another or absent.
+    pub(crate) fn built_in(&self) -> Option<BuiltIn> {
+        self.built_in.clone()
     }
 
     /// The seat's databases as the provisioner knows them.
@@ -205,7 +216,7 @@ impl Databases {
             &engine.invocation(),
             engine.socket(),
             places,
-            &parts.supervisor,
+            parts,
         )
         .await?;
         Ok(Some(self.serve_front(prepared, &engine, parts)?))
@@ -252,11 +263,17 @@ impl Databases {
             .iter()
             .map(|seat| (seat.database.to_string(), seat.id.clone()))
             .collect();
+        let quota = quota(prepared);
+        let guard = Guard::new(quota);
+        self.built_in = Some(BuiltIn {
+            guard: guard.clone(),
+            quota,
+        });
         let settings = arena_mongo::Settings {
             engine_socket_dir: engine.socket_dir().to_owned(),
             users,
             limits: arena_mongo::Limits::default(),
-            guard: arena_mongo::Guard::default(),
+            guard,
             on_schema_change: Some(Arc::new(move |change| {
                 if let Some(seat) = by_user.get(&change.user) {
                     // A full channel loses nothing but speed: a save or the Check button grades too.
@@ -320,10 +337,27 @@ impl Databases {
     }
 }
 
+/// What a seat may take, as the plan says.
+fn quota(prepared: &Prepared) -> Quota {
+    let Some(mongodb) = &prepared.plan.databases.mongodb else {
+        return Quota::default();
+    };
+    let plan = mongodb.quota;
+    Quota {
+        bytes: plan.bytes,
+        documents: plan.documents,
+        collections: plan.collections,
+        indexes: plan.indexes,
+        connections: usize::try_from(plan.connections).unwrap_or(usize::MAX),
+        statement_time: Duration::from_secs(plan.statement_seconds.into()),
+        commands_per_second: plan.commands_per_second,
+    }
+}
+
 async fn start_postgres(
     prepared: &Prepared,
     tree: Option<EngineTree>,
-    supervisor: &Supervisor,
+    parts: &mut Parts,
     line: &Line,
 ) -> Result<Option<Postgres>, Failure> {
     let Some(postgres) = &prepared.plan.databases.postgres else {
@@ -365,7 +399,7 @@ async fn start_postgres(
                 &cluster.invocation(),
                 cluster.socket(),
                 places,
-                supervisor,
+                parts,
             )
             .await?;
             let admin = cluster
@@ -380,13 +414,13 @@ async fn start_postgres(
 }
 
 async fn start_engine(
-    name: &str,
+    name: &'static str,
     invocation: &Invocation,
     socket: PathBuf,
     places: &Places,
-    supervisor: &Supervisor,
+    parts: &mut Parts,
 ) -> Result<(), Failure> {
-    let child = supervisor.start(ChildSpec {
+    let child = parts.supervisor.start(ChildSpec {
         args: invocation.args.clone(),
         environment: [
             ("PATH".into(), "/usr/bin:/bin".into()),
@@ -405,7 +439,31 @@ async fn start_engine(
     });
     child.ready(ENGINE_LIMIT).await.map_err(|error| {
         Failure::environment(error).hint(format!("see what it said with: arena logs {name}"))
-    })
+    })?;
+    parts.spawn(name, keep_trying(child, parts.ground.clone()));
+    Ok(())
+}
+
+/// Starts an engine again that was given up: a full disk or a missing folder may come back, and with it everybody's
+/// data.
+async fn keep_trying(child: Child, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut changes = child.changes();
+    let given_up = |status: &Status| matches!(status.state, State::Failed(_));
+    loop {
+        let next = async {
+            if changes.wait_for(given_up).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(GIVEN_UP_PAUSE).await;
+        };
+        // Waiting may be dropped.
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = next => child.restart(),
+        }
+        // The order is seen in a moment; what has failed until then is the old failure.
+        let _ = changes.changed().await;
+    }
 }
 
 fn seat_database(seat: &SeatPlan, secrets: &Secrets) -> anyhow::Result<SeatDatabase> {

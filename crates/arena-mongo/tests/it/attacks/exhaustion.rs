@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arena_mongo::{Limits, Quota};
 use mongodb::Database;
-use mongodb::bson::{Document, Regex, doc};
+use mongodb::bson::{Binary, Document, Regex, doc, spec::BinarySubtype};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
@@ -255,4 +255,40 @@ async fn a_message_of_48_megabytes_is_answered_and_memory_given_back() {
             assert_eq!(code_of(&error), 8000);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_nobody_ends_are_bounded_and_cost_others_nothing() {
+    let attack = Attack::begin().await;
+    let quiet = median(&attack.bob).await;
+    let begin = |number: u8, database: &str| {
+        let id = Binary {
+            subtype: BinarySubtype::Uuid,
+            bytes: vec![number; 16],
+        };
+        doc! {
+            "insert": "t", "documents": [{ "n": i32::from(number) }], "lsid": { "id": id }, "txnNumber": 1_i64,
+            "startTransaction": true, "autocommit": false, "$db": database,
+        }
+    };
+    attack.ada.create_collection("t").await.unwrap();
+    attack.bob.create_collection("t").await.unwrap();
+    let mut wire = Wire::open(&attack.world).await;
+    wire.log_in("ada", PASSWORD).await;
+    let mut refused = 0;
+    for number in 0..12 {
+        let answer = wire.run(&begin(number, "ada")).await;
+        refused += u32::from(answer.get_f64("ok").unwrap() == 0.0);
+    }
+    assert!(refused > 0, "twelve open transactions of one user");
+    let attacked = median(&attack.bob).await;
+    assert!(
+        attacked < quiet * 20 + BOUND,
+        "{quiet:?} became {attacked:?}"
+    );
+    // Bob may still begin one.
+    let mut bob = Wire::open(&attack.world).await;
+    bob.log_in("bob", PASSWORD).await;
+    let answer = bob.run(&begin(1, "bob")).await;
+    assert_eq!(answer.get_f64("ok").unwrap(), 1.0, "{answer}");
 }
