@@ -8,11 +8,15 @@ mod connecting;
 mod definitions;
 mod duplicates;
 mod explaining;
+mod indexes;
 mod once;
+mod plans;
 mod reading;
 mod sessions;
 mod statistics;
 mod transactions;
+mod updates;
+mod validation;
 mod writing;
 
 use std::sync::Arc;
@@ -30,10 +34,14 @@ use crate::server::Server;
 use crate::settings::SchemaChange;
 use crate::users::{Action, User};
 use crate::wire::Request;
+use crate::wording::Asked;
 
 pub(crate) use connecting::FAILED_LOGINS_MAX;
 
 use transactions::Fields;
+
+/// The MongoDB that is followed.
+const VERSION: &str = "7.0.0";
 
 type Answer = Result<RawDocumentBuf, CommandError>;
 
@@ -248,7 +256,9 @@ impl Task<'_> {
             transaction: scope.as_ref().map(|scope| &scope.open.transaction),
         };
         let started = Instant::now();
-        let mut answer = dispatch(self.kind, &call).await;
+        let mut answer = dispatch(self.kind, &call)
+            .await
+            .map_err(|error| call.worded(error));
         if let Some(scope) = &scope {
             answer = scope.leave(server, answer).await;
         }
@@ -399,6 +409,16 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Returns an error in MongoDB's words.
+    fn worded(&self, error: CommandError) -> CommandError {
+        let collection = self.body().get_str(self.name).unwrap_or("$cmd");
+        let namespace = format!("{}.{collection}", self.database);
+        error.worded(Asked {
+            command: self.name,
+            namespace: &namespace,
+        })
+    }
+
     fn allow(&self, action: Action) -> Result<(), CommandError> {
         self.allow_on(action, self.database)
     }
@@ -449,22 +469,17 @@ impl<'a> Call<'a> {
 }
 
 fn collection_in<'b>(body: &'b RawDocument, command: &str) -> Result<&'b str, CommandError> {
-    let name = body.get_str(command).map_err(|_| {
-        CommandError::new(
-            73,
-            "InvalidNamespace",
-            format!("collection name of {command} must be a string"),
-        )
-    })?;
+    let invalid = |message: String| CommandError::new(73, "InvalidNamespace", message);
+    let name = body
+        .get_str(command)
+        .map_err(|_| invalid("Failed to parse namespace element".to_owned()))?;
     if is_collection_name(name) {
-        Ok(name)
-    } else {
-        Err(CommandError::new(
-            73,
-            "InvalidNamespace",
-            format!("Invalid collection name: '{name}'"),
-        ))
+        return Ok(name);
     }
+    let database = body.get_str("$db").unwrap_or_default();
+    Err(invalid(format!(
+        "Invalid namespace specified '{database}.{name}'"
+    )))
 }
 
 /// MongoDB's rule for database names.
@@ -508,6 +523,16 @@ fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     }
 }
 
+/// Returns a whole number of an answer.
+fn whole(value: &bson::Bson) -> Option<i64> {
+    match value {
+        bson::Bson::Int32(value) => Some((*value).into()),
+        bson::Bson::Int64(value) => Some(*value),
+        bson::Bson::Double(value) => integer(RawBsonRef::Double(*value)),
+        _ => None,
+    }
+}
+
 /// MongoDB's idea of true for options: true, or a number other than 0.
 fn is_true(document: &RawDocument, field: &str) -> bool {
     match document.get(field) {
@@ -515,6 +540,13 @@ fn is_true(document: &RawDocument, field: &str) -> bool {
         Ok(Some(value)) => integer(value).is_some_and(|value| value != 0),
         _ => false,
     }
+}
+
+/// `ok` as every client expects it: the number 1.
+fn with_ok(result: RawDocumentBuf) -> Answer {
+    let mut answer = bson::Document::try_from(result)?;
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
 }
 
 fn raw(document: &bson::Document) -> RawDocumentBuf {

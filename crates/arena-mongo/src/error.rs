@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::wording::{Asked, reworded};
+
 /// MongoDB's own class of retryable errors.
 const RETRYABLE_CODES: [i32; 14] = [
     6, 7, 89, 91, 134, 189, 262, 358, 9001, 10107, 11600, 11602, 13435, 13436,
@@ -27,6 +29,35 @@ static BY_SQLSTATE: LazyLock<HashMap<&'static str, (&'static str, i32)>> = LazyL
     });
     entries.collect()
 });
+
+const BUILT_IN: &str = "the built-in database (DocumentDB)";
+/// Words of PostgreSQL and of DocumentDB's insides, which mean nothing to a client.
+const INTERNAL_WORDS: [&str; 4] = ["pg_", "documentdb_api", "documentdb_core", "SQLSTATE"];
+
+/// Writes `{ "a" : 1 }` as MongoDB does: `{ a: 1 }`.
+fn unquoted_names(text: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    let mut parts = text.split("\" : ").peekable();
+    while let Some(part) = parts.next() {
+        match part.rfind('"').filter(|_| parts.peek().is_some()) {
+            Some(quote) => {
+                written.push_str(&part[..quote]);
+                written.push_str(&part[quote + 1..]);
+                written.push_str(": ");
+            }
+            None => written.push_str(part),
+        }
+    }
+    written
+}
+
+/// MongoDB's name of a code that a reworded error has.
+fn name_of(code: i32) -> &'static str {
+    BY_SQLSTATE
+        .values()
+        .find(|(_, other)| *other == code)
+        .map_or("UnknownError", |(name, _)| name)
+}
 
 /// The failure of one command; the connection stays usable.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,6 +187,9 @@ impl CommandError {
         if let Some((name, code)) = BY_SQLSTATE.get(state.code()) {
             return Self::new(*code, name, error.message());
         }
+        if *state == SqlState::FEATURE_NOT_SUPPORTED {
+            return Self::new(115, "CommandNotSupported", error.message());
+        }
         let conflicts = [
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
@@ -185,6 +219,37 @@ impl CommandError {
         }
         tracing::error!(error = %error, sqlstate = state.code(), "the database engine failed unexpectedly");
         Self::internal()
+    }
+
+    /// Returns the error in MongoDB's words. What stays in the engine's own words names no part of it, and
+    /// a refusal says whose it is.
+    pub(crate) fn worded(mut self, asked: Asked<'_>) -> Self {
+        if let Some((code, message)) = reworded(&self.message, asked) {
+            self.message = message;
+            if let Some(code) = code.filter(|code| *code != self.code) {
+                self.code = code;
+                self.name = name_of(code);
+            }
+        }
+        if self.message.contains("\" : ") {
+            self.message = unquoted_names(&self.message);
+        }
+        if self.code == 115 && !self.message.contains("(DocumentDB)") {
+            let what = self.message.trim_end_matches('.').trim_end_matches(" yet");
+            self.message = format!("{BUILT_IN} cannot do this: {what}");
+        }
+        if INTERNAL_WORDS
+            .iter()
+            .any(|word| self.message.contains(word))
+        {
+            tracing::warn!(
+                error.code = self.code,
+                "an error named the engine's parts: {}",
+                self.message
+            );
+            self.message = format!("{BUILT_IN} failed to run this command");
+        }
+        self
     }
 
     /// Returns the code and name for a code inside `writeErrors`, which is an SQLSTATE packed six bits a
@@ -258,6 +323,35 @@ mod tests {
             Some(("DocumentValidationFailure", 121))
         );
         assert_eq!(CommandError::unpacked_code(-1), None);
+    }
+
+    #[test]
+    fn documents_in_messages_are_written_as_mongodb_writes_them() {
+        let heard = "index { \"key\" : { \"a\" : \"x\" }, \"name\" : \"e\" } is wrong";
+        assert_eq!(
+            unquoted_names(heard),
+            "index { key: { a: \"x\" }, name: \"e\" } is wrong"
+        );
+    }
+
+    #[test]
+    fn no_word_of_the_engines_insides_reaches_a_client() {
+        let asked = Asked {
+            command: "find",
+            namespace: "ada.c",
+        };
+        for inside in ["pg_catalog.x", "function documentdb_api.y", "SQLSTATE 42"] {
+            let error = CommandError::new(2, "BadValue", inside).worded(asked);
+            assert_eq!(
+                (error.code, error.message.as_str()),
+                (
+                    2,
+                    "the built-in database (DocumentDB) failed to run this command"
+                )
+            );
+        }
+        let missing = CommandError::new(115, "CommandNotSupported", "x is not supported yet.");
+        assert!(missing.worded(asked).message.contains("(DocumentDB)"));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod settings;
 mod strict;
 mod users;
 mod wire;
+mod wording;
 
 pub use guard::{Guard, Quota, SlowStatement, Stored, Usage};
 pub use scram::{InvalidVerifier, ScramVerifier};

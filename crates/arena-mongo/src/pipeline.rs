@@ -3,8 +3,14 @@
 //! database needs a right there. The guard also stands here: what the engine would
 //! answer wrongly without saying so is refused or rewritten.
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+mod expressions;
+mod stages;
 
+use bson::{Bson, Document};
+
+pub(crate) use self::expressions::{
+    Found, check_raw_expressions, check_raw_value, rewritten_fields,
+};
 use crate::error::CommandError;
 use crate::users::{Action, User};
 
@@ -38,9 +44,6 @@ const PLAIN_STAGES: [&str; 26] = [
     "$collStats",
 ];
 
-/// Operators that run code inside the database; nowhere allowed.
-const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
-
 /// Stages that exist at MongoDB and say so when they are missing here.
 const MISSING_STAGES: [(&str, &str); 8] = [
     ("$changeStream", "watching changes ($changeStream)"),
@@ -54,6 +57,18 @@ const MISSING_STAGES: [(&str, &str); 8] = [
     ("$listLocalSessions", "$listLocalSessions"),
     ("$planCacheStats", "$planCacheStats"),
     ("$rankFusion", "$rankFusion"),
+];
+
+/// Stages that MongoDB allows outside of `$facet` only.
+const NEVER_IN_FACET: [&str; 8] = [
+    "$collStats",
+    "$facet",
+    "$geoNear",
+    "$indexStats",
+    "$out",
+    "$merge",
+    "$planCacheStats",
+    "$vectorSearch",
 ];
 
 /// Whose pipeline it is and which database it reads.
@@ -88,21 +103,19 @@ impl Reader<'_> {
                 let message = format!("{name} can only be the final stage in the pipeline");
                 return Err(CommandError::new(40601, "Location40601", message));
             }
-            checked.push(Bson::Document(
-                doc! { name: self.check_stage(name, value)? },
-            ));
-            if name == "$bucket" {
-                // MongoDB gives buckets in the order of their boundaries; the engine in any.
-                checked.push(Bson::Document(doc! { "$sort": { "_id": 1 } }));
-            }
+            let value = self.check_stage(name, value)?;
+            checked.extend(stages::rewritten_stage(name, value)?);
         }
         Ok(checked)
     }
 
     /// Checks one stage and returns its value as it has to run.
     fn check_stage(self, name: &str, value: &Bson) -> Result<Bson, CommandError> {
-        check_expressions(value)?;
         match name {
+            "$project" if value.as_document().is_some_and(Document::is_empty) => {
+                let message = "Invalid $project :: caused by :: projection specification must have at least one field";
+                Err(CommandError::new(51272, "Location51272", message))
+            }
             _ if PLAIN_STAGES.contains(&name) => Ok(value.clone()),
             "$facet" => self.check_facet(value),
             "$lookup" => self.check_joined(name, value, "from"),
@@ -138,6 +151,13 @@ impl Reader<'_> {
             let stages = pipeline
                 .as_array()
                 .ok_or_else(|| CommandError::type_mismatch("arguments to $facet must be arrays"))?;
+            for stage in stages {
+                let (name, _) = only_field(stage)?;
+                if NEVER_IN_FACET.contains(&name) {
+                    let message = format!("{name} is not allowed to be used within a $facet stage");
+                    return Err(CommandError::new(40600, "Location40600", message));
+                }
+            }
             checked.insert(facet, self.check_pipeline(stages, Place::Inner)?);
         }
         Ok(Bson::Document(checked))
@@ -203,9 +223,13 @@ impl Reader<'_> {
                 )
             }
             _ => {
-                return Err(CommandError::type_mismatch(format!(
-                    "{stage} must be a string or an object"
-                )));
+                let message = format!("{stage} only supports a string or object argument");
+                let (code, name) = if stage == "$out" {
+                    (16990, "Location16990")
+                } else {
+                    (51182, "Location51182")
+                };
+                return Err(CommandError::new(code, name, message));
             }
         };
         checked_collection(collection)?;
@@ -286,8 +310,11 @@ fn check_search(value: &Bson) -> Result<(), CommandError> {
 fn only_field(stage: &Bson) -> Result<(&str, &Bson), CommandError> {
     let message = "A pipeline stage specification object must contain exactly one field.";
     let error = || CommandError::new(40323, "Location40323", message);
+    let no_object = "Each element of the 'pipeline' array must be an object";
     let stage = stage
         .as_document()
+        .ok_or_else(|| CommandError::type_mismatch(no_object))?;
+    let stage = Some(stage)
         .filter(|stage| stage.len() == 1)
         .ok_or_else(error)?;
     stage
@@ -309,75 +336,9 @@ fn checked_collection(name: &str) -> Result<(), CommandError> {
     }
 }
 
-/// Checks expressions in every depth: no code, and nothing that the engine computes wrongly.
-fn check_expressions(value: &Bson) -> Result<(), CommandError> {
-    match value {
-        Bson::Document(document) => document.iter().try_for_each(|(key, value)| {
-            check_operator(key, || match value {
-                Bson::Document(arguments) => arguments.get("timezone").map(is_utc),
-                _ => None,
-            })?;
-            check_expressions(value)
-        }),
-        Bson::Array(values) => values.iter().try_for_each(check_expressions),
-        _ => Ok(()),
-    }
-}
-
-fn is_utc(timezone: &Bson) -> bool {
-    timezone.as_str().is_some_and(|name| {
-        matches!(
-            name,
-            "UTC" | "GMT" | "Etc/UTC" | "Z" | "+00:00" | "+0000" | "+00"
-        )
-    })
-}
-
-fn check_operator(
-    name: &str,
-    timezone_is_utc: impl Fn() -> Option<bool>,
-) -> Result<(), CommandError> {
-    if CODE_OPERATORS.contains(&name) {
-        return Err(CommandError::not_supported(name));
-    }
-    if name == "$dateTrunc" && timezone_is_utc() == Some(false) {
-        return Err(CommandError::not_supported(
-            "$dateTrunc with a timezone other than UTC",
-        ));
-    }
-    Ok(())
-}
-
-/// Checks a filter, a projection or an update without copying it.
-pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<(), CommandError> {
-    for element in document {
-        let (key, value) = element?;
-        check_operator(key.as_str(), || {
-            let timezone = value.as_document()?.get("timezone").ok()??;
-            Some(Bson::try_from(timezone).is_ok_and(|timezone| is_utc(&timezone)))
-        })?;
-        check_raw_value(value)?;
-    }
-    Ok(())
-}
-
-/// Checks whatever may hold expressions.
-pub(crate) fn check_raw_value(value: RawBsonRef<'_>) -> Result<(), CommandError> {
-    match value {
-        RawBsonRef::Document(inner) => check_raw_expressions(inner),
-        RawBsonRef::Array(values) => {
-            for value in values {
-                check_raw_value(value?)?;
-            }
-            Ok(())
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use bson::bson;
+    use bson::{bson, doc};
 
     use super::*;
     use crate::scram::ScramVerifier;
@@ -453,7 +414,7 @@ mod tests {
         );
         assert_eq!(
             code(bson!([{ "$facet": { "f": [{ "$merge": "d" }] } }])),
-            40601
+            40600
         );
     }
 
@@ -480,9 +441,9 @@ mod tests {
             115
         );
         assert_eq!(code(bson!([{ "$redact": "$$PRUNE" }, { "$match": {} }])), 0);
-        let truncated = |zone: &str| bson!([{ "$project": { "d": { "$dateTrunc": { "date": "$d", "unit": "day", "timezone": zone } } } }]);
-        assert_eq!(code(truncated("Europe/Berlin")), 115);
-        assert_eq!(code(truncated("UTC")), 0);
+        let truncated = |unit: &str| bson!([{ "$project": { "d": { "$dateTrunc": { "date": "$d", "unit": unit } } } }]);
+        assert_eq!(code(truncated("$unit")), 115);
+        assert_eq!(code(truncated("day")), 0);
     }
 
     #[test]
@@ -501,10 +462,10 @@ mod tests {
         let check =
             |document| check_raw_expressions(&bson::RawDocumentBuf::try_from(&document).unwrap());
         assert!(check(doc! { "a": [{ "$where": "1" }] }).is_err());
-        assert!(
-            check(doc! { "$expr": { "$dateTrunc": { "date": "$d", "timezone": "Asia/Tokyo" } } })
-                .is_err()
+        assert_eq!(
+            check(doc! { "$expr": [{ "$avg": "$a" }] }),
+            Ok(Found::Rewritable)
         );
-        assert!(check(doc! { "a": { "$gt": 1 } }).is_ok());
+        assert_eq!(check(doc! { "a": { "$gt": 1 } }), Ok(Found::Nothing));
     }
 }

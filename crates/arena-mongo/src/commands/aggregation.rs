@@ -1,8 +1,9 @@
 //! The aggregate command.
 
-use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::{Answer, Call, GENERIC_FIELDS, reading, without};
+use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
 use crate::pipeline::Place;
@@ -35,6 +36,34 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     Ok(answer)
 }
 
+/// Returns the first document of a pipeline of our own, which must not write.
+pub(super) async fn first(
+    call: &Call<'_>,
+    collection: &str,
+    pipeline: Vec<Document>,
+) -> Option<Document> {
+    let spec = doc! { "aggregate": collection, "pipeline": pipeline, "cursor": {} };
+    let spec = super::raw(&spec);
+    let row = call
+        .server
+        .backend
+        .row(
+            call.budget(),
+            AGGREGATE,
+            &[&call.database, &BsonIn(spec.as_bytes())],
+        )
+        .await
+        .ok()?;
+    let page = row.get::<_, BsonOut>(0).document().ok()?;
+    let batch = page
+        .get_document("cursor")
+        .ok()?
+        .get_array("firstBatch")
+        .ok()?;
+    let first = batch.into_iter().next()?.ok()?;
+    Document::try_from(first.as_document()?).ok()
+}
+
 /// Returns the command as the engine may run it.
 pub(super) fn checked_spec(
     call: &Call<'_>,
@@ -52,9 +81,13 @@ pub(super) fn checked_spec(
             ));
         }
     }
-    let stages = body
-        .get_array("pipeline")
-        .map_err(|_| CommandError::type_mismatch("'pipeline' must be an array"))?;
+    let Some(stages) = body.get("pipeline")? else {
+        let message = "BSON field 'aggregate.pipeline' is missing but a required field";
+        return Err(CommandError::new(40414, "IDLFailedToParse", message));
+    };
+    let stages = stages.as_array().ok_or_else(|| {
+        CommandError::type_mismatch("'pipeline' option must be specified as an array")
+    })?;
     let stages = Bson::try_from(RawBsonRef::Array(stages))?;
     let Bson::Array(stages) = stages else {
         return Err(CommandError::internal());
@@ -88,10 +121,13 @@ fn check_starts_with_documents(body: &RawDocument) -> Result<(), CommandError> {
         Some(
             "$documents" | "$changeStream" | "$currentOp" | "$listLocalSessions" | "$listSessions",
         ) => Ok(()),
-        _ => Err(CommandError::new(
+        other => Err(CommandError::new(
             73,
             "InvalidNamespace",
-            "{aggregate: 1} is only valid with $documents as the first stage",
+            format!(
+                "{{aggregate: 1}} is not valid for '{}'; a collection is required.",
+                other.unwrap_or("an empty pipeline")
+            ),
         )),
     }
 }

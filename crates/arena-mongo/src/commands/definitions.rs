@@ -1,26 +1,23 @@
 //! Commands that make, change and drop collections, views and indexes. Each that
 //! succeeded is told to the caller: grading may depend on it.
 
-use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, duplicates, is_collection_name, is_database_name, is_true, raw,
-    without,
+    Answer, Call, GENERIC_FIELDS, indexes, is_collection_name, is_database_name, is_true, raw,
+    reading, with_ok, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::{Growth, PAGE_BYTES};
-use crate::pipeline::{Place, check_raw_expressions};
+use crate::pipeline::{Found, Place, check_raw_expressions};
 use crate::users::Action;
 
 const CREATE: &str = "SELECT documentdb_api.create_collection_view($1, $2)";
 const DROP: &str = "SELECT documentdb_api.drop_collection($1, $2)";
 const DROP_DATABASE: &str = "SELECT documentdb_api.drop_database($1)::text";
-const COLL_MOD: &str = "SELECT documentdb_api.coll_mod($1, $2, $3)";
+pub(super) const COLL_MOD: &str = "SELECT documentdb_api.coll_mod($1, $2, $3)";
 const RENAME: &str = "SELECT documentdb_api.rename_collection($1)";
-const CREATE_INDEXES: &str =
-    "SELECT documentdb_api_internal.create_indexes_non_concurrently($1, $2, true)";
-const DROP_INDEXES: &str = "CALL documentdb_api.drop_indexes($1, $2, NULL)";
 
 /// Options of collections and indexes that would be accepted and not work, or that the engine lacks.
 const MISSING_OPTIONS: [&str; 6] = [
@@ -39,8 +36,8 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "dropDatabase" => drop_database(call).await,
         "collMod" => collection_modify(call).await,
         "renameCollection" => rename(call).await,
-        "createIndexes" => create_indexes(call).await,
-        _ => drop_indexes(call).await,
+        "createIndexes" => indexes::create(call).await,
+        _ => indexes::drop(call).await,
     }
 }
 
@@ -68,7 +65,7 @@ async fn create(call: &Call<'_>) -> Answer {
     row.get::<_, BsonOut>(0).document()
 }
 
-fn refuse_options(options: &RawDocument) -> Result<(), CommandError> {
+pub(super) fn refuse_options(options: &RawDocument) -> Result<(), CommandError> {
     let set = MISSING_OPTIONS
         .into_iter()
         .find(|option| match options.get(option) {
@@ -85,11 +82,15 @@ fn refuse_options(options: &RawDocument) -> Result<(), CommandError> {
 /// A view reads with its reader's rights, but its definition gets the same walk as a query.
 fn checked_view(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
     let body = call.body();
-    if let Some(validator) = body
+    let validator = body
         .get("validator")?
-        .and_then(|validator| validator.as_document())
+        .and_then(|validator| validator.as_document());
+    if let Some(validator) = validator
+        && check_raw_expressions(validator)? == Found::Rewritable
     {
-        check_raw_expressions(validator)?;
+        return Err(CommandError::not_supported(
+            "$dateTrunc, $dateToString or $avg in a validator",
+        ));
     }
     let Some(source) = body.get("viewOn")? else {
         return call.spec();
@@ -109,6 +110,7 @@ fn checked_view(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
         },
         Some(_) => return Err(CommandError::type_mismatch("'pipeline' must be an array")),
     };
+    refuse_writing(call, &stages)?;
     let checked = call.reader().check_pipeline(&stages, Place::Inner)?;
     let mut spec = without(body, &[&GENERIC_FIELDS[..], &["pipeline"]].concat())?;
     spec.append(
@@ -118,9 +120,25 @@ fn checked_view(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
     Ok(spec)
 }
 
+fn refuse_writing(call: &Call<'_>, stages: &[Bson]) -> Result<(), CommandError> {
+    for (position, stage) in stages.iter().enumerate() {
+        let name = stage.as_document().and_then(|stage| stage.keys().next());
+        if let Some(name) = name.filter(|name| matches!(name.as_str(), "$out" | "$merge")) {
+            let view = call.body().get_str(call.name).unwrap_or_default();
+            let message = format!(
+                "The aggregation stage {name} in location {position} of the pipeline cannot be used in the view definition of {}.{view} because it writes to disk",
+                call.database
+            );
+            return Err(CommandError::new(167, "OptionNotSupportedOnView", message));
+        }
+    }
+    Ok(())
+}
+
 async fn drop_collection(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
+    let indexes = reading::indexes_of(call, collection).await.ok();
     let row = call
         .server
         .backend
@@ -132,9 +150,12 @@ async fn drop_collection(call: &Call<'_>) -> Answer {
     }
     call.changed();
     call.schema_changed(call.database, Some(collection));
-    Ok(raw(
-        &doc! { "ns": format!("{}.{collection}", call.database), "ok": 1.0 },
-    ))
+    let mut answer = doc! { "ns": format!("{}.{collection}", call.database) };
+    // A view has none.
+    let count = indexes.and_then(|indexes| i32::try_from(indexes.len()).ok());
+    answer.extend(count.map(|count| ("nIndexesWas".to_owned(), Bson::Int32(count))));
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
 }
 
 async fn drop_database(call: &Call<'_>) -> Answer {
@@ -163,7 +184,12 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
         )
         .await?;
     call.schema_changed(call.database, Some(collection));
-    with_ok(row.get::<_, BsonOut>(0).document()?)
+    let mut answer = bson::Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
+    for field in ["expireAfterSeconds_old", "expireAfterSeconds_new"] {
+        let seconds = answer.get(field).and_then(super::whole);
+        answer.extend(seconds.map(|seconds| (field.to_owned(), Bson::Int64(seconds))));
+    }
+    with_ok(raw(&answer))
 }
 
 async fn rename(call: &Call<'_>) -> Answer {
@@ -200,112 +226,4 @@ fn namespace<'a>(call: &Call<'a>, field: &str) -> Result<(&'a str, &'a str), Com
             format!("Invalid namespace specified '{text}'"),
         )
     })
-}
-
-async fn create_indexes(call: &Call<'_>) -> Answer {
-    call.allow(Action::Define)?;
-    let collection = call.collection()?;
-    let indexes = call
-        .body()
-        .get_array("indexes")
-        .map_err(|_| CommandError::type_mismatch("'indexes' must be an array"))?;
-    let mut names = Vec::new();
-    for index in indexes {
-        let RawBsonRef::Document(index) = index? else {
-            return Err(CommandError::type_mismatch("'indexes' must hold objects"));
-        };
-        refuse_options(index)?;
-        check_raw_expressions(index)?;
-        names.push(index.get_str("name").unwrap_or_default().to_owned());
-    }
-    let spec = without(
-        call.body(),
-        &[&GENERIC_FIELDS[..], &["commitQuorum"]].concat(),
-    )?;
-    let growth = Growth {
-        bytes: PAGE_BYTES,
-        indexes: u64::try_from(names.len()).unwrap_or(u64::MAX),
-        collection,
-        ..Growth::default()
-    };
-    let _let_in = call.admit(call.database, growth).await?;
-    let row = call
-        .server
-        .backend
-        .row(
-            call.budget(),
-            CREATE_INDEXES,
-            &[&call.database, &BsonIn(spec.as_bytes())],
-        )
-        .await;
-    let namespace = format!("{}.{collection}", call.database);
-    let result = match row {
-        Err(error) if error.code == 11000 => {
-            return Err(duplicates::while_building(
-                &namespace,
-                names.first().map_or("", String::as_str),
-            ));
-        }
-        other => other?.get::<_, BsonOut>(0).document()?,
-    };
-    call.schema_changed(call.database, Some(collection));
-    unwrapped(&result)
-}
-
-/// The engine answers per shard; there is one.
-fn unwrapped(result: &RawDocument) -> Answer {
-    let shard = result
-        .get_document("raw")
-        .and_then(|shards| shards.get_document("defaultShard"));
-    let result = shard.unwrap_or(result);
-    if !is_true(result, "ok") {
-        let packed = result.get_i32("code").unwrap_or(0);
-        let (name, code) = CommandError::unpacked_code(packed).unwrap_or(("CannotCreateIndex", 67));
-        let message = result
-            .get_str("errmsg")
-            .unwrap_or("cannot create the index");
-        return Err(CommandError::new(code, name, message));
-    }
-    let mut answer = Document::try_from(result)?;
-    answer.insert("ok", 1.0);
-    Ok(raw(&answer))
-}
-
-async fn drop_indexes(call: &Call<'_>) -> Answer {
-    call.allow(Action::Define)?;
-    let collection = call.collection()?;
-    let mut spec = bson::rawdoc! { "dropIndexes": collection };
-    if let Some(index) = call.body().get("index")? {
-        spec.append(bson::cstr!("index"), index);
-    }
-    let row = call
-        .server
-        .backend
-        .row(
-            call.budget(),
-            DROP_INDEXES,
-            &[&call.database, &BsonIn(spec.as_bytes())],
-        )
-        .await?;
-    let result = row.get::<_, BsonOut>(0).document()?;
-    let is_done = is_true(&result, "ok");
-    if is_done {
-        call.changed();
-        call.schema_changed(call.database, Some(collection));
-        return with_ok(result);
-    }
-    let packed = result.get_i32("code").unwrap_or(0);
-    let (name, code) = CommandError::unpacked_code(packed).unwrap_or(("IndexNotFound", 27));
-    Err(CommandError::new(
-        code,
-        name,
-        result.get_str("errmsg").unwrap_or("cannot drop the index"),
-    ))
-}
-
-/// `ok` as every client expects it: the number 1.
-fn with_ok(result: RawDocumentBuf) -> Answer {
-    let mut answer = Document::try_from(result)?;
-    answer.insert("ok", 1.0);
-    Ok(raw(&answer))
 }

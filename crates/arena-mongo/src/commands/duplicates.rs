@@ -1,31 +1,34 @@
 //! `E11000` as MongoDB words it. The engine names the index only; the key comes
 //! from the collection's list of indexes and the values from what was written.
 
-use bson::{Bson, Document, RawDocument};
+use bson::{Bson, Document, RawDocument, doc};
 
-use super::{Call, reading};
+use super::{Call, aggregation, reading};
 use crate::error::CommandError;
 
-/// Returns the error with text, `keyPattern` and `keyValue`; unchanged where the index is not known.
+/// Returns the error with text, `keyPattern` and `keyValue`; without what cannot be known.
 pub(super) async fn described(
     call: &Call<'_>,
     collection: &str,
     error: &CommandError,
     operation: &RawDocument,
 ) -> CommandError {
-    let Some(index) = index_name(&error.message) else {
-        return without_values(call, collection, error);
-    };
-    let Some(pattern) = pattern_of(call, collection, index).await else {
-        return without_values(call, collection, error);
-    };
     let written = Document::try_from(operation).unwrap_or_default();
-    let values = key_values(&pattern, &written);
-    let mut described = error.clone();
-    described.message = message(&format!("{}.{collection}", call.database), index, &values);
-    described
-        .with("keyPattern", pattern)
-        .with("keyValue", values)
+    let document = would_be(call, collection, &written).await;
+    let Some((index, pattern)) = broken_index(call, collection, error, document.as_ref()).await
+    else {
+        return without_values(call, collection, error);
+    };
+    let mut described = error.clone().with("keyPattern", pattern.clone());
+    let namespace = format!("{}.{collection}", call.database);
+    let Some(document) = document else {
+        described.message =
+            format!("E11000 duplicate key error collection: {namespace} index: {index}");
+        return described;
+    };
+    let values = key_values(call, collection, &pattern, &document).await;
+    described.message = message(&namespace, &index, &values);
+    described.with("keyValue", values)
 }
 
 fn without_values(call: &Call<'_>, collection: &str, error: &CommandError) -> CommandError {
@@ -46,6 +49,56 @@ fn index_name(message: &str) -> Option<&str> {
         .map(|(name, _)| name)
 }
 
+/// The index that the engine names; where it names none, the first unique one that has the document's key.
+async fn broken_index(
+    call: &Call<'_>,
+    collection: &str,
+    error: &CommandError,
+    document: Option<&Document>,
+) -> Option<(String, Document)> {
+    if let Some(name) = index_name(&error.message) {
+        let pattern = pattern_of(call, collection, name).await?;
+        return Some((name.to_owned(), pattern));
+    }
+    let document = document?;
+    for index in reading::indexes_of(call, collection).await.ok()? {
+        let index = Document::try_from(&*index).ok()?;
+        let (name, pattern) = (index.get_str("name").ok()?, index.get_document("key").ok()?);
+        // An update does not change its document's _id, and finds its own document by it.
+        let is_unique = index.get_bool("unique").unwrap_or(false);
+        if is_unique
+            && holder_of(call, collection, pattern, document)
+                .await
+                .is_some()
+        {
+            return Some((name.to_owned(), pattern.clone()));
+        }
+    }
+    None
+}
+
+/// Returns another document with the same key.
+async fn holder_of(
+    call: &Call<'_>,
+    collection: &str,
+    pattern: &Document,
+    document: &Document,
+) -> Option<Document> {
+    let mut filter = Document::new();
+    for path in pattern.keys() {
+        let same = match value_at(document, path) {
+            Some(Bson::Array(values)) => doc! { "$in": values },
+            value => doc! { "$eq": value.unwrap_or(Bson::Null) },
+        };
+        filter.insert(path, same);
+    }
+    let is_by_id = pattern.contains_key("_id");
+    if let Some(id) = document.get("_id").filter(|_| !is_by_id) {
+        filter.insert("_id", doc! { "$ne": id.clone() });
+    }
+    aggregation::first(call, collection, vec![doc! { "$match": filter }]).await
+}
+
 pub(super) async fn pattern_of(call: &Call<'_>, collection: &str, index: &str) -> Option<Document> {
     let indexes = reading::indexes_of(call, collection).await.ok()?;
     let index = indexes
@@ -54,37 +107,104 @@ pub(super) async fn pattern_of(call: &Call<'_>, collection: &str, index: &str) -
     Document::try_from(index.get_document("key").ok()?).ok()
 }
 
-/// The values of the key's fields: in an inserted document itself, in an update in what it sets, else in
-/// what it looked for.
-fn key_values(pattern: &Document, written: &Document) -> Document {
+/// The document that could not be written: what was inserted, else what the update makes of the one it
+/// found or of its filter. Nothing where that takes more than setting fields or a pipeline.
+pub(super) async fn would_be(
+    call: &Call<'_>,
+    collection: &str,
+    written: &Document,
+) -> Option<Document> {
     let update = ["u", "update"]
         .into_iter()
-        .find_map(|field| written.get_document(field).ok());
+        .find_map(|field| written.get(field));
+    let Some(update) = update else {
+        return Some(written.clone());
+    };
     let query = ["q", "query"]
         .into_iter()
-        .find_map(|field| written.get_document(field).ok());
-    let mut places: Vec<&Document> = Vec::new();
+        .find_map(|field| written.get_document(field).ok())
+        .cloned()
+        .unwrap_or_default();
+    let mut pipeline = vec![doc! { "$match": query.clone() }, doc! { "$limit": 1 }];
     match update {
-        Some(update) => {
-            places.extend(
-                ["$set", "$setOnInsert"]
-                    .into_iter()
-                    .filter_map(|operator| update.get_document(operator).ok()),
-            );
-            places.push(update);
-            places.extend(query);
+        Bson::Array(stages) => {
+            pipeline.extend(stages.iter().filter_map(Bson::as_document).cloned());
+            aggregation::first(call, collection, pipeline).await
         }
-        None => places.push(written),
+        Bson::Document(update) => {
+            let found = aggregation::first(call, collection, pipeline).await;
+            updated(found, &query, update)
+        }
+        _ => None,
     }
-    let value_of = |path: &str| {
-        places
+}
+
+fn updated(found: Option<Document>, query: &Document, update: &Document) -> Option<Document> {
+    let is_upsert = found.is_none();
+    let mut document = found.unwrap_or_else(|| {
+        let is_condition = |value: &Bson| {
+            let first = value.as_document().and_then(|value| value.keys().next());
+            first.is_some_and(|name| name.starts_with('$'))
+        };
+        let equalities = query
             .iter()
-            .find_map(|place| value_at(place, path))
-            .unwrap_or(Bson::Null)
-    };
+            .filter(|(name, value)| !name.starts_with('$') && !is_condition(value));
+        equalities
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    });
+    if !update.keys().any(|name| name.starts_with('$')) {
+        let id = document.remove("_id");
+        document = update.clone();
+        document.extend(id.map(|id| ("_id".to_owned(), id)));
+        return Some(document);
+    }
+    for (operator, fields) in update {
+        let fields = fields.as_document()?;
+        match operator.as_str() {
+            "$setOnInsert" if !is_upsert => {}
+            // A dotted path as a name of its own is found first, see `value_at`.
+            "$set" | "$setOnInsert" => document.extend(fields.clone()),
+            _ => return None,
+        }
+    }
+    Some(document)
+}
+
+/// The values of the key's fields. Of an array it is the element that somebody else has.
+async fn key_values(
+    call: &Call<'_>,
+    collection: &str,
+    pattern: &Document,
+    document: &Document,
+) -> Document {
+    let mut values = values_of(pattern, document);
+    if values.values().any(|value| matches!(value, Bson::Array(_)))
+        && let Some(holder) = holder_of(call, collection, pattern, document).await
+    {
+        for (path, value) in &mut values.iter_mut() {
+            if let Bson::Array(elements) = value {
+                let theirs = value_at(&holder, path);
+                let shared = elements.iter().find(|element| match &theirs {
+                    Some(Bson::Array(theirs)) => theirs.contains(element),
+                    theirs => theirs.as_ref() == Some(*element),
+                });
+                if let Some(shared) = shared.cloned() {
+                    *value = shared;
+                }
+            }
+        }
+    }
+    values
+}
+
+fn values_of(pattern: &Document, document: &Document) -> Document {
     pattern
         .keys()
-        .map(|path| (path.clone(), value_of(path)))
+        .map(|path| {
+            let value = value_at(document, path).unwrap_or(Bson::Null);
+            (path.clone(), value)
+        })
         .collect()
 }
 
@@ -130,23 +250,66 @@ fn shell_text(value: &Bson) -> String {
     }
 }
 
-/// Returns the error of a unique index that could not be made, with the index the client asked for.
-pub(super) fn while_building(namespace: &str, index: &str) -> CommandError {
-    let message = format!(
-        "Index build failed: E11000 duplicate key error collection: {namespace} index: {index} dup key"
-    );
+/// Returns the error of a unique index that could not be made, with the first key that is there twice.
+pub(super) async fn while_building(
+    call: &Call<'_>,
+    collection: &str,
+    indexes: &[Document],
+) -> CommandError {
+    let namespace = format!("{}.{collection}", call.database);
+    let unique = indexes
+        .iter()
+        .filter(|index| index.get_bool("unique").unwrap_or(false));
+    for index in unique {
+        let Ok(pattern) = index.get_document("key") else {
+            continue;
+        };
+        if let Some(values) = doubled(call, collection, pattern).await {
+            let name = index.get_str("name").unwrap_or_default();
+            let message = message(&namespace, name, &values);
+            return CommandError::new(
+                11000,
+                "DuplicateKey",
+                format!("Index build failed: Collection {namespace} :: caused by :: {message}"),
+            )
+            .with("keyPattern", pattern.clone())
+            .with("keyValue", values);
+        }
+    }
+    let message = format!("Index build failed: E11000 duplicate key error collection: {namespace}");
     CommandError::new(11000, "DuplicateKey", message)
+}
+
+/// Returns a key that two documents have.
+async fn doubled(call: &Call<'_>, collection: &str, pattern: &Document) -> Option<Document> {
+    let names: Vec<String> = (0..pattern.len())
+        .map(|number| format!("k{number}"))
+        .collect();
+    let key: Document = names
+        .iter()
+        .zip(pattern.keys())
+        .map(|(name, path)| (name.clone(), Bson::String(format!("${path}"))))
+        .collect();
+    let pipeline = vec![
+        doc! { "$group": { "_id": key, "n": { "$sum": 1 } } },
+        doc! { "$match": { "n": { "$gt": 1 } } },
+        doc! { "$limit": 1 },
+    ];
+    let found = aggregation::first(call, collection, pipeline).await?;
+    let key = found.get_document("_id").ok()?;
+    let values = names
+        .iter()
+        .map(|name| key.get(name).cloned().unwrap_or(Bson::Null));
+    Some(pattern.keys().cloned().zip(values).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use bson::doc;
-
     use super::*;
 
     #[test]
     fn the_text_is_mongodbs() {
-        let values = key_values(
+        let values = values_of(
             &doc! { "e": 1, "a.b": 1 },
             &doc! { "e": "x", "a": { "b": 2 } },
         );
@@ -157,12 +320,19 @@ mod tests {
     }
 
     #[test]
-    fn an_updates_values_come_from_what_it_sets() {
-        let update = doc! { "q": { "_id": 1, "f": 3 }, "u": { "$set": { "e": 5 } } };
+    fn an_updates_values_come_from_what_it_sets_and_what_is_there() {
+        let found = Some(doc! { "_id": 1, "f": 3, "e": 1 });
+        let set = doc! { "$set": { "e": 5 }, "$setOnInsert": { "f": 9 } };
         assert_eq!(
-            key_values(&doc! { "e": 1, "f": 1 }, &update),
-            doc! { "e": 5, "f": 3 }
+            updated(found.clone(), &doc! {}, &set),
+            Some(doc! { "_id": 1, "f": 3, "e": 5 })
         );
+        let query = doc! { "g": 1, "h": { "$gt": 1 } };
+        assert_eq!(
+            updated(None, &query, &set),
+            Some(doc! { "g": 1, "e": 5, "f": 9 })
+        );
+        assert_eq!(updated(found, &doc! {}, &doc! { "$inc": { "e": 1 } }), None);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Commands that read documents and names, and the cursors they leave open.
 
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 use tokio_postgres::Row;
 
 use super::{Answer, Call, GENERIC_FIELDS, integer, is_true, raw, without};
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::Reader;
 use crate::error::CommandError;
-use crate::pipeline::check_raw_expressions;
+use crate::pipeline::{Found, check_raw_expressions, rewritten_fields};
 use crate::server::Server;
 use crate::users::Action;
 
@@ -31,7 +31,8 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "listIndexes" => {
             call.allow(Action::Look)?;
             call.collection()?;
-            first_page(call, LIST_INDEXES, &call.spec()?).await
+            let page = first_page(call, LIST_INDEXES, &call.spec()?).await?;
+            listed(&page, None)
         }
         "listCollections" => list_collections(call).await,
         other => Err(CommandError::command_not_found(other)),
@@ -39,27 +40,63 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 }
 
 async fn find(call: &Call<'_>) -> Answer {
-    check_query(call, call.body(), call.name)?;
-    first_page(call, FIND, &call.spec()?).await
+    let spec = checked_query(call, call.body(), call.name)?;
+    first_page(call, FIND, &spec).await
 }
 
-/// What a query may not be, whether it runs or is explained.
-pub(super) fn check_query(
+/// Returns a query as the engine may run it, whether it runs or is explained.
+pub(super) fn checked_query(
     call: &Call<'_>,
     query: &RawDocument,
     name: &str,
-) -> Result<(), CommandError> {
+) -> Result<RawDocumentBuf, CommandError> {
     call.allow(Action::Read)?;
     super::collection_in(query, name)?;
     if is_true(query, "tailable") || is_true(query, "awaitData") {
         return Err(CommandError::not_supported("a tailable cursor"));
     }
-    check_raw_expressions(query)
+    if name == "find" {
+        check_find_options(query)?;
+    }
+    let found = check_raw_expressions(query)?;
+    let mut spec = without(query, &GENERIC_FIELDS)?;
+    let is_empty = |filter: Option<RawBsonRef<'_>>| match filter {
+        None | Some(RawBsonRef::Null) => true,
+        Some(RawBsonRef::Document(filter)) => filter.is_empty(),
+        Some(_) => false,
+    };
+    if name == "count" && is_empty(query.get("query")?) {
+        spec = without(&spec, &["query"])?;
+        spec.append(bson::cstr!("query"), raw(&every_document()));
+    }
+    match found {
+        Found::Nothing => Ok(spec),
+        Found::Rewritable => Ok(raw(&rewritten_fields(&spec)?)),
+    }
+}
+
+/// What the engine would take and not do.
+fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
+    for field in ["skip", "limit", "batchSize"] {
+        let number = query.get(field)?.and_then(integer).unwrap_or(0);
+        if number < 0 {
+            let message =
+                format!("BSON field '{field}' value must be >= 0, actual value '{number}'");
+            return Err(CommandError::new(51024, "Location51024", message));
+        }
+    }
+    for field in ["min", "max"] {
+        if matches!(query.get(field)?, Some(RawBsonRef::Document(bound)) if !bound.is_empty()) {
+            return Err(CommandError::not_supported(format_args!(
+                "the option '{field}' of find"
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
-    check_query(call, call.body(), call.name)?;
-    let spec = call.spec()?;
+    let spec = checked_query(call, call.body(), call.name)?;
     let row = call
         .server
         .backend
@@ -79,7 +116,26 @@ async fn list_collections(call: &Call<'_>) -> Answer {
         call.body(),
         &[&GENERIC_FIELDS[..], &["authorizedCollections"]].concat(),
     )?;
-    first_page(call, LIST_COLLECTIONS, &spec).await
+    let page = first_page(call, LIST_COLLECTIONS, &spec).await?;
+    let namespace = format!("{}.$cmd.listCollections", call.database);
+    listed(&page, Some(namespace))
+}
+
+/// A list without what only the engine has.
+fn listed(page: &RawDocument, namespace: Option<String>) -> Answer {
+    let mut page = Document::try_from(page)?;
+    if let Ok(cursor) = page.get_document_mut("cursor") {
+        for one in cursor.get_array_mut("firstBatch").into_iter().flatten() {
+            if let Some(one) = one.as_document_mut() {
+                one.remove("storageEngine");
+                if one.get("idIndex") == Some(&Bson::Null) {
+                    one.remove("idIndex");
+                }
+            }
+        }
+        cursor.extend(namespace.map(|namespace| ("ns".to_owned(), Bson::String(namespace))));
+    }
+    Ok(raw(&page))
 }
 
 /// Runs what opens a cursor and keeps what is left of it.
@@ -221,6 +277,63 @@ pub(super) async fn delete_cursors(server: &Server, budget: Budget<'_>, ids: Vec
     if let Err(error) = server.backend.rows(budget, DELETE_CURSORS, &[&ids]).await {
         tracing::debug!(error = error.message, "could not delete cursors early");
     }
+}
+
+/// Returns this database's collections with this filter as the engine lists them.
+async fn collections(call: &Call<'_>, filter: Document) -> Result<Vec<Document>, CommandError> {
+    let spec =
+        raw(&doc! { "listCollections": 1, "filter": filter, "cursor": { "batchSize": 1000 } });
+    let row = call
+        .server
+        .backend
+        .row(
+            call.budget(),
+            LIST_COLLECTIONS,
+            &[&call.database, &BsonIn(spec.as_bytes())],
+        )
+        .await?;
+    let page = row.get::<_, BsonOut>(0).document()?;
+    let mut collections = Vec::new();
+    for collection in page.get_document("cursor")?.get_array("firstBatch")? {
+        if let RawBsonRef::Document(collection) = collection? {
+            collections.push(Document::try_from(collection)?);
+        }
+    }
+    Ok(collections)
+}
+
+/// Returns the names of this database's collections, without views.
+pub(super) async fn collections_of(call: &Call<'_>) -> Result<Vec<String>, CommandError> {
+    let listed = collections(call, doc! { "type": "collection" }).await?;
+    let name = |collection: &Document| collection.get_str("name").ok().map(str::to_owned);
+    Ok(listed.iter().filter_map(name).collect())
+}
+
+/// Returns a collection's validator, if it has one.
+pub(super) async fn validator_of(call: &Call<'_>, collection: &str) -> Option<Document> {
+    let listed = collections(call, doc! { "name": collection }).await.ok()?;
+    let options = listed.first()?.get_document("options").ok()?;
+    options.get_document("validator").ok().cloned()
+}
+
+/// Counts a collection's documents. Without a filter the engine would tell an estimate.
+pub(super) async fn count_of(call: &Call<'_>, collection: &str) -> Result<i64, CommandError> {
+    let spec = raw(&doc! { "count": collection, "query": every_document() });
+    let row = call
+        .server
+        .backend
+        .row(
+            call.budget(),
+            COUNT,
+            &[&call.database, &BsonIn(spec.as_bytes())],
+        )
+        .await?;
+    let answer = row.get::<_, BsonOut>(0).document()?;
+    Ok(answer.get("n")?.and_then(integer).unwrap_or(0))
+}
+
+fn every_document() -> Document {
+    doc! { "_id": { "$gte": Bson::MinKey } }
 }
 
 /// Returns a collection's indexes as the engine lists them.

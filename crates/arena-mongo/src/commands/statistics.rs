@@ -3,13 +3,15 @@
 
 use bson::{Bson, DateTime, RawBsonRef, RawDocument, doc, rawdoc};
 
-use super::{Answer, Call, is_true, raw};
+use super::{Answer, Call, is_true, raw, reading, with_ok};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::users::Action;
 
 const COLL_STATS: &str = "SELECT documentdb_api.coll_stats($1, $2, $3)";
 const DB_STATS: &str = "SELECT documentdb_api.db_stats($1, $2)";
+/// Of more collections the engine's own estimate is told.
+const COUNTED_COLLECTIONS_MAX: usize = 100;
 const VALIDATE: &str = "SELECT document FROM documentdb_api.validate($1, $2)";
 const LIST_DATABASES: &str = "SELECT documentdb_api.list_databases($1)";
 
@@ -62,7 +64,13 @@ async fn collection_statistics(call: &Call<'_>) -> Answer {
             &[&call.database, &collection, &scale],
         )
         .await?;
-    row.get::<_, BsonOut>(0).document()
+    let mut answer = bson::Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
+    let count = reading::count_of(call, collection).await?;
+    answer.insert(
+        "count",
+        i32::try_from(count).map_or(Bson::Int64(count), Bson::Int32),
+    );
+    with_ok(raw(&answer))
 }
 
 async fn database_statistics(call: &Call<'_>) -> Answer {
@@ -73,7 +81,51 @@ async fn database_statistics(call: &Call<'_>) -> Answer {
         .backend
         .row(call.budget(), DB_STATS, &[&call.database, &scale])
         .await?;
-    row.get::<_, BsonOut>(0).document()
+    let mut answer = bson::Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
+    // The engine estimates, and of small collections it estimates 0.
+    if let Some((objects, bytes)) = counted(call).await {
+        let mean = if objects == 0 {
+            0.0
+        } else {
+            bytes / number(objects)
+        };
+        answer.insert("objects", objects);
+        answer.insert("avgObjSize", mean);
+        answer.insert("dataSize", bytes / scale);
+    }
+    with_ok(raw(&answer))
+}
+
+/// Counts documents and estimates their bytes; nothing when there are too many collections.
+async fn counted(call: &Call<'_>) -> Option<(i64, f64)> {
+    let names = reading::collections_of(call).await.ok()?;
+    if names.len() > COUNTED_COLLECTIONS_MAX {
+        return None;
+    }
+    let (mut objects, mut bytes) = (0, 0.0);
+    for name in names {
+        let row = call
+            .server
+            .backend
+            .row(
+                call.budget(),
+                COLL_STATS,
+                &[&call.database, &name, &1.0_f64],
+            )
+            .await
+            .ok()?;
+        let statistics = row.get::<_, BsonOut>(0).document().ok()?;
+        let mean = statistics.get("avgObjSize").ok()?.and_then(super::integer);
+        let count = reading::count_of(call, &name).await.ok()?;
+        objects += count;
+        bytes += number(mean.unwrap_or(0)) * number(count);
+    }
+    Some((objects, bytes))
+}
+
+/// As a double; the sizes and counts of a workshop's databases fit exactly.
+fn number(whole: i64) -> f64 {
+    whole.to_string().parse().unwrap_or(0.0)
 }
 
 async fn validate(call: &Call<'_>) -> Answer {

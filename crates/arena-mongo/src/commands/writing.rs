@@ -5,11 +5,10 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use bytes::Bytes;
 
 use super::once::{self, Write};
-use super::{Answer, Call, duplicates, is_true, raw};
+use super::{Answer, Call, duplicates, is_true, raw, updates, validation};
 use crate::backend::BsonIn;
 use crate::error::CommandError;
 use crate::guard::{self, Growth};
-use crate::pipeline::check_raw_value;
 use crate::users::Action;
 use crate::wire::documents_of;
 
@@ -37,11 +36,10 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         );
         return Err(CommandError::new(16, "InvalidLength", message));
     }
-    if field != "documents" {
-        operations
-            .iter()
-            .try_for_each(|operation| check_operation(call, operation))?;
-    }
+    let prepared = match field {
+        "documents" => Vec::new(),
+        _ => updates::prepared(call, collection, &operations).await?,
+    };
     let removes = field == "deletes";
     let let_in = match removes {
         true => None,
@@ -50,8 +48,12 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
             Some(call.admit(call.database, growth).await?)
         }
     };
-    let spec = call.spec()?;
-    let documents = sequence.map(|bytes| BsonIn(bytes));
+    let (spec, documents) = if prepared.is_empty() {
+        (call.spec()?, sequence.map(|bytes| BsonIn(bytes)))
+    } else {
+        let spec = super::without(&call.spec()?, &[field])?;
+        (spec, Some(BsonIn(&prepared)))
+    };
     let result = once::run(call, write, once::first_statement(call), &spec, documents)
         .await
         .map_err(|error| guard::explained(error, let_in.as_ref()))?;
@@ -124,36 +126,12 @@ fn growth<'a>(call: &Call<'_>, collection: &'a str, operations: &[&RawDocument])
     }
 }
 
-/// One update or delete: no code in it, and only a few stages in an update by pipeline.
-fn check_operation(call: &Call<'_>, operation: &RawDocument) -> Result<(), CommandError> {
-    for field in ["q", "query", "arrayFilters", "c", "let"] {
-        if let Some(part) = operation.get(field)? {
-            check_raw_value(part)?;
-        }
-    }
-    for field in ["u", "update"] {
-        // What `$pull` looks for is a query; everything else in an update is data.
-        if let Some(RawBsonRef::Document(update)) = operation.get(field)?
-            && let Some(pulled) = update.get("$pull")?
-        {
-            check_raw_value(pulled)?;
-        }
-        if let Some(RawBsonRef::Array(_)) = operation.get(field)? {
-            let Bson::Array(stages) =
-                Bson::try_from(RawBsonRef::Array(operation.get_array(field)?))?
-            else {
-                return Err(CommandError::internal());
-            };
-            call.reader().check_update_pipeline(&stages)?;
-        }
-    }
-    Ok(())
-}
-
 async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
     call.allow(Action::Read)?;
-    check_operation(call, call.body())?;
     let mut spec = call.spec()?;
+    if let Some(changed) = updates::prepared_one(call, collection, &spec).await? {
+        spec = changed;
+    }
     if call.name != "findAndModify" {
         let rest = super::without(&spec, &[call.name])?;
         spec = bson::rawdoc! { "findAndModify": collection };
@@ -193,6 +171,15 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
         }
         Err(error) if error.code == 11000 => {
             Err(duplicates::described(call, collection, &error, call.body()).await)
+        }
+        Err(error) if error.code == 121 => {
+            let message = format!(
+                "PlanExecutor error during findAndModify :: caused by :: {}",
+                error.message
+            );
+            let error = CommandError { message, ..error };
+            let operation = Document::try_from(call.body())?;
+            Err(validation::described(call, collection, error, &operation).await)
         }
         Err(error) => Err(error),
     }
@@ -245,19 +232,14 @@ async fn readable_error(
         Some(operation) if code == 11000 => {
             duplicates::described(call, collection, &described, operation).await
         }
-        Some(operation) if code == 121 => with_failing_id(described, operation),
+        Some(operation) if code == 121 => {
+            let operation = Document::try_from(*operation).unwrap_or_default();
+            validation::described(call, collection, described, &operation).await
+        }
         _ => described,
     };
+    let described = call.worded(described);
     let mut readable = doc! { "index": index, "code": described.code, "errmsg": described.message };
     readable.extend(described.details.into_iter().flat_map(|details| *details));
     readable
-}
-
-/// A validator's refusal names the document.
-fn with_failing_id(error: CommandError, operation: &RawDocument) -> CommandError {
-    let id = operation.get("_id").ok().flatten().map(Bson::try_from);
-    match id {
-        Some(Ok(id)) => error.with("errInfo", doc! { "failingDocumentId": id }),
-        _ => error,
-    }
 }

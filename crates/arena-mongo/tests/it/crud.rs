@@ -316,7 +316,7 @@ async fn indexes_and_views_are_made_listed_explained_and_dropped() {
     let scan = winning.get_document("inputStage").unwrap();
     assert_eq!(
         scan,
-        &doc! { "stage": "IXSCAN", "indexName": "price_1", "keyPattern": { "price": 1 } }
+        &doc! { "stage": "IXSCAN", "keyPattern": { "price": 1 }, "indexName": "price_1", "direction": "forward" }
     );
     assert_eq!(
         plan()

@@ -2,6 +2,7 @@
 
 mod access;
 mod attacks;
+mod behaviour;
 mod bytes;
 mod crud;
 mod disk;

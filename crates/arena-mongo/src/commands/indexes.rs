@@ -1,0 +1,156 @@
+//! Commands that make and drop indexes.
+
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+
+use super::definitions::{COLL_MOD, refuse_options};
+use super::{Answer, Call, GENERIC_FIELDS, duplicates, is_true, raw, without};
+use crate::backend::{BsonIn, BsonOut};
+use crate::error::CommandError;
+use crate::guard::{Growth, PAGE_BYTES};
+use crate::pipeline::check_raw_expressions;
+use crate::users::Action;
+
+const CREATE: &str = "SELECT documentdb_api_internal.create_indexes_non_concurrently($1, $2, true)";
+const DROP: &str = "CALL documentdb_api.drop_indexes($1, $2, NULL)";
+
+pub(super) async fn create(call: &Call<'_>) -> Answer {
+    call.allow(Action::Define)?;
+    let collection = call.collection()?;
+    let asked = call
+        .body()
+        .get_array("indexes")
+        .map_err(|_| CommandError::type_mismatch("'indexes' must be an array"))?;
+    let (mut indexes, mut hidden) = (Vec::new(), Vec::new());
+    for index in asked {
+        let RawBsonRef::Document(index) = index? else {
+            return Err(CommandError::type_mismatch("'indexes' must hold objects"));
+        };
+        refuse_options(index)?;
+        check_raw_expressions(index)?;
+        let index = prepared(index, &mut hidden)?;
+        indexes.push(index);
+    }
+    let mut spec = Document::try_from(&*without(
+        call.body(),
+        &[&GENERIC_FIELDS[..], &["commitQuorum", "indexes"]].concat(),
+    )?)?;
+    spec.insert("indexes", indexes.clone());
+    let spec = raw(&spec);
+    let growth = Growth {
+        bytes: PAGE_BYTES,
+        indexes: u64::try_from(indexes.len()).unwrap_or(u64::MAX),
+        collection,
+        ..Growth::default()
+    };
+    let _let_in = call.admit(call.database, growth).await?;
+    let row = call
+        .server
+        .backend
+        .row(
+            call.budget(),
+            CREATE,
+            &[&call.database, &BsonIn(spec.as_bytes())],
+        )
+        .await;
+    let result = match row {
+        Err(error) if error.code == 11000 => {
+            return Err(duplicates::while_building(call, collection, &indexes).await);
+        }
+        other => other?.get::<_, BsonOut>(0).document()?,
+    };
+    call.schema_changed(call.database, Some(collection));
+    let answer = created(&result)?;
+    for name in hidden {
+        hide(call, collection, &name).await?;
+    }
+    Ok(answer)
+}
+
+/// An index as the engine takes it; the names of those to hide afterwards go apart.
+fn prepared(index: &RawDocument, hidden: &mut Vec<String>) -> Result<Document, CommandError> {
+    let is_hidden = is_true(index, "hidden");
+    let mut index = Document::try_from(index)?;
+    if is_hidden {
+        index.remove("hidden");
+        hidden.push(index.get_str("name").unwrap_or_default().to_owned());
+    }
+    let is_text = index
+        .get_document("key")
+        .is_ok_and(|key| key.values().any(|kind| kind.as_str() == Some("text")));
+    if is_text && !index.contains_key("default_language") {
+        // The engine's own default takes each word as it is written.
+        index.insert("default_language", "english");
+    }
+    Ok(index)
+}
+
+async fn hide(call: &Call<'_>, collection: &str, name: &str) -> Result<(), CommandError> {
+    let spec = raw(&doc! { "collMod": collection, "index": { "name": name, "hidden": true } });
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&call.database, &collection, &BsonIn(spec.as_bytes())];
+    call.server
+        .backend
+        .row(call.budget(), COLL_MOD, &parameters)
+        .await?;
+    Ok(())
+}
+
+/// The engine answers per shard; there is one.
+fn created(result: &RawDocument) -> Answer {
+    let shard = result
+        .get_document("raw")
+        .and_then(|shards| shards.get_document("defaultShard"));
+    let result = shard.unwrap_or(result);
+    if !is_true(result, "ok") {
+        return Err(refused(result, ("CannotCreateIndex", 67)));
+    }
+    let mut answer = Document::try_from(result)?;
+    if answer.contains_key("note") {
+        answer.insert("note", "all indexes already exist");
+    }
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
+}
+
+fn refused(result: &RawDocument, otherwise: (&'static str, i32)) -> CommandError {
+    let packed = result.get_i32("code").unwrap_or(0);
+    let (name, code) = CommandError::unpacked_code(packed).unwrap_or(otherwise);
+    let message = result
+        .get_str("errmsg")
+        .unwrap_or("cannot do this with the index");
+    CommandError::new(code, name, message)
+}
+
+pub(super) async fn drop(call: &Call<'_>) -> Answer {
+    call.allow(Action::Define)?;
+    let collection = call.collection()?;
+    let mut spec = bson::rawdoc! { "dropIndexes": collection };
+    let index = call.body().get("index")?;
+    if let Some(index) = index {
+        spec.append(bson::cstr!("index"), index);
+    }
+    let row = call
+        .server
+        .backend
+        .row(
+            call.budget(),
+            DROP,
+            &[&call.database, &BsonIn(spec.as_bytes())],
+        )
+        .await?;
+    let result: RawDocumentBuf = row.get::<_, BsonOut>(0).document()?;
+    if !is_true(&result, "ok") {
+        return Err(refused(&result, ("IndexNotFound", 27)));
+    }
+    call.changed();
+    call.schema_changed(call.database, Some(collection));
+    let mut answer = Document::new();
+    let count = result.get("nIndexesWas")?.and_then(super::integer);
+    let count = count.and_then(|count| i32::try_from(count).ok());
+    answer.extend(count.map(|count| ("nIndexesWas".to_owned(), Bson::Int32(count))));
+    if index.and_then(|index| index.as_str()) == Some("*") {
+        answer.insert("msg", "non-_id indexes dropped for collection");
+    }
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
+}

@@ -1,0 +1,305 @@
+//! Expressions in every depth: no code, and what the engine computes wrongly is
+//! written otherwise so that it comes out as MongoDB has it, or refused. Each
+//! rewriting says which wrong answer it is for; the behaviour suite holds them.
+
+use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
+
+use crate::error::CommandError;
+
+/// Operators that run code inside the database; nowhere allowed.
+const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
+/// Operators that [`rewritten`] writes otherwise.
+const REWRITTEN: [&str; 3] = ["$dateTrunc", "$dateToString", "$avg"];
+/// MongoDB's own text of a date in a timezone that has no format.
+const LOCAL_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%L";
+
+/// What a look at a filter, a projection or an update found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It may go to the engine as it is.
+    Nothing,
+    /// It must go through [`rewritten`] first.
+    Rewritable,
+}
+
+/// Looks through a filter, a projection or an update without copying it.
+pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<Found, CommandError> {
+    let mut found = Found::Nothing;
+    for element in document {
+        let (key, value) = element?;
+        check_operator(key.as_str())?;
+        if REWRITTEN.contains(&key.as_str()) || check_raw_value(value)? == Found::Rewritable {
+            found = Found::Rewritable;
+        }
+    }
+    Ok(found)
+}
+
+/// Looks through whatever may hold expressions.
+pub(crate) fn check_raw_value(value: RawBsonRef<'_>) -> Result<Found, CommandError> {
+    match value {
+        RawBsonRef::Document(inner) => check_raw_expressions(inner),
+        RawBsonRef::Array(values) => {
+            let mut found = Found::Nothing;
+            for value in values {
+                if check_raw_value(value?)? == Found::Rewritable {
+                    found = Found::Rewritable;
+                }
+            }
+            Ok(found)
+        }
+        _ => Ok(Found::Nothing),
+    }
+}
+
+fn check_operator(name: &str) -> Result<(), CommandError> {
+    if CODE_OPERATORS.contains(&name) {
+        return Err(CommandError::not_supported(name));
+    }
+    Ok(())
+}
+
+/// Returns an expression, or whatever holds expressions, as it has to run.
+pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
+    match value {
+        Bson::Document(document) => {
+            let rewritten = rewritten_document(document)?;
+            match only(&rewritten) {
+                Some(("$dateTrunc", arguments)) => truncated(arguments),
+                Some(("$dateToString", arguments)) => date_text(arguments),
+                Some(("$avg", operand)) => Ok(average(operand)),
+                _ => Ok(Bson::Document(rewritten)),
+            }
+        }
+        Bson::Array(values) => values.iter().map(rewritten).collect(),
+        other => Ok(other.clone()),
+    }
+}
+
+fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
+    let mut fields = Document::new();
+    for (key, value) in document {
+        check_operator(key)?;
+        let value = if key == "$literal" {
+            value.clone()
+        } else {
+            rewritten(value)?
+        };
+        fields.insert(key, value);
+    }
+    Ok(fields)
+}
+
+/// Rewrites the operands of an accumulator but not the accumulator itself, which may share an
+/// expression's name.
+pub(crate) fn rewritten_accumulator(value: &Bson) -> Result<Bson, CommandError> {
+    match value {
+        Bson::Document(accumulator) => rewritten_document(accumulator).map(Bson::Document),
+        other => Ok(other.clone()),
+    }
+}
+
+/// Returns the only field of a document.
+pub(super) fn only(document: &Document) -> Option<(&str, &Bson)> {
+    let mut fields = document.iter();
+    let (name, value) = fields.next()?;
+    fields.next().is_none().then_some((name.as_str(), value))
+}
+
+/// `$dateToString` without a format but with a timezone: the engine ends the text with a 'Z' that is not
+/// true. It also takes a computed format for the text of one.
+fn date_text(arguments: &Bson) -> Result<Bson, CommandError> {
+    let Bson::Document(arguments) = arguments else {
+        return Ok(bson!({ "$dateToString": arguments.clone() }));
+    };
+    let mut arguments = arguments.clone();
+    match arguments.get("format") {
+        None if arguments.contains_key("timezone") => {
+            arguments.insert("format", LOCAL_FORMAT);
+        }
+        None => {}
+        Some(Bson::String(format)) if !format.starts_with('$') => {}
+        Some(_) => {
+            return Err(CommandError::not_supported(
+                "$dateToString with a format that is not constant",
+            ));
+        }
+    }
+    Ok(bson!({ "$dateToString": arguments }))
+}
+
+/// `$avg` of decimals: the engine gives a double.
+fn average(operand: &Bson) -> Bson {
+    let values = match operand {
+        Bson::Array(values) if values.len() == 1 => values[0].clone(),
+        other => other.clone(),
+    };
+    let listed = match &values {
+        Bson::Array(_) => values.clone(),
+        one => bson!({ "$cond": [{ "$isArray": [one.clone()] }, one.clone(), [one.clone()]] }),
+    };
+    let numbers = bson!({ "$filter": { "input": listed, "as": "arenaItem", "cond": { "$isNumber": "$$arenaItem" } } });
+    bson!({ "$let": {
+        "vars": { "arenaSum": { "$sum": values } },
+        "in": { "$cond": [
+            { "$eq": [{ "$type": "$$arenaSum" }, "decimal"] },
+            { "$divide": ["$$arenaSum", { "$size": numbers }] },
+            { "$avg": operand.clone() },
+        ] },
+    } })
+}
+
+/// `$dateTrunc`: the engine is a day off in leap years, a month off before 2000, and knows no timezones.
+fn truncated(arguments: &Bson) -> Result<Bson, CommandError> {
+    let not_constant =
+        || CommandError::not_supported("$dateTrunc with an option that is not constant");
+    let Bson::Document(arguments) = arguments else {
+        return Err(CommandError::new(
+            5_439_007,
+            "Location5439007",
+            "$dateTrunc only supports an object as its argument",
+        ));
+    };
+    let date = arguments
+        .get("date")
+        .ok_or_else(|| missing("date", 5_439_009))?;
+    let unit = match arguments.get("unit") {
+        Some(Bson::String(unit)) if !unit.starts_with('$') => unit.as_str(),
+        Some(Bson::Null) => return Ok(Bson::Null),
+        Some(_) => return Err(not_constant()),
+        None => return Err(missing("unit", 5_439_010)),
+    };
+    let size = match arguments.get("binSize") {
+        None => 1,
+        Some(Bson::Int32(size)) => i64::from(*size),
+        Some(Bson::Int64(size)) => *size,
+        Some(Bson::Null) => return Ok(Bson::Null),
+        Some(_) => return Err(not_constant()),
+    };
+    if size < 1 {
+        return Err(CommandError::new(
+            5_439_018,
+            "Location5439018",
+            format!("$dateTrunc requires 'binSize' to be greater than 0, but got value {size}"),
+        ));
+    }
+    let start_of_week = match arguments.get("startOfWeek") {
+        None => "sunday",
+        Some(Bson::String(day)) if !day.starts_with('$') => day.as_str(),
+        Some(_) => return Err(not_constant()),
+    };
+    let zone = arguments.get("timezone").cloned();
+    let zone = zone.unwrap_or_else(|| Bson::String("UTC".to_owned()));
+    let begin = beginning(unit, size, start_of_week)?;
+    Ok(bson!({ "$let": {
+        "vars": { "arenaDate": date.clone(), "arenaZone": zone },
+        "in": { "$cond": [
+            { "$or": [{ "$lte": ["$$arenaDate", Bson::Null] }, { "$lte": ["$$arenaZone", Bson::Null] }] },
+            Bson::Null,
+            begin,
+        ] },
+    } }))
+}
+
+fn missing(parameter: &str, code: i32) -> CommandError {
+    let name = if code == 5_439_009 {
+        "Location5439009"
+    } else {
+        "Location5439010"
+    };
+    CommandError::new(
+        code,
+        name,
+        format!("Missing '{parameter}' parameter to $dateTrunc"),
+    )
+}
+
+/// Where the bin of `$$arenaDate` begins in `$$arenaZone`. Bins are counted from the first of January 2000.
+fn beginning(unit: &str, size: i64, start_of_week: &str) -> Result<Bson, CommandError> {
+    let part = |name: &str| bson!({ name: { "date": "$$arenaDate", "timezone": "$$arenaZone" } });
+    let local = |year: Bson, month: Bson, day: Bson| bson!({ "$dateFromParts": { "year": year, "month": month, "day": day, "timezone": "$$arenaZone" } });
+    let one = || Bson::Int32(1);
+    let floored = |number: Bson, size: i64| {
+        // Down to a multiple, also below zero, where $mod has the number's sign.
+        bson!({ "$subtract": [number.clone(), { "$mod": [{ "$add": [{ "$mod": [number, size] }, size] }, size] }] })
+    };
+    let months = |size: i64| {
+        let counted = bson!({ "$add": [{ "$multiply": [{ "$subtract": [part("$year"), 2000] }, 12] }, { "$subtract": [part("$month"), 1] }] });
+        let begin = floored(counted, size);
+        let year = bson!({ "$add": [2000, { "$floor": { "$divide": [begin.clone(), 12] } }] });
+        let month =
+            bson!({ "$add": [1, { "$mod": [{ "$add": [{ "$mod": [begin, 12] }, 12] }, 12] }] });
+        local(bson!({ "$toInt": year }), bson!({ "$toInt": month }), one())
+    };
+    let days = |size: i64, first: i64| {
+        // Days since the first of January 2000, in the zone.
+        let today = bson!({ "$dateFromParts": { "year": part("$year"), "month": part("$month"), "day": part("$dayOfMonth") } });
+        let counted =
+            bson!({ "$toLong": { "$divide": [{ "$subtract": [today, epoch()] }, DAY_MS] } });
+        let begin =
+            bson!({ "$add": [floored(bson!({ "$subtract": [counted, first] }), size), first] });
+        let day = bson!({ "$add": [epoch(), { "$multiply": [begin, DAY_MS] }] });
+        let of = |name: &str| bson!({ name: day.clone() });
+        local(of("$year"), of("$month"), of("$dayOfMonth"))
+    };
+    let milliseconds = |length: i64| {
+        let local_time = bson!({ "$dateFromParts": {
+            "year": part("$year"), "month": part("$month"), "day": part("$dayOfMonth"),
+            "hour": part("$hour"), "minute": part("$minute"), "second": part("$second"), "millisecond": part("$millisecond"),
+        } });
+        let since = bson!({ "$subtract": [local_time, epoch()] });
+        let rest = bson!({ "$mod": [{ "$add": [{ "$mod": [since, length] }, length] }, length] });
+        bson!({ "$subtract": ["$$arenaDate", rest] })
+    };
+    Ok(match unit {
+        "year" => months(12 * size),
+        "quarter" => months(3 * size),
+        "month" => months(size),
+        "week" => days(7 * size, first_day(start_of_week)?),
+        "day" => days(size, 0),
+        "hour" => milliseconds(3_600_000 * size),
+        "minute" => milliseconds(60_000 * size),
+        "second" => milliseconds(1_000 * size),
+        "millisecond" => milliseconds(size),
+        _ => {
+            let message = format!("unknown time unit value: {unit}");
+            return Err(CommandError::failed_to_parse(message));
+        }
+    })
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+/// The first of January 2000, a Saturday.
+fn epoch() -> Bson {
+    Bson::DateTime(bson::DateTime::from_millis(946_684_800_000))
+}
+
+/// The first such day of 2000, counted from the first of January.
+fn first_day(name: &str) -> Result<i64, CommandError> {
+    let days = [
+        "saturday",
+        "sunday",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+    ];
+    let name = name.to_lowercase();
+    let position = days
+        .iter()
+        .position(|day| *day == name || day[..3] == name)
+        .and_then(|position| i64::try_from(position).ok());
+    position
+        .ok_or_else(|| CommandError::failed_to_parse(format!("unknown day of week value: {name}")))
+}
+
+/// Returns a filter, a projection or an update as it has to run.
+pub(crate) fn rewritten_fields(document: &RawDocument) -> Result<Document, CommandError> {
+    let document = Document::try_from(document)?;
+    match rewritten(&Bson::Document(document))? {
+        Bson::Document(document) => Ok(document),
+        other => Ok(doc! { "$expr": other }),
+    }
+}

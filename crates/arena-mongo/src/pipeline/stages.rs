@@ -1,0 +1,238 @@
+//! Stages that the engine answers otherwise than MongoDB, written so that the
+//! answer is MongoDB's. One stage may become several; fields that are only needed
+//! on the way begin with [`HELPER`] and are gone at the end.
+
+use bson::{Bson, Document, bson, doc};
+
+use super::expressions::{only, rewritten, rewritten_accumulator};
+use crate::error::CommandError;
+
+/// How fields begin that a client never sees.
+const HELPER: &str = "arenaHelper";
+
+/// Returns what runs in place of one stage whose value was checked.
+pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, CommandError> {
+    Ok(match (name, value) {
+        // The engine gives a count of 0 where MongoDB gives no document.
+        ("$count", Bson::String(field)) if is_plain_field(&field) => vec![
+            bson!({ "$group": { "_id": null, field: { "$sum": 1 } } }),
+            bson!({ "$project": { "_id": 0 } }),
+        ],
+        ("$group", Bson::Document(group)) => grouped(group)?,
+        ("$bucket", Bson::Document(bucket)) => {
+            let (bucket, after) = with_output(bucket, "output")?;
+            // MongoDB gives buckets in the order of their boundaries; the engine in any.
+            let mut stages = vec![
+                bson!({ "$bucket": bucket }),
+                bson!({ "$sort": { "_id": 1 } }),
+            ];
+            stages.extend(after);
+            stages
+        }
+        ("$bucketAuto", Bson::Document(bucket)) => {
+            let (bucket, after) = with_output(bucket, "output")?;
+            let mut stages = vec![bson!({ "$bucketAuto": bucket })];
+            stages.extend(after);
+            stages
+        }
+        ("$setWindowFields", Bson::Document(windows)) => {
+            let (windows, after) = with_output(windows, "output")?;
+            let mut stages = vec![bson!({ "$setWindowFields": windows })];
+            stages.extend(after);
+            stages
+        }
+        ("$graphLookup", Bson::Document(lookup)) => graph_looked_up(lookup)?,
+        // Their pipelines have had the same walk.
+        ("$facet" | "$out", value) => vec![bson!({ name: value })],
+        ("$lookup" | "$unionWith" | "$merge", Bson::Document(mut stage)) => {
+            if let Some(variables) = stage.get("let") {
+                let variables = rewritten(variables)?;
+                stage.insert("let", variables);
+            }
+            vec![bson!({ name: stage })]
+        }
+        (name, value) => vec![bson!({ name: rewritten(&value)? })],
+    })
+}
+
+fn is_plain_field(name: &str) -> bool {
+    !name.is_empty() && name != "_id" && !name.starts_with('$') && !name.contains(['.', '\0'])
+}
+
+/// A group's key that is a document keeps fields that are missing out, and its accumulators are MongoDB's.
+fn grouped(mut group: Document) -> Result<Vec<Bson>, CommandError> {
+    if let Some(key) = group.get("_id") {
+        let key = rewritten(key)?;
+        // The engine writes null for what is missing, and takes both for one group.
+        let key = match key {
+            Bson::Document(fields) if !fields.is_empty() && !has_operator(&fields) => {
+                bson!({ "$mergeObjects": [fields] })
+            }
+            other => other,
+        };
+        group.insert("_id", key);
+    }
+    let key = group.remove("_id");
+    let accumulators = Accumulators::of(&group)?;
+    let mut whole = Document::new();
+    whole.extend(key.map(|key| ("_id".to_owned(), key)));
+    whole.extend(accumulators.fields);
+    let mut stages = vec![bson!({ "$group": whole })];
+    stages.extend(after(accumulators.corrections, accumulators.helpers));
+    Ok(stages)
+}
+
+fn has_operator(fields: &Document) -> bool {
+    fields.keys().any(|name| name.starts_with('$'))
+}
+
+/// A stage whose accumulators stand in one of its fields.
+fn with_output(mut stage: Document, field: &str) -> Result<(Document, Vec<Bson>), CommandError> {
+    let output = stage.get_document(field).cloned().unwrap_or_default();
+    for (name, value) in stage.iter_mut() {
+        if name != field {
+            *value = rewritten(value)?;
+        }
+    }
+    if output.is_empty() {
+        return Ok((stage, Vec::new()));
+    }
+    let accumulators = Accumulators::of(&output)?;
+    stage.insert(field, accumulators.fields);
+    Ok((stage, after(accumulators.corrections, accumulators.helpers)))
+}
+
+fn after(corrections: Document, helpers: Vec<String>) -> Vec<Bson> {
+    let mut stages = Vec::new();
+    if !corrections.is_empty() {
+        stages.push(bson!({ "$set": corrections }));
+    }
+    if !helpers.is_empty() {
+        stages.push(bson!({ "$unset": helpers }));
+    }
+    stages
+}
+
+/// Accumulators as the engine has to run them, and what makes MongoDB's values of its values.
+#[derive(Default)]
+struct Accumulators {
+    fields: Document,
+    helpers: Vec<String>,
+    corrections: Document,
+}
+
+impl Accumulators {
+    fn of(fields: &Document) -> Result<Self, CommandError> {
+        let mut accumulators = Self::default();
+        for (name, value) in fields {
+            let value = rewritten_accumulator(value)?;
+            accumulators.add(name, value);
+        }
+        Ok(accumulators)
+    }
+
+    fn add(&mut self, name: &str, accumulator: Bson) {
+        let Bson::Document(fields) = &accumulator else {
+            self.fields.insert(name, accumulator);
+            return;
+        };
+        let window = fields.get("window").cloned();
+        let operator = fields.iter().find(|(name, _)| *name != "window");
+        match operator {
+            Some((operator, operand)) if operator == "$avg" && may_be_decimal(operand) => {
+                self.average(name, &accumulator, operand, window.as_ref());
+            }
+            Some((operator, operand)) if operator == "$addToSet" && may_be_missing(operand) => {
+                self.set(name, operand, window.as_ref());
+            }
+            _ => {
+                self.fields.insert(name, accumulator);
+            }
+        }
+    }
+
+    /// `$avg`: the engine gives a double for decimals.
+    fn average(&mut self, name: &str, accumulator: &Bson, operand: &Bson, window: Option<&Bson>) {
+        let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
+        let (sum, count) = (helper("Sum"), helper("Count"));
+        self.corrections.insert(
+            name,
+            bson!({ "$cond": [
+                { "$eq": [{ "$type": format!("${sum}") }, "decimal"] },
+                { "$divide": [format!("${sum}"), format!("${count}")] },
+                format!("${name}"),
+            ] }),
+        );
+        let is_number = bson!({ "$cond": [{ "$isNumber": operand.clone() }, 1, 0] });
+        self.fields.insert(name, accumulator.clone());
+        self.helper(sum, bson!({ "$sum": operand.clone() }), window);
+        self.helper(count, bson!({ "$sum": is_number }), window);
+    }
+
+    fn helper(&mut self, name: String, accumulator: Bson, window: Option<&Bson>) {
+        self.fields
+            .insert(name.clone(), windowed(accumulator, window));
+        self.helpers.push(name);
+    }
+
+    /// `$addToSet`: the engine adds null for what is missing.
+    fn set(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
+        let nothing = Bson::String(format!("{HELPER}\u{1}nothing"));
+        let value = bson!({ "$cond": [{ "$eq": [{ "$type": operand.clone() }, "missing"] }, nothing.clone(), operand.clone()] });
+        let set = windowed(bson!({ "$addToSet": value }), window);
+        self.fields.insert(name, set);
+        self.corrections.insert(
+            name,
+            bson!({ "$filter": { "input": format!("${name}"), "as": "arenaItem", "cond": { "$ne": ["$$arenaItem", nothing] } } }),
+        );
+    }
+}
+
+fn windowed(accumulator: Bson, window: Option<&Bson>) -> Bson {
+    match (accumulator, window) {
+        (Bson::Document(mut accumulator), Some(window)) => {
+            accumulator.insert("window", window.clone());
+            Bson::Document(accumulator)
+        }
+        (accumulator, _) => accumulator,
+    }
+}
+
+fn may_be_decimal(operand: &Bson) -> bool {
+    match operand {
+        Bson::String(_) => true,
+        // These are never decimals, and are what is averaged most beside plain fields.
+        Bson::Document(expression) => !matches!(
+            only(expression),
+            Some((
+                "$size" | "$strLenCP" | "$dateDiff" | "$toInt" | "$toDouble" | "$toLong",
+                _
+            ))
+        ),
+        _ => false,
+    }
+}
+
+fn may_be_missing(operand: &Bson) -> bool {
+    match operand {
+        Bson::String(text) => text.starts_with('$') && text != "$$ROOT",
+        Bson::Document(expression) => has_operator(expression),
+        _ => false,
+    }
+}
+
+/// `$graphLookup`: the depth is a long at MongoDB, an int at the engine.
+fn graph_looked_up(lookup: Document) -> Result<Vec<Bson>, CommandError> {
+    let depth = lookup.get_str("depthField").ok().map(str::to_owned);
+    let found = lookup.get_str("as").ok().map(str::to_owned);
+    let stage = bson!({ "$graphLookup": rewritten(&Bson::Document(lookup))? });
+    let (Some(depth), Some(found)) = (depth, found) else {
+        return Ok(vec![stage]);
+    };
+    if !is_plain_field(&depth) {
+        return Ok(vec![stage]);
+    }
+    let whole = doc! { depth.as_str(): { "$toLong": format!("$$this.{depth}") } };
+    let documents = bson!({ "$map": { "input": format!("${found}"), "in": { "$mergeObjects": ["$$this", whole] } } });
+    Ok(vec![stage, bson!({ "$set": { found: documents } })])
+}
