@@ -4,6 +4,7 @@
 
 mod accounts;
 mod aggregation;
+mod bulk;
 mod connecting;
 mod definitions;
 mod duplicates;
@@ -13,6 +14,7 @@ mod once;
 mod plans;
 mod reading;
 mod sessions;
+mod stable;
 mod statistics;
 mod transactions;
 mod updates;
@@ -41,7 +43,7 @@ pub(crate) use connecting::FAILED_LOGINS_MAX;
 use transactions::Fields;
 
 /// The MongoDB that is followed.
-const VERSION: &str = "7.0.0";
+const VERSION: &str = "8.0.0";
 
 type Answer = Result<RawDocumentBuf, CommandError>;
 
@@ -81,7 +83,7 @@ enum Kind {
 }
 
 /// Every command there is.
-const KNOWN: [(&str, Kind); 63] = [
+const KNOWN: [(&str, Kind); 64] = [
     ("hello", Kind::Connecting),
     ("isMaster", Kind::Connecting),
     ("ismaster", Kind::Connecting),
@@ -101,6 +103,7 @@ const KNOWN: [(&str, Kind); 63] = [
     ("listIndexes", Kind::Reading),
     ("listCollections", Kind::Reading),
     ("aggregate", Kind::Aggregation),
+    ("bulkWrite", Kind::Writing),
     ("insert", Kind::Writing),
     ("update", Kind::Writing),
     ("delete", Kind::Writing),
@@ -148,6 +151,7 @@ const KNOWN: [(&str, Kind); 63] = [
 ];
 
 /// One command of a user who is logged in.
+#[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     server: &'a Server,
     request: &'a Request,
@@ -183,6 +187,7 @@ pub(crate) async fn run(server: &Server, session: &mut Session, request: &Reques
         .find(|(known, _)| *known == name)
         .map(|(_, kind)| *kind);
     let kind = kind.ok_or_else(|| CommandError::command_not_found(name))?;
+    stable::check(name, body)?;
     if kind == Kind::Connecting {
         return connecting::run(server, session, name, body).await;
     }
@@ -201,7 +206,11 @@ pub(crate) async fn run(server: &Server, session: &mut Session, request: &Reques
         fields: &fields,
     };
     let answer = task.run(server, session, request).await;
-    answer.map_err(|error| fields.label(name, error))
+    match answer {
+        Ok(answer) if fields.session.is_some() => Ok(sessions::with_time(answer)),
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(fields.label(name, error)),
+    }
 }
 
 /// A command, who sent it and what it belongs to.
@@ -271,6 +280,7 @@ async fn dispatch(kind: Kind, call: &Call<'_>) -> Answer {
     match kind {
         Kind::Reading => reading::run(call).await,
         Kind::Aggregation => aggregation::run(call).await,
+        Kind::Writing if call.name == "bulkWrite" => bulk::run(call).await,
         Kind::Writing => writing::run(call).await,
         Kind::Definition => definitions::run(call).await,
         Kind::Statistics => statistics::run(call).await,

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands;
+use crate::compression;
 use crate::error::CommandError;
 use crate::guard::Slot;
 use crate::scram::Conversation;
@@ -90,7 +91,11 @@ pub(crate) async fn run(
                     continue;
                 }
                 let body = result.unwrap_or_else(|error| error.to_answer());
-                wire::encode_reply(request.framing, request_id, &body)
+                let answer = wire::encode_reply(request.framing, request_id, &body);
+                match request.compressor {
+                    Some(compressor) => compression::deflate(answer, compressor),
+                    None => answer,
+                }
             }
             Err(malformed) => {
                 let error = CommandError::new(22, "InvalidBSON", malformed.to_string());
@@ -139,7 +144,7 @@ async fn read_request(
     let (header, payload) = timeout(MESSAGE_TIME_MAX, rest)
         .await
         .map_err(|_| ConnectionError::Slow)??;
-    match Request::parse(&header, &head, payload) {
+    match Request::parse(&header, &head, payload, length_max) {
         Ok(request) => Ok(Some((header.request_id, Ok(request)))),
         Err(WireError::Document(malformed)) => Ok(Some((header.request_id, Err(malformed)))),
         Err(error) => Err(ConnectionError::Wire(error)),

@@ -2,9 +2,10 @@
 //! cursor's documents in a file of its own; here is the note that continues it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bson::RawDocumentBuf;
 use tokio::time::Instant;
 
 use crate::error::CommandError;
@@ -23,13 +24,22 @@ pub(crate) struct Reader<'a> {
     pub(crate) transaction: Option<i64>,
 }
 
+/// What is left of a cursor.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Rest {
+    /// The engine's own note.
+    Engine(Vec<u8>),
+    /// Documents that no query finds again.
+    Documents(Arc<Vec<RawDocumentBuf>>, usize),
+}
+
 #[derive(Debug)]
 struct Cursor {
     owner: String,
     namespace: String,
     session: Option<[u8; 16]>,
     transaction: Option<i64>,
-    continuation: Vec<u8>,
+    rest: Rest,
     is_in_use: bool,
     touched: Instant,
 }
@@ -46,7 +56,7 @@ impl Cursors {
         &self,
         id: i64,
         reader: &Reader<'_>,
-        continuation: Vec<u8>,
+        rest: Rest,
         per_owner: usize,
     ) -> Vec<i64> {
         let mut open = self.open();
@@ -64,7 +74,7 @@ impl Cursors {
             namespace: reader.namespace.to_owned(),
             session: reader.session,
             transaction: reader.transaction,
-            continuation,
+            rest,
             is_in_use: false,
             touched: Instant::now(),
         };
@@ -73,7 +83,7 @@ impl Cursors {
     }
 
     /// Returns what continues a cursor. Until it is kept again or closed, nobody else can read it.
-    pub(crate) fn take(&self, id: i64, reader: &Reader<'_>) -> Result<Vec<u8>, CommandError> {
+    pub(crate) fn take(&self, id: i64, reader: &Reader<'_>) -> Result<Rest, CommandError> {
         let mut open = self.open();
         let cursor = open
             .get_mut(&id)
@@ -92,7 +102,7 @@ impl Cursors {
             return Err(CommandError::new(143, "CursorInUse", message));
         }
         cursor.is_in_use = true;
-        Ok(cursor.continuation.clone())
+        Ok(cursor.rest.clone())
     }
 
     /// Forgets a cursor of this user in this database; returns whether there was one.
@@ -218,17 +228,24 @@ mod tests {
         }
     }
 
-    fn code(result: Result<Vec<u8>, CommandError>) -> i32 {
+    fn nothing() -> Rest {
+        Rest::Engine(Vec::new())
+    }
+
+    fn code(result: Result<Rest, CommandError>) -> i32 {
         result.map_or_else(|error| error.code, |_| 0)
     }
 
     #[test]
     fn a_cursor_is_only_its_owners_in_its_collection() {
         let cursors = Cursors::default();
-        cursors.keep(7, &reader("ada", "ada.c"), vec![1], 10);
+        cursors.keep(7, &reader("ada", "ada.c"), Rest::Engine(vec![1]), 10);
         assert_eq!(code(cursors.take(7, &reader("bob", "ada.c"))), 43);
         assert_eq!(code(cursors.take(7, &reader("ada", "bob.c"))), 13);
-        assert_eq!(cursors.take(7, &reader("ada", "ada.c")), Ok(vec![1]));
+        assert_eq!(
+            cursors.take(7, &reader("ada", "ada.c")),
+            Ok(Rest::Engine(vec![1]))
+        );
         assert_eq!(code(cursors.take(7, &reader("ada", "ada.c"))), 143);
         assert!(!cursors.close(7, "bob", "ada") && !cursors.close(7, "ada", "ad"));
         assert!(cursors.close(7, "ada", "ada") && !cursors.close(7, "ada", "ada"));
@@ -243,9 +260,9 @@ mod tests {
             transaction,
             ..plain.clone()
         };
-        cursors.keep(1, &plain, Vec::new(), 10);
-        cursors.keep(2, &in_session(2, None), Vec::new(), 10);
-        cursors.keep(3, &in_session(3, Some(5)), Vec::new(), 10);
+        cursors.keep(1, &plain, nothing(), 10);
+        cursors.keep(2, &in_session(2, None), nothing(), 10);
+        cursors.keep(3, &in_session(3, Some(5)), nothing(), 10);
         for (id, with, expected) in [
             (1, in_session(2, None), 50736),
             (2, plain.clone(), 50737),
@@ -264,9 +281,9 @@ mod tests {
     fn one_user_cannot_push_out_anothers_cursors() {
         let cursors = Cursors::default();
         let (ada, bob) = (reader("ada", "ada.c"), reader("bob", "bob.c"));
-        cursors.keep(1, &bob, Vec::new(), 2);
+        cursors.keep(1, &bob, nothing(), 2);
         for id in 2..10 {
-            cursors.keep(id, &ada, Vec::new(), 2);
+            cursors.keep(id, &ada, nothing(), 2);
         }
         assert!(cursors.take(1, &bob).is_ok());
         assert!(cursors.take(9, &ada).is_ok() && cursors.take(8, &ada).is_ok());

@@ -157,6 +157,23 @@ impl CommandError {
         RETRYABLE_CODES.contains(&self.code)
     }
 
+    /// Everything else would fail the same way now.
+    pub(crate) fn ends_command(&self) -> bool {
+        self.is_conflict() || self.is_retryable() || matches!(self.code, 13 | 24 | 50 | 225 | 251)
+    }
+
+    /// Returns the failure as that of each of the first statements of a batch.
+    pub(crate) fn as_write_errors(&self, count: usize) -> Document {
+        let errors = (0..count).map(|index| {
+            let index = i32::try_from(index).unwrap_or(i32::MAX);
+            let mut error = doc! { "index": index, "code": self.code, "errmsg": &self.message };
+            let details = self.details.iter();
+            error.extend(details.flat_map(|details| Document::clone(details)));
+            Bson::Document(error)
+        });
+        doc! { "n": 0, "writeErrors": errors.collect::<Vec<_>>() }
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(
             1,

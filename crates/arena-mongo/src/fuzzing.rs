@@ -22,7 +22,7 @@ pub fn message(bytes: &[u8]) {
         return;
     };
     let payload = Bytes::copy_from_slice(payload);
-    let Ok(request) = Request::parse(&header, head, payload) else {
+    let Ok(request) = Request::parse(&header, head, payload, MESSAGE_BYTES_MAX) else {
         return;
     };
     Document::try_from(request.body.clone()).expect("an accepted body is readable");

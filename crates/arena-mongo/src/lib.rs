@@ -10,6 +10,7 @@
 
 mod backend;
 mod commands;
+mod compression;
 mod connection;
 mod cursors;
 mod error;

@@ -6,6 +6,7 @@ use bson::{RawDocument, RawDocumentBuf};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
+use crate::compression::{self, Compressor, OP_COMPRESSED};
 use crate::strict::{self, Malformed};
 
 /// The largest message that is read, MongoDB's own limit.
@@ -45,6 +46,8 @@ pub(crate) enum WireError {
     DuplicateSequence(String),
     #[error("checksum does not match")]
     Checksum,
+    #[error("compressed message cannot be read")]
+    Compression,
     #[error("document is malformed")]
     Document(#[from] Malformed),
 }
@@ -77,6 +80,18 @@ impl Header {
     }
 }
 
+impl Header {
+    /// Returns the header as it would stand before the message, answering nothing.
+    fn bytes(&self) -> [u8; HEADER_BYTES] {
+        let length = i32::try_from(self.length).unwrap_or(i32::MAX);
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&length.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.request_id.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.op_code.to_le_bytes());
+        bytes
+    }
+}
+
 /// How the client asked, which decides how it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -90,6 +105,8 @@ pub(crate) struct Request {
     pub(crate) framing: Framing,
     /// The client wants no answer (write concern 0).
     pub(crate) is_unanswered: bool,
+    /// How it came, which is how the answer goes.
+    pub(crate) compressor: Option<Compressor>,
     pub(crate) body: RawDocumentBuf,
     /// Document sequences by field name; the bytes are whole documents one after the other.
     pub(crate) sequences: Vec<(String, Bytes)>,
@@ -101,10 +118,22 @@ impl Request {
         header: &Header,
         header_bytes: &[u8; HEADER_BYTES],
         payload: Bytes,
+        length_max: usize,
     ) -> Result<Self, WireError> {
         match header.op_code {
             OP_MSG => parse_msg(header_bytes, payload),
             OP_QUERY => parse_query(payload),
+            OP_COMPRESSED => {
+                let inflated = compression::inflate(header, payload, length_max)?;
+                let head = inflated.header.bytes();
+                let mut request = match inflated.header.op_code {
+                    OP_MSG => parse_msg(&head, inflated.payload),
+                    OP_QUERY => parse_query(inflated.payload),
+                    other => Err(WireError::OpCode(other)),
+                }?;
+                request.compressor = Some(inflated.compressor);
+                Ok(request)
+            }
             other => Err(WireError::OpCode(other)),
         }
     }
@@ -155,6 +184,7 @@ fn parse_msg(header: &[u8; HEADER_BYTES], mut payload: Bytes) -> Result<Request,
     Ok(Request {
         framing: Framing::Msg { checksum },
         is_unanswered: flags & MORE_TO_COME != 0,
+        compressor: None,
         body,
         sequences,
     })
@@ -181,6 +211,7 @@ fn parse_query(mut payload: Bytes) -> Result<Request, WireError> {
     Ok(Request {
         framing: Framing::Query,
         is_unanswered: false,
+        compressor: None,
         body,
         sequences: Vec::new(),
     })
@@ -329,7 +360,7 @@ mod tests {
 
     fn parse(flags: u32, sections: &[u8]) -> Result<Request, WireError> {
         let (header, bytes, payload) = message(flags, sections);
-        Request::parse(&header, &bytes, payload)
+        Request::parse(&header, &bytes, payload, MESSAGE_BYTES_MAX)
     }
 
     fn body(document: &RawDocument) -> Vec<u8> {
@@ -421,6 +452,7 @@ mod tests {
                 &parsed,
                 &header,
                 Bytes::copy_from_slice(&bytes[HEADER_BYTES..]),
+                MESSAGE_BYTES_MAX,
             )
         };
         assert_eq!(read(&reply).unwrap().body, rawdoc! { "ok": 1.0 });
@@ -436,7 +468,7 @@ mod tests {
         payload.extend_from_slice(&[0, 0, 0, 0, 255, 255, 255, 255]);
         payload.extend_from_slice(rawdoc! { "isMaster": 1 }.as_bytes());
         let (header, bytes, payload) = framed(OP_QUERY, payload);
-        let request = Request::parse(&header, &bytes, payload).unwrap();
+        let request = Request::parse(&header, &bytes, payload, MESSAGE_BYTES_MAX).unwrap();
         assert_eq!(request.body, rawdoc! { "isMaster": 1, "$db": "admin" });
     }
 
@@ -445,7 +477,7 @@ mod tests {
         fn no_bytes_make_the_parser_panic(flags in 0_u32..4, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(flags, &bytes);
             let (header, head, payload) = framed(OP_QUERY, bytes);
-            let _ = Request::parse(&header, &head, payload);
+            let _ = Request::parse(&header, &head, payload, MESSAGE_BYTES_MAX);
         }
 
         #[test]

@@ -7,6 +7,7 @@ use bson::{Binary, Bson, DateTime, Document, RawDocument, doc, spec::BinarySubty
 use tokio::time::sleep;
 
 use super::{Answer, is_true, raw};
+use crate::compression::Compressor;
 use crate::connection::Session;
 use crate::error::CommandError;
 use crate::guard::Slot;
@@ -16,8 +17,8 @@ use crate::users::User;
 use crate::wire::{DOCUMENT_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 /// What the front answers like; drivers decide by the wire version, people by this.
-const VERSION: [i32; 4] = [7, 0, 0, 0];
-const WIRE_VERSION: i32 = 21;
+const VERSION: [i32; 4] = [8, 0, 0, 0];
+const WIRE_VERSION: i32 = 25;
 const WRITE_BATCH_MAX: i32 = 25_000;
 const SESSION_MINUTES: i32 = 30;
 const MECHANISM: &str = "SCRAM-SHA-256";
@@ -86,6 +87,18 @@ fn hello(server: &Server, session: &mut Session, body: &RawDocument, primary: &s
     // The same for every name: which users exist is nobody's business.
     if body.get_str("saslSupportedMechs").is_ok() {
         answer.insert("saslSupportedMechs", [MECHANISM].as_slice());
+    }
+    let offered = body
+        .get_array("compression")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let common: Vec<&str> = offered
+        .filter_map(|name| Compressor::named(name.as_str()?))
+        .map(Compressor::name)
+        .collect();
+    if !common.is_empty() {
+        answer.insert("compression", common);
     }
     if let Ok(start) = body.get_document("speculativeAuthenticate")
         && let Ok(reply) = sasl_start(server, session, start)

@@ -3,7 +3,7 @@
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::definitions::{COLL_MOD, refuse_options};
-use super::{Answer, Call, GENERIC_FIELDS, duplicates, is_true, raw, without};
+use super::{Answer, Call, GENERIC_FIELDS, duplicates, is_true, raw, reading, without};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::{Growth, PAGE_BYTES};
@@ -13,9 +13,29 @@ use crate::users::Action;
 const CREATE: &str = "SELECT documentdb_api_internal.create_indexes_non_concurrently($1, $2, true)";
 const DROP: &str = "CALL documentdb_api.drop_indexes($1, $2, NULL)";
 
+/// In a transaction only a collection that nobody else sees may get indexes.
+async fn check_is_new(call: &Call<'_>, collection: &str) -> Result<(), CommandError> {
+    let found = reading::indexes_of(call, collection).await;
+    if found.is_ok_and(|found| !found.is_empty()) {
+        let message = format!(
+            "Cannot create new indexes on existing collection {}.{collection} in a multi-document transaction.",
+            call.database
+        );
+        return Err(CommandError::new(
+            263,
+            "OperationNotSupportedInTransaction",
+            message,
+        ));
+    }
+    Ok(())
+}
+
 pub(super) async fn create(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
+    if call.transaction.is_some() {
+        check_is_new(call, collection).await?;
+    }
     let asked = call
         .body()
         .get_array("indexes")

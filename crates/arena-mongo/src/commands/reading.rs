@@ -1,15 +1,19 @@
 //! Commands that read documents and names, and the cursors they leave open.
 
+use std::sync::Arc;
+
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 use tokio_postgres::Row;
 
 use super::{Answer, Call, GENERIC_FIELDS, integer, is_true, raw, without};
 use crate::backend::{BsonIn, BsonOut, Budget};
-use crate::cursors::Reader;
+use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
 use crate::pipeline::{Found, check_raw_expressions, rewritten_fields};
+use crate::scram::random;
 use crate::server::Server;
 use crate::users::Action;
+use crate::wire::DOCUMENT_BYTES_MAX;
 
 const FIND: &str =
     "SELECT cursorpage, continuation, cursorid FROM documentdb_api.find_cursor_first_page($1, $2)";
@@ -170,18 +174,15 @@ pub(super) async fn single_page(call: &Call<'_>, sql: &'static str, spec: &RawDo
     row.get::<_, BsonOut>(0).document()
 }
 
-fn continuation_of(row: &Row) -> Option<Vec<u8>> {
+fn continuation_of(row: &Row) -> Option<Rest> {
     let continuation: Option<BsonOut> = row.get(1);
-    continuation.map(|continuation| continuation.0)
+    continuation.map(|continuation| Rest::Engine(continuation.0))
 }
 
-async fn keep(call: &Call<'_>, id: i64, namespace: &str, continuation: Vec<u8>) {
+async fn keep(call: &Call<'_>, id: i64, namespace: &str, rest: Rest) {
     let per_user = call.server.settings.limits.cursors_per_user;
     let reader = cursor_reader(call, namespace);
-    let gone = call
-        .server
-        .cursors
-        .keep(id, &reader, continuation, per_user);
+    let gone = call.server.cursors.keep(id, &reader, rest, per_user);
     delete_cursors(call.server, call.budget_outside(), gone).await;
 }
 
@@ -209,10 +210,13 @@ async fn get_more(call: &Call<'_>) -> Answer {
     })?;
     let namespace = format!("{}.{collection}", call.database);
     let cursors = &call.server.cursors;
-    let continuation = cursors.take(id, &cursor_reader(call, &namespace))?;
-    let answer = next_page(call, &continuation).await;
+    let rest = cursors.take(id, &cursor_reader(call, &namespace))?;
+    let answer = match rest {
+        Rest::Engine(continuation) => next_page(call, &continuation).await,
+        Rest::Documents(documents, from) => own_page(call, (id, &namespace), &documents, from),
+    };
     match &answer {
-        Ok((_, Some(continuation))) => keep(call, id, &namespace, continuation.clone()).await,
+        Ok((_, Some(rest))) => keep(call, id, &namespace, rest.clone()).await,
         // Read to its end, or broken.
         _ => drop(cursors.close(id, call.user_name, call.database)),
     }
@@ -222,7 +226,7 @@ async fn get_more(call: &Call<'_>) -> Answer {
 async fn next_page(
     call: &Call<'_>,
     continuation: &[u8],
-) -> Result<(RawDocumentBuf, Option<Vec<u8>>), CommandError> {
+) -> Result<(RawDocumentBuf, Option<Rest>), CommandError> {
     // Rights may have been taken away since the cursor was opened.
     call.allow(Action::Look)?;
     if call
@@ -247,6 +251,64 @@ async fn next_page(
         .row(call.budget(), GET_MORE, &parameters)
         .await?;
     Ok((row.get::<_, BsonOut>(0).document()?, continuation_of(&row)))
+}
+
+/// Returns a cursor's field over documents that are not the engine's; what does not fit is kept.
+pub(super) async fn own_cursor(
+    call: &Call<'_>,
+    namespace: &str,
+    documents: Vec<RawDocumentBuf>,
+) -> Result<Document, CommandError> {
+    let options = call.body().get_document("cursor").ok();
+    let size = options.and_then(|options| options.get("batchSize").ok()?.and_then(integer));
+    let (end, batch) = page_of(&documents, 0, size)?;
+    let mut id = 0;
+    if end < documents.len() {
+        // Positive, as MongoDB's own, and far from the engine's.
+        id = i64::from_le_bytes(random()) & i64::MAX | 1;
+        keep(
+            call,
+            id,
+            namespace,
+            Rest::Documents(Arc::new(documents), end),
+        )
+        .await;
+    }
+    Ok(doc! { "cursor": { "id": id, "firstBatch": batch, "ns": namespace } })
+}
+
+fn own_page(
+    call: &Call<'_>,
+    (id, namespace): (i64, &str),
+    documents: &Arc<Vec<RawDocumentBuf>>,
+    from: usize,
+) -> Result<(RawDocumentBuf, Option<Rest>), CommandError> {
+    let size = call.body().get("batchSize")?.and_then(integer);
+    let (end, batch) = page_of(documents, from, size.filter(|size| *size > 0))?;
+    let rest = (end < documents.len()).then(|| Rest::Documents(Arc::clone(documents), end));
+    let id = if rest.is_some() { id } else { 0 };
+    let page = doc! { "cursor": { "id": id, "nextBatch": batch, "ns": namespace }, "ok": 1.0 };
+    Ok((raw(&page), rest))
+}
+
+/// As many documents as were asked for and fit into an answer, and where the next page begins.
+fn page_of(
+    documents: &[RawDocumentBuf],
+    from: usize,
+    size: Option<i64>,
+) -> Result<(usize, Vec<Bson>), CommandError> {
+    let most = size
+        .and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(usize::MAX);
+    let (mut bytes, mut batch) = (0, Vec::new());
+    for document in documents[from..].iter().take(most) {
+        bytes += document.as_bytes().len();
+        if bytes > DOCUMENT_BYTES_MAX && !batch.is_empty() {
+            break;
+        }
+        batch.push(Bson::Document(Document::try_from(document.as_ref())?));
+    }
+    Ok((from + batch.len(), batch))
 }
 
 async fn kill_cursors(call: &Call<'_>) -> Answer {

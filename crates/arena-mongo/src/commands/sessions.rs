@@ -1,7 +1,9 @@
 //! Commands about sessions. Drivers send them by themselves; a session begins to
 //! exist when a command first names it.
 
-use bson::{Binary, RawBsonRef, doc, spec::BinarySubtype};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bson::{Binary, RawBsonRef, RawDocumentBuf, Timestamp, doc, rawdoc, spec::BinarySubtype};
 
 use super::transactions::{end_sessions, session_id};
 use super::{Answer, Call, raw};
@@ -33,7 +35,28 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     Ok(raw(&doc! { "ok": 1.0 }))
 }
 
-fn start() -> bson::RawDocumentBuf {
+/// Adds the time by which a session reads its own writes. There is one node, so every read does; drivers
+/// count on being told.
+pub(super) fn with_time(mut answer: RawDocumentBuf) -> RawDocumentBuf {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs());
+    let time = Timestamp {
+        time: u32::try_from(seconds).unwrap_or(u32::MAX),
+        increment: 1,
+    };
+    let unsigned = Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: vec![0; 20],
+    };
+    answer.append(
+        bson::cstr!("$clusterTime"),
+        rawdoc! { "clusterTime": time, "signature": { "hash": unsigned, "keyId": 0_i64 } },
+    );
+    answer.append(bson::cstr!("operationTime"), time);
+    answer
+}
+
+fn start() -> RawDocumentBuf {
     let mut bytes = random::<16>();
     // The marks of a random UUID.
     bytes[6] = bytes[6] & 0x0f | 0x40;

@@ -196,7 +196,7 @@ fn server_status(call: &Call<'_>) -> Answer {
     call.allow_root()?;
     let uptime = call.server.started.elapsed();
     Ok(raw(&doc! {
-        "host": "arena", "version": "7.0.0", "process": "arena-mongo", "pid": i64::from(std::process::id()),
+        "host": "arena", "version": "8.0.0", "process": "arena-mongo", "pid": i64::from(std::process::id()),
         "uptime": uptime.as_secs_f64(), "uptimeMillis": i64::try_from(uptime.as_millis()).unwrap_or(i64::MAX),
         "localTime": DateTime::now(), "ok": 1.0,
     }))
@@ -218,7 +218,7 @@ fn parameter(call: &Call<'_>) -> Answer {
     for (name, value) in [
         (
             "featureCompatibilityVersion",
-            Bson::from(doc! { "version": "7.0" }),
+            Bson::from(doc! { "version": "8.0" }),
         ),
         ("enableTestCommands", false.into()),
     ] {

@@ -24,7 +24,7 @@ use crate::sessions::{LogicalSession, OpenTransaction, Phase, SessionId};
 const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// What may run inside a transaction.
-const ALLOWED: [&str; 12] = [
+const ALLOWED: [&str; 13] = [
     "find",
     "getMore",
     "killCursors",
@@ -36,6 +36,7 @@ const ALLOWED: [&str; 12] = [
     "findAndModify",
     "findandmodify",
     "create",
+    "createIndexes",
     "bulkWrite",
 ];
 const RETRYABLE: [&str; 6] = [

@@ -52,7 +52,7 @@ const MEASURE: &str = "\
 /// Ends what grows a database's tables; deleting goes on.
 const END_WRITES: &str = "\
     SELECT pg_catalog.pg_cancel_backend(a.pid) FROM pg_catalog.pg_stat_activity a \
-    WHERE a.state = 'active' AND a.query ~ 'documentdb_api\\.(insert|update|find_and_modify)\\M' AND EXISTS \
+    WHERE a.state = 'active' AND a.query ~ '(documentdb_api\\.(insert|update|find_and_modify)|arena_front\\.(insert|update|modify)_once)\\M' AND EXISTS \
       (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class r ON r.oid = l.relation \
        JOIN documentdb_api_catalog.collections c ON r.relname = 'documents_' || c.collection_id \
        WHERE l.pid = a.pid AND c.database_name = $1)";
@@ -212,6 +212,8 @@ impl Storage {
         entry.stored.indexes += growth.indexes;
         entry.running = entry.running.plus(amount);
         entry.writes_running += 1;
+        // A write that takes long is watched from its beginning.
+        entry.changed = true;
         Ok(Admitted {
             storage: self,
             database: database.to_owned(),

@@ -47,6 +47,17 @@ impl Wire {
         Some(Document::from_reader(&rest[17..]).unwrap())
     }
 
+    /// The next answer's bytes.
+    pub(crate) async fn raw_answer(&mut self) -> Vec<u8> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).await.unwrap();
+        let rest = usize::try_from(i32::from_le_bytes(length)).unwrap() - 4;
+        let mut bytes = length.to_vec();
+        bytes.resize(rest + 4, 0);
+        self.0.read_exact(&mut bytes[4..]).await.unwrap();
+        bytes
+    }
+
     pub(crate) async fn run(&mut self, command: &Document) -> Document {
         self.send(&message(&document(command))).await;
         self.answer().await.expect("closed instead of answering")

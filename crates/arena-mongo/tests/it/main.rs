@@ -3,6 +3,7 @@
 mod access;
 mod attacks;
 mod behaviour;
+mod bulk;
 mod bytes;
 mod crud;
 mod disk;

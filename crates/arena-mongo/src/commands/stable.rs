@@ -1,0 +1,110 @@
+//! The Stable API that a client may ask for (`apiVersion`): which version, and with
+//! `apiStrict` only the commands that belong to it.
+
+use bson::{RawBsonRef, RawDocument};
+
+use crate::error::CommandError;
+
+/// The commands of version 1 that we have.
+const VERSION_1: [&str; 32] = [
+    "abortTransaction",
+    "aggregate",
+    "bulkWrite",
+    "collMod",
+    "commitTransaction",
+    "count",
+    "create",
+    "createIndexes",
+    "delete",
+    "drop",
+    "dropDatabase",
+    "dropIndexes",
+    "endSessions",
+    "explain",
+    "find",
+    "findAndModify",
+    "findandmodify",
+    "getMore",
+    "hello",
+    "insert",
+    "killCursors",
+    "listCollections",
+    "listDatabases",
+    "listIndexes",
+    "ping",
+    "refreshSessions",
+    "saslContinue",
+    "saslStart",
+    "update",
+    "createSearchIndexes",
+    "listSearchIndexes",
+    "dropSearchIndex",
+];
+const STRICT_STAGES: [&str; 4] = [
+    "$collStats",
+    "$indexStats",
+    "$currentOp",
+    "$listLocalSessions",
+];
+
+/// Refuses a version that does not exist and, if the client wants that, what is not in it.
+pub(super) fn check(name: &str, body: &RawDocument) -> Result<(), CommandError> {
+    let error = |code: i32, name: &'static str, message: String| {
+        Err(CommandError::new(code, name, message))
+    };
+    let is_strict = flag(body, "apiStrict")?;
+    let is_deprecation = flag(body, "apiDeprecationErrors")?;
+    match body.get("apiVersion")? {
+        None if is_strict.is_some() || is_deprecation.is_some() => {
+            let message =
+                "Provided apiStrict and/or apiDeprecationErrors without passing apiVersion";
+            return error(4_886_600, "Location4886600", message.to_owned());
+        }
+        None => return Ok(()),
+        Some(RawBsonRef::String("1")) => {}
+        Some(RawBsonRef::String(_)) => {
+            return error(
+                322,
+                "APIVersionError",
+                "API version must be \"1\"".to_owned(),
+            );
+        }
+        Some(_) => {
+            return Err(CommandError::type_mismatch(
+                "BSON field 'apiVersion' is the wrong type, expected type 'string'",
+            ));
+        }
+    }
+    if is_strict != Some(true) {
+        return Ok(());
+    }
+    if !VERSION_1.contains(&name) {
+        let message =
+            format!("Provided apiStrict:true, but the command {name} is not in API Version 1");
+        return error(323, "APIStrictError", message);
+    }
+    let stages = body.get_array("pipeline").into_iter().flatten().flatten();
+    for stage in stages {
+        let first = stage
+            .as_document()
+            .and_then(|stage| stage.iter().next()?.ok());
+        if let Some((stage, _)) = first
+            && STRICT_STAGES.contains(&stage.as_str())
+        {
+            let message =
+                format!("stage {stage} is not allowed with 'apiStrict: true' in API Version 1");
+            return error(323, "APIStrictError", message);
+        }
+    }
+    Ok(())
+}
+
+fn flag(body: &RawDocument, field: &str) -> Result<Option<bool>, CommandError> {
+    match body.get(field)? {
+        None => Ok(None),
+        Some(RawBsonRef::Boolean(value)) => Ok(Some(value)),
+        Some(_) => Err(CommandError::type_mismatch(format!(
+            "BSON field '{field}' is the wrong type, expected type 'bool'"
+        ))),
+    }
+}
