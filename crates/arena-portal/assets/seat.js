@@ -95,7 +95,7 @@ function count() {
   const total = Number(progress.dataset.total);
   progress.querySelector("progress").value = solved.size;
   progress.querySelector("span").textContent = `${solved.size}/${total}`;
-  progress.setAttribute("aria-label", progress.dataset.label.replace("{}", solved.size).replace("{}", total));
+  progress.querySelector(".sr").textContent = progress.dataset.label.replace("{}", solved.size).replace("{}", total);
   for (const line of document.querySelectorAll("#solved li")) line.dataset.solved = String(solved.has(line.dataset.exercise));
 }
 on("exercise", (state) => { if (state.solved) { solved.add(state.exercise); count(); } });

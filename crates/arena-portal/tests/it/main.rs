@@ -6,11 +6,17 @@
 
 mod admin;
 mod api;
+// One way to drive Chromium for all tests.
+#[path = "../../../arena/tests/story/browser.rs"]
+#[expect(dead_code, reason = "the stories ask for more")]
+mod browser;
 mod connection;
 mod hostile;
 mod join;
 mod live;
+mod looks;
 mod quota;
+
 mod seat;
 mod waiting;
 mod world;

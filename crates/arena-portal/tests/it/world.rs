@@ -93,9 +93,13 @@ impl World {
         }
     }
 
+    pub(crate) fn socket(&self) -> std::path::PathBuf {
+        self.folder.path().join("portal.sock")
+    }
+
     pub(crate) fn ask(&self, method: Method, path: &str) -> Ask {
         let request = Request::builder().method(method).uri(path);
-        let socket = self.folder.path().join("portal.sock");
+        let socket = self.socket();
         let ask = Ask {
             socket,
             request,

@@ -52,8 +52,14 @@ impl Driver {
 
     /// Opens a fresh browser.
     pub(crate) async fn person(&self) -> Person {
+        self.person_with(&[], None).await
+    }
+
+    /// Opens a fresh browser with more arguments, and with the screen of a telephone where a width
+    /// is given: no window is as narrow.
+    pub(crate) async fn person_with(&self, more: &[&str], width: Option<u32>) -> Person {
         let profile = tempfile::tempdir().expect("a temporary folder");
-        let arguments = [
+        let own = [
             "--headless=new".to_owned(),
             "--no-sandbox".to_owned(),
             "--disable-gpu".to_owned(),
@@ -66,8 +72,16 @@ impl Driver {
             "--window-size=1440,900".to_owned(),
             format!("--user-data-dir={}", profile.path().display()),
         ];
-        let capabilities =
-            json!({ "goog:chromeOptions": { "args": arguments, "binary": "/usr/bin/chromium" } });
+        let arguments: Vec<String> = own
+            .into_iter()
+            .chain(more.iter().map(|argument| (*argument).to_owned()))
+            .collect();
+        let mut options = json!({ "args": arguments, "binary": "/usr/bin/chromium" });
+        if let Some(width) = width {
+            options["mobileEmulation"] =
+                json!({ "deviceMetrics": { "width": width, "height": 760, "pixelRatio": 1.0 } });
+        }
+        let capabilities = json!({ "goog:chromeOptions": options });
         let page = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
             .capabilities(capabilities.as_object().expect("an object").clone())
             .connect(&self.address)
