@@ -25,7 +25,11 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Client libraries that tests drive the database front with, by npm name and version.
-const CLIENTS: &[(&str, &str)] = &[("mongodb", "6.22.0"), ("mongosh", "2.12.0"), ("axe-core", "4.14.1")];
+const CLIENTS: &[(&str, &str)] = &[
+    ("mongodb", "6.22.0"),
+    ("mongosh", "2.12.0"),
+    ("axe-core", "4.14.1"),
+];
 
 /// Variables that tests find tools by.
 pub(crate) type Environment = BTreeMap<&'static str, PathBuf>;

@@ -1,8 +1,8 @@
 //! The room: one tile per seat, for facilitators only.
 
 use arena_store::{
-    AppState, DatabaseStatus, DatabaseUse, EditorStatus, Order, OrderKind, OrderState, SeatPhase,
-    SeatRecord, Store,
+    AppState, DatabaseStatus, DatabaseUse, EditorStatus, ExerciseState, Order, OrderKind,
+    OrderState, SeatPhase, SeatRecord, Store,
 };
 use arena_workshop::{ExerciseSlug, SeatId};
 use jiff::Timestamp;
@@ -55,27 +55,7 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         .max_by_key(|(at, ..)| *at);
     let failure = last
         .filter(|(_, _, state)| !state.passed)
-        .map(|(_, slug, state)| {
-            let message = state
-                .checks
-                .iter()
-                .find(|check| !check.passed)
-                .map_or("", |check| {
-                    if check.message.is_empty() {
-                        &check.name
-                    } else {
-                        &check.message
-                    }
-                });
-            let line: String = message
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .take(LINE_MAX)
-                .collect();
-            format!("{}: {line}", settings.exercise_title(slug))
-        });
+        .map(|(_, slug, state)| failure_line(settings, slug, state));
     let status = &record.status;
     let app = status
         .apps
@@ -120,6 +100,21 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         listed: record.listed,
         excluded: record.excluded,
     }
+}
+
+/// Returns the exercise and the message of the first check that failed.
+fn failure_line(settings: &Settings, slug: &ExerciseSlug, state: &ExerciseState) -> String {
+    let failed = state.checks.iter().find(|check| !check.passed);
+    let message = failed.map_or("", |check| {
+        if check.message.is_empty() {
+            &check.name
+        } else {
+            &check.message
+        }
+    });
+    let line = message.lines().next().unwrap_or_default();
+    let line: String = line.chars().take(LINE_MAX).collect();
+    format!("{}: {line}", settings.exercise_title(slug))
 }
 
 /// Somebody on the waiting list, as facilitators see them.

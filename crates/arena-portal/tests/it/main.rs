@@ -16,7 +16,6 @@ mod join;
 mod live;
 mod looks;
 mod quota;
-
 mod seat;
 mod waiting;
 mod world;
