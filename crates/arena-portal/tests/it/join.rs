@@ -359,3 +359,43 @@ async fn other_hosts_of_the_portal_lead_to_the_main_one() {
     api = api.replace_host("portal.arena.localhost:8080");
     api.send().await.assert(200);
 }
+
+#[tokio::test]
+async fn a_browser_that_closes_halfway_finds_its_seat_again() {
+    use tokio::io::AsyncWriteExt;
+    let world = World::new().await;
+    let link = world.link("ada");
+    let body = format!("csrf={}", world.get(&link).await_page().await.csrf());
+    let request = format!(
+        "POST {link} HTTP/1.1\r\nhost: portal.invalid\r\nx-arena-surface: portal\r\nsec-fetch-site: same-origin\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    // Closed in the middle of the form: nothing is taken.
+    let mut browser = tokio::net::UnixStream::connect(world.socket())
+        .await
+        .unwrap();
+    browser
+        .write_all(format!("{request}{}", &body[..10]).as_bytes())
+        .await
+        .unwrap();
+    drop(browser);
+    world.get("/").send().await.assert(200);
+    assert!(world.store.seat(&seat("ada")).unwrap().taken.is_none());
+    // Closed after the button and before the answer: whatever came of it, the link leads there.
+    let mut browser = tokio::net::UnixStream::connect(world.socket())
+        .await
+        .unwrap();
+    browser
+        .write_all(format!("{request}{body}").as_bytes())
+        .await
+        .unwrap();
+    drop(browser);
+    let again = world.join("ada").await;
+    assert_eq!(again.assert(303).header("location"), "/seat");
+    let events = world.store.events_since(0, 1000);
+    let joined = events
+        .iter()
+        .filter(|event| matches!(event.kind, arena_store::EventKind::Joined { .. }));
+    assert_eq!(joined.count(), 1);
+}
