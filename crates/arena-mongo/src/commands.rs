@@ -13,6 +13,7 @@ mod indexes;
 mod once;
 mod plans;
 mod reading;
+mod search;
 mod sessions;
 mod stable;
 mod statistics;

@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, GENERIC_FIELDS, reading, without};
+use super::{Answer, Call, GENERIC_FIELDS, reading, search, without};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
@@ -15,7 +15,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     if super::is_true(call.body(), "explain") {
         return super::explaining::explain_aggregate(call, call.body()).await;
     }
-    let spec = checked_spec(call, call.body())?;
+    if let Some(listed) = search::listed(call, call.body()).await {
+        return listed;
+    }
+    let spec = search::scored(call, checked_spec(call, call.body())?).await?;
     let writes_to = writes_to(&spec);
     let _let_in = match &writes_to {
         Some((database, collection)) => {

@@ -50,11 +50,27 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
         let index = prepared(index, &mut hidden)?;
         indexes.push(index);
     }
-    let mut spec = Document::try_from(&*without(
-        call.body(),
-        &[&GENERIC_FIELDS[..], &["commitQuorum", "indexes"]].concat(),
-    )?)?;
-    spec.insert("indexes", indexes.clone());
+    let answer = build(call, collection, indexes).await?;
+    for name in hidden {
+        hide(call, collection, &name).await?;
+    }
+    Ok(answer)
+}
+
+/// Makes indexes, with what else the command says.
+pub(super) async fn build(call: &Call<'_>, collection: &str, indexes: Vec<Document>) -> Answer {
+    let mut spec = doc! { "createIndexes": collection, "indexes": indexes.clone() };
+    if call.name == "createIndexes" {
+        let others = without(
+            call.body(),
+            &[
+                &GENERIC_FIELDS[..],
+                &["createIndexes", "commitQuorum", "indexes"],
+            ]
+            .concat(),
+        )?;
+        spec.extend(Document::try_from(others)?);
+    }
     let spec = raw(&spec);
     let growth = Growth {
         bytes: PAGE_BYTES,
@@ -79,11 +95,7 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
         other => other?.get::<_, BsonOut>(0).document()?,
     };
     call.schema_changed(call.database, Some(collection));
-    let answer = created(&result)?;
-    for name in hidden {
-        hide(call, collection, &name).await?;
-    }
-    Ok(answer)
+    created(&result)
 }
 
 /// An index as the engine takes it; the names of those to hide afterwards go apart.
@@ -144,9 +156,23 @@ fn refused(result: &RawDocument, otherwise: (&'static str, i32)) -> CommandError
 pub(super) async fn drop(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
+    let index = call.body().get("index")?.unwrap_or(RawBsonRef::Null);
+    let result = remove(call, collection, index).await?;
+    let mut answer = Document::new();
+    let count = result.get("nIndexesWas")?.and_then(super::integer);
+    let count = count.and_then(|count| i32::try_from(count).ok());
+    answer.extend(count.map(|count| ("nIndexesWas".to_owned(), Bson::Int32(count))));
+    if index.as_str() == Some("*") {
+        answer.insert("msg", "non-_id indexes dropped for collection");
+    }
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
+}
+
+/// Drops what names one index, several or all.
+pub(super) async fn remove(call: &Call<'_>, collection: &str, index: RawBsonRef<'_>) -> Answer {
     let mut spec = bson::rawdoc! { "dropIndexes": collection };
-    let index = call.body().get("index")?;
-    if let Some(index) = index {
+    if index != RawBsonRef::Null {
         spec.append(bson::cstr!("index"), index);
     }
     let row = call
@@ -164,13 +190,5 @@ pub(super) async fn drop(call: &Call<'_>) -> Answer {
     }
     call.changed();
     call.schema_changed(call.database, Some(collection));
-    let mut answer = Document::new();
-    let count = result.get("nIndexesWas")?.and_then(super::integer);
-    let count = count.and_then(|count| i32::try_from(count).ok());
-    answer.extend(count.map(|count| ("nIndexesWas".to_owned(), Bson::Int32(count))));
-    if index.and_then(|index| index.as_str()) == Some("*") {
-        answer.insert("msg", "non-_id indexes dropped for collection");
-    }
-    answer.insert("ok", 1.0);
-    Ok(raw(&answer))
+    Ok(result)
 }

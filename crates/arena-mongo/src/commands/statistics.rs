@@ -30,16 +30,11 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             Ok(raw(&doc! { "argv": ["arena"], "parsed": {}, "ok": 1.0 }))
         }
         "listSearchIndexes" | "createSearchIndexes" | "dropSearchIndex" | "updateSearchIndex" => {
-            Err(search_refusal())
+            super::search::run(call).await
         }
         "mapReduce" => Err(CommandError::not_supported("mapReduce")),
         other => Err(CommandError::command_not_found(other)),
     }
-}
-
-fn search_refusal() -> CommandError {
-    let message = "Using Atlas Search Database Commands and the $listSearchIndexes aggregation stage requires additional configuration.";
-    CommandError::new(31082, "SearchNotEnabled", message)
 }
 
 fn scale(body: &RawDocument) -> Result<f64, CommandError> {

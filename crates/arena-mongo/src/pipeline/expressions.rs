@@ -9,7 +9,13 @@ use crate::error::CommandError;
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 3] = ["$dateTrunc", "$dateToString", "$avg"];
+const REWRITTEN: [&str; 5] = [
+    "$dateTrunc",
+    "$dateAdd",
+    "$dateSubtract",
+    "$dateToString",
+    "$avg",
+];
 /// MongoDB's own text of a date in a timezone that has no format.
 const LOCAL_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%L";
 
@@ -66,6 +72,7 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
             let rewritten = rewritten_document(document)?;
             match only(&rewritten) {
                 Some(("$dateTrunc", arguments)) => truncated(arguments),
+                Some((name @ ("$dateAdd" | "$dateSubtract"), arguments)) => moved(name, arguments),
                 Some(("$dateToString", arguments)) => date_text(arguments),
                 Some(("$avg", operand)) => Ok(average(operand)),
                 _ => Ok(Bson::Document(rewritten)),
@@ -126,6 +133,54 @@ fn date_text(arguments: &Bson) -> Result<Bson, CommandError> {
         }
     }
     Ok(bson!({ "$dateToString": arguments }))
+}
+
+/// `$dateAdd` and `$dateSubtract` in a timezone: the engine is a day or an hour off when the clock changes in
+/// between. Moved is the local time, as if it were UTC's.
+fn moved(name: &str, arguments: &Bson) -> Result<Bson, CommandError> {
+    let as_it_is = || Ok(bson!({ name: arguments.clone() }));
+    let Bson::Document(options) = arguments else {
+        return as_it_is();
+    };
+    let (Some(zone), Some(date)) = (options.get("timezone"), options.get("startDate")) else {
+        return as_it_is();
+    };
+    let mut options = options.clone();
+    options.remove("timezone");
+    match options.get("unit") {
+        Some(Bson::String(unit)) if unit.starts_with('$') => {
+            return Err(CommandError::not_supported(format_args!(
+                "{name} in a timezone with a unit that is not constant"
+            )));
+        }
+        Some(Bson::String(unit))
+            if matches!(unit.as_str(), "year" | "quarter" | "month" | "week" | "day") => {}
+        // Hours and less are as long everywhere.
+        _ => return as_it_is(),
+    }
+    options.insert(
+        "startDate",
+        date_from("$$arenaDate", Some("$$arenaZone"), None),
+    );
+    let there = date_from("$$arenaMoved", None, Some("$$arenaZone"));
+    Ok(bson!({ "$let": {
+        "vars": { "arenaDate": date.clone(), "arenaZone": zone.clone() },
+        "in": { "$let": { "vars": { "arenaMoved": { name: options } }, "in": there } },
+    } }))
+}
+
+/// A date made of a date's parts: read in one timezone, written in another; UTC where none is named.
+fn date_from(date: &str, read_in: Option<&str>, written_in: Option<&str>) -> Bson {
+    let part = |operator: &str| match read_in {
+        Some(zone) => bson!({ operator: { "date": date, "timezone": zone } }),
+        None => bson!({ operator: date }),
+    };
+    let mut parts = doc! {
+        "year": part("$year"), "month": part("$month"), "day": part("$dayOfMonth"),
+        "hour": part("$hour"), "minute": part("$minute"), "second": part("$second"), "millisecond": part("$millisecond"),
+    };
+    parts.extend(written_in.map(|zone| ("timezone".to_owned(), Bson::String(zone.to_owned()))));
+    bson!({ "$dateFromParts": parts })
 }
 
 /// `$avg` of decimals: the engine gives a double.
@@ -243,10 +298,7 @@ fn beginning(unit: &str, size: i64, start_of_week: &str) -> Result<Bson, Command
         local(of("$year"), of("$month"), of("$dayOfMonth"))
     };
     let milliseconds = |length: i64| {
-        let local_time = bson!({ "$dateFromParts": {
-            "year": part("$year"), "month": part("$month"), "day": part("$dayOfMonth"),
-            "hour": part("$hour"), "minute": part("$minute"), "second": part("$second"), "millisecond": part("$millisecond"),
-        } });
+        let local_time = date_from("$$arenaDate", Some("$$arenaZone"), None);
         let since = bson!({ "$subtract": [local_time, epoch()] });
         let rest = bson!({ "$mod": [{ "$add": [{ "$mod": [since, length] }, length] }, length] });
         bson!({ "$subtract": ["$$arenaDate", rest] })

@@ -343,7 +343,7 @@ pub(super) fn is_same(expected: &Bson, found: &Bson) -> bool {
         (Bson::Symbol(name), _) if name == ANY => true,
         (Bson::Symbol(name), Bson::Double(found)) if name.starts_with(NEAR) => {
             let wanted: f64 = name[NEAR.len()..].parse().unwrap_or(f64::NAN);
-            (found - wanted).abs() <= wanted.abs().max(1.0) * 1e-9
+            (found - wanted).abs() <= wanted.abs().max(1.0) * 1e-7
         }
         (Bson::Double(a), Bson::Double(b)) => {
             a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
