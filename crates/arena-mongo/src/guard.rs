@@ -7,6 +7,7 @@
 //! A quota belongs to a name. It limits the user of that name (connections,
 //! time, pace) and what the database of that name holds; a seat has one name for both.
 
+mod look;
 mod rate;
 mod slow;
 mod storage;
@@ -22,11 +23,12 @@ use tokio::time::Instant;
 
 use crate::backend::Share;
 use crate::settings::Limits;
+pub(crate) use look::{admit, watch};
 use rate::Rate;
 pub use slow::SlowStatement;
 pub(crate) use slow::shape;
 pub use storage::Stored;
-pub(crate) use storage::{Admitted, Growth, PAGE_BYTES, Storage, admit, explained, watch};
+pub(crate) use storage::{Admitted, Growth, PAGE_BYTES, Storage, explained};
 
 /// How much one name may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

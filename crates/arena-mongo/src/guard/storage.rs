@@ -1,5 +1,4 @@
-//! How much each database holds, and whether it may grow. Sizes come from the
-//! engine's catalogs, asked with the front's own role on connections of its own.
+//! How much each database holds, and whether it may grow.
 //!
 //! Between two looks what was let in since is added, so a write is refused before
 //! it goes too far, not after. What a small command can make large (an update of
@@ -9,59 +8,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::Quota;
 use crate::error::CommandError;
-use crate::server::Server;
 
-/// A look is good for this long.
-const FRESH: Duration = Duration::from_secs(1);
 /// A definition takes a page at least.
 pub(crate) const PAGE_BYTES: u64 = 8192;
 /// Nothing is refused by an older look than this.
 const FRESH_FOR_REFUSING: Duration = Duration::from_millis(50);
-/// How often the watch looks at what is written.
-const PAUSE: Duration = Duration::from_millis(500);
-/// Databases that nobody writes to are looked at this often: documents may expire.
-const LOOK_AT_ALL: Duration = Duration::from_secs(60);
 /// A running statement may go over its database's quota by a quarter and this much before it is ended.
 const OVERSHOOT_BYTES: u64 = 4 * 1024 * 1024;
-/// Smaller tables are not worth rewriting.
-const REWRITTEN_FROM_BYTES: i64 = 1024 * 1024;
 /// Between two rewritings of one database.
 const REWRITE_PAUSE: Duration = Duration::from_secs(3);
-
-/// Counters of the engine begin anew after a crash, but `reltuples` survives: what it knew and what came since.
-const MEASURE: &str = "\
-    SELECT c.database_name::text, c.collection_name::text, c.view_definition IS NOT NULL, \
-      coalesce(pg_catalog.pg_total_relation_size(r.oid), 0), \
-      CASE WHEN r.oid IS NULL THEN 0 \
-        WHEN coalesce(pg_stat_get_last_analyze_time(r.oid), pg_stat_get_last_autoanalyze_time(r.oid), \
-             pg_stat_get_last_vacuum_time(r.oid), pg_stat_get_last_autovacuum_time(r.oid)) IS NOT NULL \
-          OR pg_stat_get_tuples_inserted(r.oid) >= r.reltuples THEN pg_stat_get_live_tuples(r.oid) \
-        ELSE greatest(0, r.reltuples::bigint + pg_stat_get_tuples_inserted(r.oid) - pg_stat_get_tuples_deleted(r.oid)) \
-      END::bigint, \
-      (SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = r.oid) \
-    FROM documentdb_api_catalog.collections c \
-    LEFT JOIN pg_catalog.pg_class r ON r.relname = 'documents_' || c.collection_id \
-      AND r.relnamespace = 'documentdb_data'::regnamespace \
-    WHERE ($1::text[] IS NULL OR c.database_name = ANY ($1)) AND NOT starts_with(c.collection_name, 'system.')";
-
-/// Ends what grows a database's tables; deleting goes on.
-const END_WRITES: &str = "\
-    SELECT pg_catalog.pg_cancel_backend(a.pid) FROM pg_catalog.pg_stat_activity a \
-    WHERE a.state = 'active' AND a.query ~ '(documentdb_api\\.(insert|update|find_and_modify)|arena_front\\.(insert|update|modify)_once)\\M' AND EXISTS \
-      (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class r ON r.oid = l.relation \
-       JOIN documentdb_api_catalog.collections c ON r.relname = 'documents_' || c.collection_id \
-       WHERE l.pid = a.pid AND c.database_name = $1)";
-
-const TABLES: &str = "\
-    SELECT r.relname::text FROM documentdb_api_catalog.collections c \
-    JOIN pg_catalog.pg_class r ON r.relname = 'documents_' || c.collection_id \
-      AND r.relnamespace = 'documentdb_data'::regnamespace \
-    WHERE c.database_name = $1 AND pg_catalog.pg_relation_size(r.oid) >= $2";
 
 /// What a database holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +44,15 @@ pub(crate) struct Growth<'a> {
     pub(crate) indexes: u64,
     /// Where it goes; made if it is not there.
     pub(crate) collection: &'a str,
+}
+
+/// Databases that something must be done about.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// What is written there must end.
+    pub(super) far_over: Vec<String>,
+    /// Little space is left, and some may be given back.
+    pub(super) short: Vec<String>,
 }
 
 /// What is known of all databases.
@@ -111,7 +80,7 @@ struct Entry {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Amount {
+pub(super) struct Amount {
     bytes: u64,
     documents: u64,
 }
@@ -175,14 +144,14 @@ impl Storage {
         }
     }
 
-    fn age(&self, database: &str) -> Duration {
+    pub(super) fn age(&self, database: &str) -> Duration {
         let entries = self.entries();
         let measured = entries.get(database).and_then(|entry| entry.measured);
         measured.map_or(Duration::MAX, |at| at.elapsed())
     }
 
     /// Whether the last look may be wrong by now.
-    fn is_outdated(&self, database: &str) -> bool {
+    pub(super) fn is_outdated(&self, database: &str) -> bool {
         let has_changed = self
             .entries()
             .get(database)
@@ -190,7 +159,7 @@ impl Storage {
         has_changed || self.age(database) > FRESH_FOR_REFUSING
     }
 
-    fn try_admit(
+    pub(super) fn try_admit(
         &self,
         database: &str,
         quota: &Quota,
@@ -225,7 +194,12 @@ impl Storage {
     }
 
     /// Takes in one look. `since` says what had ended when it began.
-    fn take_in(&self, rows: &[Row], asked: Option<&[String]>, since: &HashMap<String, Amount>) {
+    pub(super) fn take_in(
+        &self,
+        rows: &[Row],
+        asked: Option<&[String]>,
+        since: &HashMap<String, Amount>,
+    ) {
         let mut found: HashMap<String, (Stored, HashSet<String>)> = HashMap::new();
         for name in asked.into_iter().flatten() {
             found.insert(name.clone(), Default::default());
@@ -255,7 +229,7 @@ impl Storage {
     }
 
     /// What has ended so far; and from now on a change is a new one.
-    fn begin_look(&self, databases: Option<&[String]>) -> HashMap<String, Amount> {
+    pub(super) fn begin_look(&self, databases: Option<&[String]>) -> HashMap<String, Amount> {
         let mut entries = self.entries();
         let asked = |name: &String| databases.is_none_or(|asked| asked.contains(name));
         let looked_at = entries.iter_mut().filter(|(name, _)| asked(name));
@@ -267,7 +241,25 @@ impl Storage {
             .collect()
     }
 
-    fn changed(&self) -> Vec<String> {
+    /// Returns what has to be done now, and notes that it is being done.
+    pub(super) fn due(&self, quota_of: impl Fn(&str) -> Quota) -> Due {
+        let mut due = Due::default();
+        for (name, entry) in self.entries().iter_mut() {
+            let quota = quota_of(name);
+            if entry.writes_running > 0 && entry.is_far_over(&quota) {
+                entry.stopped = Some(Instant::now());
+                (entry.changed, entry.freed) = (true, true);
+                due.far_over.push(name.clone());
+            } else if entry.wants_rewriting(&quota) {
+                entry.rewritten = Some(Instant::now());
+                entry.freed = false;
+                due.short.push(name.clone());
+            }
+        }
+        due
+    }
+
+    pub(super) fn changed(&self) -> Vec<String> {
         let entries = self.entries();
         let changed = entries.iter().filter(|(_, entry)| entry.changed);
         changed.map(|(name, _)| name.clone()).collect()
@@ -400,128 +392,6 @@ impl Drop for Admitted<'_> {
             entry.changed = true;
         }
     }
-}
-
-/// Lets a write in, or refuses it by a fresh look.
-pub(crate) async fn admit<'a>(
-    server: &'a Server,
-    database: &str,
-    growth: Growth<'_>,
-) -> Result<Admitted<'a>, CommandError> {
-    let guard = &server.settings.guard;
-    let (storage, quota) = (guard.storage(), guard.quota(database));
-    if storage.age(database) > FRESH {
-        measure(server, database).await?;
-    }
-    match storage.try_admit(database, &quota, growth) {
-        Err(_) if storage.is_outdated(database) => {
-            measure(server, database).await?;
-            storage.try_admit(database, &quota, growth)
-        }
-        admitted => admitted,
-    }
-}
-
-async fn measure(server: &Server, database: &str) -> Result<(), CommandError> {
-    look(server, Some(vec![database.to_owned()])).await
-}
-
-/// Looks at every database.
-async fn measure_all(server: &Server) -> Result<(), CommandError> {
-    look(server, None).await
-}
-
-async fn look(server: &Server, databases: Option<Vec<String>>) -> Result<(), CommandError> {
-    let storage = server.settings.guard.storage();
-    let since = storage.begin_look(databases.as_deref());
-    let rows = server
-        .watching
-        .rows(server.own_budget(), MEASURE, &[&databases])
-        .await?;
-    storage.take_in(&rows, databases.as_deref(), &since);
-    Ok(())
-}
-
-/// Keeps the numbers fresh while something is written, ends what goes far over, and gives the space of deleted
-/// documents back where it is short. Never returns.
-pub(crate) async fn watch(server: &Server) {
-    let mut ticks = interval(PAUSE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut all_looked_at: Option<Instant> = None;
-    loop {
-        ticks.tick().await;
-        let guard = &server.settings.guard;
-        guard.note_cursors(&server.cursors.by_owner());
-        let looked = if all_looked_at.is_none_or(|at| at.elapsed() > LOOK_AT_ALL) {
-            all_looked_at = Some(Instant::now());
-            measure_all(server).await
-        } else {
-            match guard.storage().changed() {
-                changed if changed.is_empty() => Ok(()),
-                changed => look(server, Some(changed)).await,
-            }
-        };
-        let done = match looked {
-            Ok(()) => act(server).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = done {
-            // The engine restarts; the next look begins anew.
-            tracing::debug!(
-                error = error.message,
-                "could not look at the databases' sizes"
-            );
-            all_looked_at = None;
-        }
-    }
-}
-
-async fn act(server: &Server) -> Result<(), CommandError> {
-    let guard = &server.settings.guard;
-    let (mut far_over, mut short): (Vec<String>, Vec<String>) = Default::default();
-    for (name, entry) in guard.storage().entries().iter_mut() {
-        let quota = guard.quota(name);
-        if entry.writes_running > 0 && entry.is_far_over(&quota) {
-            entry.stopped = Some(Instant::now());
-            (entry.changed, entry.freed) = (true, true);
-            far_over.push(name.clone());
-        } else if entry.wants_rewriting(&quota) {
-            entry.rewritten = Some(Instant::now());
-            entry.freed = false;
-            short.push(name.clone());
-        }
-    }
-    for name in far_over {
-        tracing::warn!(
-            database = name,
-            "ended a statement that went far over its quota"
-        );
-        server
-            .watching
-            .rows(server.own_budget(), END_WRITES, &[&name])
-            .await?;
-    }
-    for name in short {
-        rewrite(server, &name).await?;
-        measure(server, &name).await?;
-    }
-    Ok(())
-}
-
-/// Writes a database's tables anew, without the holes that deleted documents left.
-async fn rewrite(server: &Server, database: &str) -> Result<(), CommandError> {
-    let budget = server.own_budget();
-    let tables = server
-        .watching
-        .rows(budget, TABLES, &[&database, &REWRITTEN_FROM_BYTES])
-        .await?;
-    for table in tables {
-        let table: String = table.get(0);
-        // The catalog's own name, made of a number.
-        let sql = format!("VACUUM (FULL) documentdb_data.{table}");
-        server.watching.texts(budget, &sql).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
