@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("bubblewrap", "/usr/bin/bwrap"),
     ("uidmap", "/usr/bin/newuidmap"),
     ("git", "/usr/bin/git"),
+    ("openssl", "/usr/bin/openssl"),
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
     ("libkrb5-dev", "/usr/include/krb5.h"),

@@ -9,13 +9,16 @@
 //! to PostgreSQL. It verifies by logging in as the seat; it never reads what a
 //! seat made with more rights than the seat has (a view there may be a trap).
 
+mod address;
 mod data;
 mod guard;
 mod mongo;
 mod postgres;
 mod provision;
+mod quota;
 mod scram;
 mod shared;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,15 +26,22 @@ use std::fmt;
 use bson::Document;
 use thiserror::Error;
 
+pub use address::AddressError;
 pub use data::{DataError, DataFile};
+pub use guard::{PostgresLimits, PostgresUsage, Reason};
 pub use provision::{Before, Progress, Provisioner};
+pub use quota::Room;
 pub use scram::scram_verifier;
 pub use shared::{
     SHARED_DATABASE, SharedContents, SharedExercise, SharedHealth, SharedParticipant, SharedResult,
     SharedWriter,
 };
+pub use tls::{PostgresTls, TlsError};
 
 use arena_workshop::DatabaseName;
+
+/// Connections that a seat's role may have in PostgreSQL at once.
+pub const POSTGRES_CONNECTIONS: u32 = 8;
 
 /// A MongoDB server with a user who may do everything.
 #[derive(Clone)]
@@ -40,19 +50,23 @@ pub struct MongodbAdmin {
     pub uri: String,
 }
 
-/// A PostgreSQL server with a superuser.
-#[derive(Clone)]
+/// A PostgreSQL server with a superuser, or (on a hosted one) a role that may make roles and databases.
+#[derive(Clone, Default)]
 pub struct PostgresAdmin {
     /// Host name, or the folder of a unix socket.
     pub host: String,
     /// Port; names the socket's file too.
     pub port: u16,
-    /// The superuser.
+    /// The superuser, or who may make roles and databases.
     pub user: String,
     /// Its password; `None` where the socket knows who we are.
     pub password: Option<String>,
-    /// Where the superuser logs in, such as `postgres`; no seat may connect to it.
+    /// Where it logs in, such as `postgres`; no seat may connect to it.
     pub database: String,
+    /// How connections are encrypted.
+    pub tls: PostgresTls,
+    /// Extensions that every seat's database gets, besides `vector` where the server has it.
+    pub extensions: Vec<String>,
 }
 
 impl fmt::Debug for MongodbAdmin {
@@ -124,6 +138,29 @@ pub enum ProvisionError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The administrator of a PostgreSQL server lacks rights.
+    #[error(
+        "the PostgreSQL user {0} may not make roles and databases: give it a superuser, or a role with CREATEROLE and CREATEDB"
+    )]
+    Administrator(String),
+    /// A PostgreSQL server has no such extension.
+    #[error(
+        "this PostgreSQL has no extension {0}: install it on the server, or remove it from arena.database.extensions"
+    )]
+    Extension(String),
+    /// A statement of the author's SQL.
+    #[error("cannot run {file}, line {line}: {reason}")]
+    Sql {
+        /// The file.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No restore has put anything aside.
+    #[error("nothing is kept of {0} from before a restore")]
+    NothingKept(DatabaseName),
     /// A data file of the workshop.
     #[error("cannot load the workshop's data")]
     Data(#[source] DataError),

@@ -2,126 +2,75 @@
 //! copied from a template as files.
 //!
 //! Seats own their tables but not their database. The author's SQL runs as an
-//! ordinary role, never as the superuser, who could start programs.
+//! ordinary role, never as the superuser, who could start programs; and the
+//! administrator, who looks into databases that others filled, names every
+//! function in full, because they may have made look-alikes.
+//!
+//! Begin reading at [`Postgres::create`]; the template is made in `load`, what
+//! seats may do is in `harden`.
 
-use std::time::Duration;
+mod counts;
+mod dump;
+mod harden;
+mod link;
+mod load;
+
+use std::sync::{Mutex, PoisonError};
 
 use arena_workshop::DatabaseName;
-use tokio::task::JoinHandle;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::Config;
 
-use crate::scram::scram_verifier;
+use self::counts::Counts;
+use self::harden::{Role, quoted};
+pub(crate) use self::link::{Link, failed};
+use crate::guard::Guarded;
+use crate::quota::{self, Room};
 use crate::{PostgresAdmin, ProvisionError, SeatDatabase};
 
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// Before a server that is starting is asked again.
-const STARTING_PAUSE: Duration = Duration::from_millis(50);
-/// Two sessions that alter the same catalog row: PostgreSQL refuses one of them.
-const CONFLICT_RETRIES: usize = 5;
-/// Begins the comment of a template's database.
-const TEMPLATE_MARK: &str = "arena template ";
 /// Begins the comment of a complete seat's database.
-pub(crate) const SEAT_MARK: &str = "arena seat ";
+const SEAT_MARK: &str = "arena seat ";
+/// From here on a creator can be given what it makes by a setting.
+const VERSION_SELF_GRANT: i32 = 160_000;
 
-/// The server, as its superuser.
+/// The server, as its administrator.
 pub(crate) struct Postgres {
     pub(crate) admin: PostgresAdmin,
     template: DatabaseName,
+    by_superuser: bool,
+    /// Such as 180001.
+    version: i32,
+    /// Rows of the template's tables, once it is known to be complete.
+    counts: Mutex<Counts>,
+    pub(crate) guarded: Guarded,
 }
-
-/// A connection and the task that moves its bytes.
-pub(crate) struct Link {
-    pub(crate) client: Client,
-    task: JoinHandle<()>,
-}
-
-impl Link {
-    /// Closes the connection and waits until the server knows: a database in use cannot be copied.
-    async fn close(self) {
-        drop(self.client);
-        let mut task = self.task;
-        if tokio::time::timeout(CONNECT_TIME_MAX, &mut task)
-            .await
-            .is_err()
-        {
-            task.abort();
-        }
-    }
-
-    /// Runs statements; those that lost against another session's are tried again.
-    async fn run(
-        &self,
-        statements: &str,
-        what: impl FnOnce() -> String,
-    ) -> Result<(), ProvisionError> {
-        let mut tries = 0;
-        loop {
-            match self.client.batch_execute(statements).await {
-                Err(error) if tries < CONFLICT_RETRIES && is_conflict(&error) => {
-                    tries += 1;
-                    tokio::time::sleep(Duration::from_millis(20 << tries)).await;
-                }
-                done => {
-                    return done.map_err(|source| ProvisionError::Postgres {
-                        what: what(),
-                        source,
-                    });
-                }
-            }
-        }
-    }
-}
-
-fn is_conflict(error: &Error) -> bool {
-    let Some(error) = error.as_db_error() else {
-        return false;
-    };
-    // "source database is being accessed by other users" while another copy of it ends.
-    *error.code() == SqlState::OBJECT_IN_USE
-        || (*error.code() == SqlState::INTERNAL_ERROR && error.message().contains("concurrently"))
-}
-
-pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> ProvisionError {
-    let what = what.into();
-    move |source| ProvisionError::Postgres { what, source }
-}
-
-/// Quotes a name; the type holds none that needs more.
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
-}
-
-/// Takes rights that everybody has by default.
-const HARDEN_SERVER: &str = "REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC";
-
-/// One connection's advisory locks could exhaust the memory that all share.
-const HARDEN_TEMPLATE: &str = "
-    DO $$ DECLARE f regprocedure; BEGIN
-      FOR f IN SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace
-               AND p.proname LIKE 'pg\\_%advisory%' LOOP
-        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f);
-      END LOOP;
-      IF EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'vector') THEN
-        CREATE EXTENSION IF NOT EXISTS vector;
-      END IF;
-    END $$;
-    REVOKE CREATE ON SCHEMA public FROM PUBLIC;";
 
 impl Postgres {
     pub(crate) async fn connect(
         admin: &PostgresAdmin,
         template: &DatabaseName,
     ) -> Result<Self, ProvisionError> {
-        let server = Self {
+        let mut server = Self {
             admin: admin.clone(),
             template: template.clone(),
+            by_superuser: true,
+            version: 0,
+            counts: Mutex::default(),
+            guarded: Guarded::default(),
         };
         let link = server.admin_link(&admin.database).await?;
-        link.run(HARDEN_SERVER, || {
-            "take the rights that everybody has".to_owned()
-        })
-        .await?;
+        let query = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4, rolsuper, rolcreaterole AND rolcreatedb \
+                     FROM pg_catalog.pg_roles WHERE rolname = current_user";
+        let row = link
+            .client
+            .query_one(query, &[])
+            .await
+            .map_err(failed("look at the administrator's rights"))?;
+        (server.version, server.by_superuser) = (row.get(0), row.get(1));
+        if !(server.by_superuser || row.get::<_, bool>(2)) {
+            return Err(ProvisionError::Administrator(admin.user.clone()));
+        }
+        link.run_if_allowed(harden::SERVER, "take the rights that everybody has")
+            .await?;
         link.close().await;
         Ok(server)
     }
@@ -134,82 +83,46 @@ impl Postgres {
         answered
     }
 
-    /// Loads the author's SQL, unless the template holds exactly these files already.
-    pub(crate) async fn load(
-        &self,
-        files: &[(String, String)],
-        hash: &str,
-    ) -> Result<(), ProvisionError> {
-        let link = self.admin_link(&self.admin.database).await?;
-        let mark = format!("{TEMPLATE_MARK}{hash}");
-        if comment(&link, self.template.as_str()).await?.as_deref() == Some(&mark) {
-            link.close().await;
-            return Ok(());
-        }
-        let name = quoted(self.template.as_str());
-        let owner = SeatDatabase {
-            name: self.template.clone(),
-            password: random_password(),
-        };
-        link.run(
-            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-            || "drop the old template".to_owned(),
-        )
-        .await?;
-        self.role(&link, &owner).await?;
-        let create = format!("CREATE DATABASE {name} TEMPLATE template0");
-        link.run(&create, || "make the template".to_owned()).await?;
-        let rights = format!(
-            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {name}"
-        );
-        link.run(&rights, || "make the template".to_owned()).await?;
-        let inside = self.admin_link(self.template.as_str()).await?;
-        inside
-            .run(HARDEN_TEMPLATE, || "prepare the template".to_owned())
-            .await?;
-        let rights = format!("GRANT USAGE, CREATE ON SCHEMA public TO {name}");
-        inside
-            .run(&rights, || "prepare the template".to_owned())
-            .await?;
-        inside.close().await;
-        let author = self
-            .link(self.seat_config(&owner), "log in as the template's owner")
-            .await?;
-        // The author's indexes may take longer than a participant's statements.
-        author
-            .run("SET statement_timeout = 0", || "prepare loading".to_owned())
-            .await?;
-        for (file, text) in files {
-            author.run(text, || format!("run {file}")).await?;
-        }
-        author
-            .run("ANALYZE", || "count the template's rows".to_owned())
-            .await?;
-        author.close().await;
-        let seal = format!(
-            "ALTER ROLE {name} NOLOGIN PASSWORD NULL; COMMENT ON DATABASE {name} IS '{mark}'; ALTER DATABASE {name} ALLOW_CONNECTIONS false"
-        );
-        // Three statements in one implicit transaction.
-        link.run(&seal, || "close the template".to_owned()).await?;
-        link.close().await;
-        Ok(())
-    }
-
     pub(crate) async fn create(
         &self,
         seat: &SeatDatabase,
         hash: &str,
     ) -> Result<(), ProvisionError> {
+        let _making = self.guarded.making.read().await;
         let link = self.admin_link(&self.admin.database).await?;
         self.role(&link, seat).await?;
-        let is_complete = comment(&link, seat.name.as_str())
-            .await?
-            .is_some_and(|comment| comment.starts_with(SEAT_MARK));
-        if !is_complete {
-            self.copy(&link, seat, hash).await?;
+        match self.mark_of(&link, seat.name.as_str()).await? {
+            Some(mark) => {
+                self.open_again(&link, seat, quota::room(&mark), hash)
+                    .await?
+            }
+            None => self.copy(&link, seat, hash).await?,
         }
         link.close().await;
         Ok(())
+    }
+
+    /// Sets again what a complete database grants; one over its quota stays as it is.
+    async fn open_again(
+        &self,
+        link: &Link,
+        seat: &SeatDatabase,
+        room: Room,
+        hash: &str,
+    ) -> Result<(), ProvisionError> {
+        let name = seat.name.as_str();
+        let statements = match room {
+            Room::Free => format!(
+                "{}; COMMENT ON DATABASE {} IS '{}'",
+                harden::open_to(name, name),
+                quoted(name),
+                mark(hash, &self.template)
+            ),
+            Room::Full => return Ok(()),
+            Room::Shut => format!("ALTER ROLE {} NOLOGIN", quoted(name)),
+        };
+        link.run(&statements, || format!("open the database {name}"))
+            .await
     }
 
     /// Makes a seat's database from the template; a half-made one is made anew.
@@ -226,39 +139,57 @@ impl Postgres {
             what,
         )
         .await?;
-        let create = format!(
-            "CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log CONNECTION LIMIT 10"
-        );
+        // Copied through the log: copying files would begin with a checkpoint, once a seat.
+        let strategy = if self.version >= 150_000 {
+            "STRATEGY wal_log"
+        } else {
+            ""
+        };
+        let create = format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}");
         link.run(&create, what).await?;
-        let rights = format!(
-            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {name}"
-        );
-        link.run(&rights, what).await?;
+        link.run(
+            &harden::open_to(seat.name.as_str(), seat.name.as_str()),
+            what,
+        )
+        .await?;
         // Nobody but us has been in there yet.
         let inside = self.admin_link(seat.name.as_str()).await?;
-        let handover = format!(
-            "REASSIGN OWNED BY {template} TO {name}; GRANT USAGE, CREATE ON SCHEMA public TO {name}"
-        );
+        let handover = harden::hand_over(self.template.as_str(), seat.name.as_str());
         inside.run(&handover, what).await?;
-        let tables = count_tables(&inside, &seat.name).await?;
         inside.close().await;
-        let participant = self
-            .link(self.seat_config(seat), &format!("log in as {name}"))
-            .await?;
-        let seen = count_tables(&participant, &seat.name).await?;
-        participant.close().await;
-        if seen != tables {
-            let difference = format!("it sees {seen} of {tables} tables");
-            return Err(ProvisionError::Unlike {
-                database: seat.name.to_string(),
-                difference,
-            });
-        }
+        self.verify(seat).await?;
         link.run(
-            &format!("COMMENT ON DATABASE {name} IS '{SEAT_MARK}{hash}'"),
+            &format!(
+                "COMMENT ON DATABASE {name} IS '{}'",
+                mark(hash, &self.template)
+            ),
             what,
         )
         .await
+    }
+
+    /// Logs in as the seat and counts what it sees: every table of the template with all its rows.
+    async fn verify(&self, seat: &SeatDatabase) -> Result<(), ProvisionError> {
+        let expected = self
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let participant = self
+            .link(
+                self.seat_config(seat),
+                &format!("log in as {}", quoted(seat.name.as_str())),
+            )
+            .await?;
+        let difference = expected.difference(&participant).await?;
+        participant.close().await;
+        match difference {
+            None => Ok(()),
+            Some(difference) => Err(ProvisionError::Unlike {
+                database: seat.name.to_string(),
+                difference,
+            }),
+        }
     }
 
     pub(crate) async fn restore(
@@ -267,34 +198,102 @@ impl Postgres {
         before: Option<&str>,
         hash: &str,
     ) -> Result<(), ProvisionError> {
+        let _making = self.guarded.making.read().await;
         let link = self.admin_link(&self.admin.database).await?;
-        let name = quoted(seat.name.as_str());
+        let name = seat.name.as_str();
         let what = || format!("put the old state of {name} aside");
-        let is_complete = comment(&link, seat.name.as_str())
-            .await?
-            .is_some_and(|comment| comment.starts_with(SEAT_MARK));
+        let is_complete = self.mark_of(&link, name).await?.is_some();
         if let (Some(before), true) = (before, is_complete) {
+            self.shut(&link, name).await?;
             let before = quoted(before);
             link.run(
                 &format!("DROP DATABASE IF EXISTS {before} WITH (FORCE)"),
                 what,
             )
             .await?;
-            let close = format!(
-                "ALTER DATABASE {name} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {name} IS NULL; REVOKE ALL ON DATABASE {name} FROM {name}"
-            );
-            link.run(&close, what).await?;
-            let disconnect = "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity WHERE datname = $1";
-            link.client
-                .query(disconnect, &[&seat.name.as_str()])
-                .await
-                .map_err(failed(what()))?;
-            link.run(&format!("ALTER DATABASE {name} RENAME TO {before}"), what)
-                .await?;
+            let rename = format!("ALTER DATABASE {} RENAME TO {before}", quoted(name));
+            link.run(&rename, what).await?;
         }
         self.role(&link, seat).await?;
         self.copy(&link, seat, hash).await?;
         link.close().await;
+        Ok(())
+    }
+
+    /// Exchanges a seat's database with the state that the last restore put aside; a second call
+    /// exchanges them back.
+    pub(crate) async fn bring_back(
+        &self,
+        seat: &SeatDatabase,
+        before: &str,
+        hash: &str,
+    ) -> Result<(), ProvisionError> {
+        let _making = self.guarded.making.read().await;
+        let link = self.admin_link(&self.admin.database).await?;
+        let name = seat.name.as_str();
+        if !exists(&link, before).await? {
+            link.close().await;
+            return Err(ProvisionError::NothingKept(seat.name.clone()));
+        }
+        self.role(&link, seat).await?;
+        self.shut(&link, name).await?;
+        let (seats, kept, aside) = (
+            quoted(name),
+            quoted(before),
+            quoted(
+                &format!("arena swap of {name}")
+                    .chars()
+                    .take(63)
+                    .collect::<String>(),
+            ),
+        );
+        let mut exchange = String::new();
+        if exists(&link, name).await? {
+            exchange = format!("ALTER DATABASE {seats} RENAME TO {aside};");
+        }
+        exchange.push_str(&format!(
+            "ALTER DATABASE {kept} RENAME TO {seats}; ALTER DATABASE {seats} ALLOW_CONNECTIONS true; {};",
+            harden::open_to(name, name)
+        ));
+        if exchange.contains(&aside) {
+            exchange.push_str(&format!("ALTER DATABASE {aside} RENAME TO {kept};"));
+        }
+        exchange.push_str(&format!(
+            "COMMENT ON DATABASE {seats} IS '{}'",
+            mark(hash, &self.template)
+        ));
+        // One implicit transaction: after a crash it is all done, or nothing.
+        link.run(&exchange, || format!("bring back the old state of {name}"))
+            .await?;
+        link.close().await;
+        // Its writes may have been taken when it was put aside.
+        let inside = self.admin_link(name).await?;
+        inside
+            .run(&harden::give_writes(self.template.as_str(), name), || {
+                format!("open {name}")
+            })
+            .await?;
+        inside.close().await;
+        Ok(())
+    }
+
+    /// Closes a database to its seat and ends the sessions in it. It is no complete seat any more.
+    async fn shut(&self, link: &Link, name: &str) -> Result<(), ProvisionError> {
+        let what = || format!("close the database {name}");
+        if !exists(link, name).await? {
+            return Ok(());
+        }
+        let database = quoted(name);
+        let close = format!(
+            "ALTER DATABASE {database} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {database} IS NULL; \
+             REVOKE ALL ON DATABASE {database} FROM {database}"
+        );
+        link.run(&close, what).await?;
+        let disconnect = "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity WHERE datname = $1";
+        link.client
+            .query(disconnect, &[&name])
+            .await
+            .map_err(failed(what()))?;
         Ok(())
     }
 
@@ -303,6 +302,7 @@ impl Postgres {
         name: &DatabaseName,
         before: &str,
     ) -> Result<(), ProvisionError> {
+        let _making = self.guarded.making.read().await;
         let link = self.admin_link(&self.admin.database).await?;
         let role = quoted(name.as_str());
         for database in [name.as_str(), before] {
@@ -320,11 +320,11 @@ impl Postgres {
     /// Returns the seats that are complete.
     pub(crate) async fn list(&self) -> Result<Vec<DatabaseName>, ProvisionError> {
         let link = self.admin_link(&self.admin.database).await?;
-        let query = "SELECT datname::text FROM pg_catalog.pg_database \
-                     WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_database'), $1)";
+        let query = "SELECT datname::pg_catalog.text FROM pg_catalog.pg_database \
+                     WHERE pg_catalog.shobj_description(oid, 'pg_database') LIKE ANY ($1)";
         let rows = link
             .client
-            .query(query, &[&SEAT_MARK])
+            .query(query, &[&self.marks()])
             .await
             .map_err(failed("list the seats"))?;
         link.close().await;
@@ -336,32 +336,45 @@ impl Postgres {
 
     /// Makes a seat's role, or sets its password and limits anew.
     async fn role(&self, link: &Link, seat: &SeatDatabase) -> Result<(), ProvisionError> {
-        let name = quoted(seat.name.as_str());
-        let what = || format!("make the role {name}");
+        let name = seat.name.as_str();
         let query = "SELECT FROM pg_catalog.pg_roles WHERE rolname = $1";
-        let found = link
-            .client
-            .query_opt(query, &[&seat.name.as_str()])
+        let found = link.client.query_opt(query, &[&name]).await;
+        let role = Role {
+            seat,
+            exists: found
+                .map_err(failed(format!("look for the role {name}")))?
+                .is_some(),
+            by_superuser: self.by_superuser,
+            salt: random(),
+        };
+        link.run(&role.statements(), || format!("make the role {name}"))
+            .await?;
+        if !self.by_superuser && self.version < VERSION_SELF_GRANT {
+            let grant = format!("GRANT {} TO CURRENT_USER", quoted(name));
+            link.run(&grant, || format!("make the role {name}")).await?;
+        }
+        link.run_if_allowed(&role.temporary_files(), "bound the seats' temporary files")
             .await
-            .map_err(failed(what()))?;
-        let verb = if found.is_some() { "ALTER" } else { "CREATE" };
-        let verifier = scram_verifier(&seat.password, random());
-        let statements = format!(
-            "{verb} ROLE {name} LOGIN PASSWORD '{verifier}' NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS CONNECTION LIMIT 8;
-             ALTER ROLE {name} SET statement_timeout = '30s';
-             ALTER ROLE {name} SET idle_in_transaction_session_timeout = '60s';
-             ALTER ROLE {name} SET temp_file_limit = '200MB';"
-        );
-        link.run(&statements, what).await
+    }
+
+    /// Returns the mark of a complete seat's database.
+    async fn mark_of(&self, link: &Link, database: &str) -> Result<Option<String>, ProvisionError> {
+        let comment = comment(link, database).await?;
+        Ok(comment.filter(|comment| comment.starts_with(SEAT_MARK)))
+    }
+
+    /// Patterns of the marks of this event's seats.
+    pub(crate) fn marks(&self) -> Vec<String> {
+        let template = self.template.as_str().replace('_', "\\_");
+        [Room::Free, Room::Full, Room::Shut]
+            .iter()
+            .map(|room| format!("{SEAT_MARK}% of {template}{}", room.word()))
+            .collect()
     }
 
     fn config(&self) -> Config {
         let mut config = Config::new();
-        config
-            .host(&self.admin.host)
-            .port(self.admin.port)
-            .connect_timeout(CONNECT_TIME_MAX)
-            .application_name("arena-provisioner");
+        config.host(&self.admin.host).port(self.admin.port);
         config
     }
 
@@ -374,9 +387,18 @@ impl Postgres {
         config
     }
 
+    /// Connects as the administrator. Functions and operators are PostgreSQL's own, whatever those
+    /// who filled the database made.
     pub(crate) async fn admin_link(&self, database: &str) -> Result<Link, ProvisionError> {
         let mut config = self.config();
-        config.user(&self.admin.user).dbname(database);
+        let mut options = "-c search_path=pg_catalog -c lock_timeout=60s".to_owned();
+        if !self.by_superuser && self.version >= VERSION_SELF_GRANT {
+            options.push_str(" -c createrole_self_grant=set,inherit");
+        }
+        config
+            .user(&self.admin.user)
+            .dbname(database)
+            .options(options);
         if let Some(password) = &self.admin.password {
             config.password(password);
         }
@@ -384,31 +406,29 @@ impl Postgres {
     }
 
     async fn link(&self, config: Config, what: &str) -> Result<Link, ProvisionError> {
-        let timeout = |_| ProvisionError::Timeout {
-            what: format!("{what} in PostgreSQL"),
-            seconds: CONNECT_TIME_MAX.as_secs(),
-        };
-        let connecting = async {
-            loop {
-                match config.connect(NoTls).await {
-                    // It listens before it has replayed its log.
-                    Err(error) if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW) => {
-                        tokio::time::sleep(STARTING_PAUSE).await;
-                    }
-                    connected => return connected,
-                }
-            }
-        };
-        let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
-        let (client, connection) = connected.map_err(timeout)?.map_err(failed(what))?;
-        // Awaited in `Link::close`; ends by itself when the client is dropped.
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a PostgreSQL connection ended");
-            }
-        });
-        Ok(Link { client, task })
+        Link::open(config, &self.admin.tls, what).await
     }
+
+    pub(crate) fn take_writes(&self, seat: &str) -> String {
+        harden::take_writes(self.template.as_str(), seat)
+    }
+
+    pub(crate) fn give_writes(&self, seat: &str) -> String {
+        harden::give_writes(self.template.as_str(), seat)
+    }
+}
+
+/// The comment of a complete seat's database: how it was made, and for which event.
+pub(crate) fn mark(version: &str, template: &DatabaseName) -> String {
+    format!("{SEAT_MARK}{version} of {template}")
+}
+
+async fn exists(link: &Link, database: &str) -> Result<bool, ProvisionError> {
+    let query = "SELECT FROM pg_catalog.pg_database WHERE datname = $1";
+    let found = link.client.query_opt(query, &[&database]).await;
+    Ok(found
+        .map_err(failed(format!("look at {database}")))?
+        .is_some())
 }
 
 async fn comment(link: &Link, database: &str) -> Result<Option<String>, ProvisionError> {
@@ -419,18 +439,6 @@ async fn comment(link: &Link, database: &str) -> Result<Option<String>, Provisio
         .await
         .map_err(failed(format!("look at {database}")))?;
     Ok(row.and_then(|row| row.get(0)))
-}
-
-/// Counts the tables and views of `public` that a role owns, from the catalog only.
-async fn count_tables(link: &Link, owner: &DatabaseName) -> Result<i64, ProvisionError> {
-    let query = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner \
-                 WHERE r.rolname = $1 AND c.relkind IN ('r', 'p', 'v', 'm')";
-    let row = link
-        .client
-        .query_one(query, &[&owner.as_str()])
-        .await
-        .map_err(failed(format!("count the tables of {owner}")))?;
-    Ok(row.get(0))
 }
 
 fn random<const N: usize>() -> [u8; N] {

@@ -1,6 +1,6 @@
 //! The front: one operation on both servers at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -15,7 +15,10 @@ use crate::data::{self, DataFile};
 use crate::mongo::Mongo;
 use crate::postgres::Postgres;
 use crate::shared::SharedWriter;
-use crate::{MongodbAdmin, PostgresAdmin, ProvisionError, Samples, SeatDatabase, guard};
+use crate::{
+    MongodbAdmin, PostgresAdmin, PostgresLimits, PostgresUsage, ProvisionError, Samples,
+    SeatDatabase, guard,
+};
 
 /// Loading the workshop's data.
 const LOAD_TIME_MAX: Duration = Duration::from_secs(600);
@@ -224,6 +227,22 @@ impl Provisioner {
         .await
     }
 
+    /// Undoes the last restore that kept the state before: exchanges the two, so that a second call
+    /// exchanges them back. In PostgreSQL only.
+    ///
+    /// # Errors
+    /// When nothing is kept, or the server refuses.
+    pub async fn bring_back_seat(&self, seat: &SeatDatabase) -> Result<(), ProvisionError> {
+        let before = before_name(&seat.name);
+        let postgres = async {
+            match &self.inner.postgres {
+                Some(postgres) => postgres.bring_back(seat, &before, VERSION).await,
+                None => Err(ProvisionError::NothingKept(seat.name.clone())),
+            }
+        };
+        within("bring a seat's databases back", SEAT_TIME_MAX, postgres).await
+    }
+
     /// Drops a seat's databases, its user and its role; those that are not there are no error.
     ///
     /// # Errors
@@ -288,6 +307,21 @@ impl Provisioner {
             }
         };
         within("reach a database", HEALTH_TIME_MAX, both(mongodb, postgres)).await
+    }
+
+    /// Returns what each seat uses of PostgreSQL, as [`guard`](Self::guard) saw it last.
+    pub fn postgres_usage(&self) -> BTreeMap<DatabaseName, PostgresUsage> {
+        match &self.inner.postgres {
+            Some(postgres) => postgres.guarded.usage(),
+            None => BTreeMap::new(),
+        }
+    }
+
+    /// Changes what seats may use of PostgreSQL; the guard acts on it at once.
+    pub fn set_postgres_limits(&self, change: impl FnOnce(&mut PostgresLimits)) {
+        if let Some(postgres) = &self.inner.postgres {
+            postgres.guarded.limits.send_modify(change);
+        }
     }
 
     /// Returns the seats whose databases are complete on every server.

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arena_database::Samples;
+use arena_database::{PostgresTls, Samples};
 use arena_workshop::{Exercise, ExerciseSlug, SeatId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,8 @@ pub struct PostgresAccess {
     pub user: String,
     /// Its password.
     pub password: String,
+    /// How the connection is encrypted.
+    pub tls: PostgresTls,
 }
 
 impl fmt::Debug for MongodbAccess {

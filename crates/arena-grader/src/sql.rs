@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
-use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, Error, SimpleQueryMessage};
 
 use crate::http::seconds;
 use crate::session::StepFailure;
@@ -58,8 +58,9 @@ impl Sql {
             .password(&access.password)
             .application_name("arena-grader")
             .connect_timeout(CONNECT_TIME_MAX)
+            .ssl_mode(access.tls.mode())
             .options(format!("-c search_path=public -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"));
-        let connected = timeout(CONNECT_TIME_MAX, config.connect(NoTls)).await;
+        let connected = timeout(CONNECT_TIME_MAX, config.connect(access.tls.clone())).await;
         let (client, connection) = connected
             .map_err(|_| too_slow(limits))?
             .map_err(|error| failure(&error, limits))?;

@@ -10,8 +10,10 @@
 mod apt;
 mod data;
 mod install;
+pub(crate) mod server;
 mod tree;
 
-pub use data::{Engine, FRONT_ROLE, OsUser, PrepareError};
+pub use data::{Engine, FRONT_ROLE};
 pub use install::{EngineArchive, InstallError, InstallProgress, InstallSettings, ensure};
+pub use server::{OsUser, PrepareError};
 pub use tree::{EngineTree, Invocation, TreeError};

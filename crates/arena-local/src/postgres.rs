@@ -8,26 +8,32 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use arena_database::PostgresAdmin;
-use thiserror::Error;
+use arena_database::{POSTGRES_CONNECTIONS, PostgresAdmin};
 
-use crate::engine::{EngineTree, Invocation, OsUser};
+use crate::engine::server::{self, ServerPlace, files_at};
+use crate::engine::{EngineTree, Invocation, OsUser, PrepareError};
 
 /// The superuser's role; no seat has a name with an underscore.
 const SUPERUSER: &str = "arena_admin";
 /// Names the socket's file; nothing listens on TCP.
 const PORT: u16 = 5432;
-/// Connections of one seat's role (`arena-database` sets this limit, too).
-const CONNECTIONS_PER_SEAT: u32 = 8;
+/// Connections of a seat that are not in yet: each takes a place while it gives its password.
+const CONNECTIONS_ENTERING: u32 = 8;
 /// Connections of the platform: provisioner and verifier, several at once.
 const CONNECTIONS_OF_PLATFORM: u32 = 40;
-/// Characters of a failed program's output that are shown.
-const OUTPUT_SHOWN: usize = 2000;
+/// Memory of one session, in bytes: one that wants more gets an error instead of the machine's last.
+const SESSION_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// SQL text of one dump, in bytes.
+const DUMP_BYTES_MAX: u64 = 512_000_000;
+/// Processor time to read one dump.
+const DUMP_SECONDS_MAX: u64 = 300;
+/// PostgreSQL 17 brought a locale that is the same on every machine.
+const VERSION_BUILTIN_LOCALE: u32 = 17;
 
 /// Where PostgreSQL's programs come from.
 #[derive(Debug, Clone)]
@@ -38,52 +44,12 @@ pub enum PostgresPrograms {
     Installed(PathBuf),
 }
 
-/// Why the cluster could not be prepared.
-#[derive(Debug, Error)]
-pub enum ClusterError {
-    /// A file or folder could not be read or written.
-    #[error("cannot prepare PostgreSQL's folder {path}")]
-    Files {
-        /// The file or folder.
-        path: PathBuf,
-        /// What went wrong.
-        #[source]
-        source: io::Error,
-    },
-    /// A program failed.
-    #[error("{program} failed: {output}")]
-    Program {
-        /// The program.
-        program: &'static str,
-        /// The end of what it printed.
-        output: String,
-    },
-    /// PostgreSQL refuses to run as root.
-    #[error("PostgreSQL refuses to run as root; start as another user or name one to run it as")]
-    Root,
-    /// The data directory was made by another major version.
-    #[error(
-        "the databases in {path} were made by PostgreSQL {found}, but version {wanted} is installed; \
-         use the version that made them, or remove the event's data with: arena down --purge"
-    )]
-    OtherVersion {
-        /// The data directory.
-        path: PathBuf,
-        /// The major version that made it.
-        found: String,
-        /// The major version of the programs.
-        wanted: String,
-    },
-}
-
 /// The cluster: programs, data directory, socket folder.
 #[derive(Debug, Clone)]
 pub struct PostgresCluster {
     programs: PostgresPrograms,
-    folder: PathBuf,
-    sockets: PathBuf,
+    place: ServerPlace,
     seats: u32,
-    run_as: Option<OsUser>,
 }
 
 impl PostgresPrograms {
@@ -107,6 +73,60 @@ impl PostgresPrograms {
         complete.next().map(Self::Installed)
     }
 
+    /// Turns a dump in one of `pg_dump`'s own formats into SQL text: structure and rows, without owners
+    /// and rights. The program reads a file that an author brought, so it gets little memory and time.
+    ///
+    /// # Errors
+    /// When there is no `pg_restore`, the file is no dump, or its text is too long.
+    pub fn dump_as_sql(&self, dump: &Path) -> Result<Vec<u8>, PrepareError> {
+        let restore = self.invocation("pg_restore").args([
+            OsString::from("--no-owner"),
+            "--no-privileges".into(),
+            "--file=-".into(),
+            dump.into(),
+        ]);
+        let failed = |output: String| PrepareError::Program {
+            program: "pg_restore",
+            output,
+        };
+        let mut command = std::process::Command::new("prlimit");
+        command
+            .arg(format!("--data={SESSION_BYTES_MAX}"))
+            .arg(format!("--cpu={DUMP_SECONDS_MAX}"))
+            .arg("--")
+            .arg(restore.program)
+            .args(restore.args)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut text = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            let read = stdout.take(DUMP_BYTES_MAX + 1).read_to_end(&mut text);
+            read.map_err(|error| failed(error.to_string()))?;
+        }
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > DUMP_BYTES_MAX {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(failed(format!(
+                "the dump holds more than {} MB of text",
+                DUMP_BYTES_MAX / 1_000_000
+            )));
+        }
+        let output = child
+            .wait_with_output()
+            .map_err(|error| failed(error.to_string()))?;
+        if output.status.success() {
+            return Ok(text);
+        }
+        Err(failed(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
+    }
+
     fn invocation(&self, program: &str) -> Invocation {
         match self {
             Self::Tree(tree) => tree.invocation(program),
@@ -124,30 +144,36 @@ impl PostgresCluster {
     pub fn new(programs: PostgresPrograms, folder: &Path, sockets: &Path, seats: u32) -> Self {
         Self {
             programs,
-            folder: folder.to_owned(),
-            sockets: sockets.to_owned(),
+            place: ServerPlace::new(folder, sockets),
             seats,
-            run_as: None,
         }
     }
 
     /// Runs the server as another user of the operating system; only root can ask for this.
     #[must_use]
     pub fn run_as(mut self, user: OsUser) -> Self {
-        self.run_as = Some(user);
+        self.place.run_as(user);
         self
     }
 
     /// Returns the socket; it exists once the server accepts connections.
     pub fn socket(&self) -> PathBuf {
-        self.sockets.join(format!(".s.PGSQL.{PORT}"))
+        self.place.sockets().join(format!(".s.PGSQL.{PORT}"))
     }
 
     /// Returns how to start the server as a direct child. Stop it with SIGINT; one that is not
     /// waited for after a kill blocks its own lock file.
     pub fn invocation(&self) -> Invocation {
         let postgres = self.programs.invocation("postgres");
-        self.wrapped(postgres.args([OsString::from("-D"), self.data().into()]))
+        let postgres = postgres.args([OsString::from("-D"), self.place.data().into()]);
+        // prlimit becomes the program; every session inherits the bound.
+        let mut args = vec![format!("--data={SESSION_BYTES_MAX}").into(), "--".into()];
+        args.push(postgres.program.into());
+        args.extend(postgres.args);
+        self.place.wrapped(Invocation {
+            program: "prlimit".into(),
+            args,
+        })
     }
 
     /// Returns how the platform logs in. Holds a secret.
@@ -156,11 +182,12 @@ impl PostgresCluster {
     /// When the cluster is not prepared.
     pub fn admin(&self) -> io::Result<PostgresAdmin> {
         Ok(PostgresAdmin {
-            host: self.sockets.display().to_string(),
+            host: self.place.sockets().display().to_string(),
             port: PORT,
             user: SUPERUSER.to_owned(),
             password: Some(fs::read_to_string(self.password_file())?.trim().to_owned()),
             database: "postgres".to_owned(),
+            ..PostgresAdmin::default()
         })
     }
 
@@ -170,64 +197,34 @@ impl PostgresCluster {
     /// # Errors
     /// When this runs as root without another user to run as, when a folder cannot be written,
     /// when PostgreSQL's programs fail, or when another major version made the data.
-    pub fn prepare(&self) -> Result<(), ClusterError> {
-        if rustix::process::geteuid().is_root() && self.run_as.is_none() {
-            return Err(ClusterError::Root);
-        }
-        self.private_folder(&self.folder)?;
-        self.private_folder(&self.sockets)?;
-        crate::leftover::end_server(&self.data());
-        if self.data().join("PG_VERSION").exists() {
-            self.check_version()?;
+    pub fn prepare(&self) -> Result<(), PrepareError> {
+        let has_data = self.place.open()?;
+        let version = self.version()?;
+        if has_data {
+            self.place.check_major(&version)?;
         } else {
-            self.initialise()?;
+            self.initialise(&version)?;
         }
-        self.write_settings(&self.data())
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.write_settings(&self.place.data(), &version)
     }
 
     fn password_file(&self) -> PathBuf {
-        self.folder.join("superuser.password")
+        self.place.folder().join("superuser.password")
     }
 
-    fn check_version(&self) -> Result<(), ClusterError> {
-        let path = self.data().join("PG_VERSION");
-        let found = fs::read_to_string(&path)
-            .map_err(files_at(&path))?
-            .trim()
-            .to_owned();
-        // `postgres (PostgreSQL) 18.1 (Debian …)`
-        let printed = self.run(
-            "postgres --version",
-            self.programs.invocation("postgres").args(["--version"]),
-        )?;
+    /// Asks the programs: `postgres (PostgreSQL) 18.1 (Debian …)`.
+    fn version(&self) -> Result<String, PrepareError> {
+        let asked = self.programs.invocation("postgres").args(["--version"]);
+        let printed = self.place.run("postgres --version", asked, "")?.stdout;
         let version = printed
             .split_whitespace()
             .find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
-        let wanted = version
-            .and_then(|version| version.split(['.', 'b', 'r', 'd']).next())
-            .unwrap_or_default()
-            .to_owned();
-        if found == wanted {
-            Ok(())
-        } else {
-            Err(ClusterError::OtherVersion {
-                path: self.data(),
-                found,
-                wanted,
-            })
-        }
+        Ok(version.unwrap_or_default().to_owned())
     }
 
     /// Makes the data directory beside its place and moves it there when it is complete.
-    fn initialise(&self) -> Result<(), ClusterError> {
-        let work = self.folder.join("data.new");
-        if work.exists() {
-            fs::remove_dir_all(&work).map_err(files_at(&work))?;
-        }
+    fn initialise(&self, version: &str) -> Result<(), PrepareError> {
+        let work = self.place.clear_unfinished()?;
         self.write_password()?;
         let mut initdb = self.programs.invocation("initdb").args([
             "--auth=scram-sha-256",
@@ -237,7 +234,7 @@ impl PostgresCluster {
             "--username",
             SUPERUSER,
         ]);
-        if self.has_builtin_locale() {
+        if number(version) >= VERSION_BUILTIN_LOCALE {
             initdb = initdb.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
         }
         let initdb = initdb.args([
@@ -246,36 +243,13 @@ impl PostgresCluster {
             "-D".into(),
             work.clone().into(),
         ]);
-        self.run("initdb", initdb)?;
-        let configuration = work.join("postgresql.conf");
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(&configuration)
-            .map_err(files_at(&configuration))?;
-        file.write_all(b"\ninclude 'arena.conf'\n")
-            .map_err(files_at(&configuration))?;
-        file.sync_all().map_err(files_at(&configuration))?;
-        self.write_settings(&work)?;
-        fs::rename(&work, self.data()).map_err(files_at(&work))
+        self.place.run("initdb", initdb, "")?;
+        self.place.include_settings(&work)?;
+        self.write_settings(&work, version)?;
+        self.place.finish()
     }
 
-    /// PostgreSQL 17 brought a locale that is the same on every machine.
-    fn has_builtin_locale(&self) -> bool {
-        match &self.programs {
-            PostgresPrograms::Tree(_) => true,
-            PostgresPrograms::Installed(folder) => {
-                let version = folder
-                    .parent()
-                    .and_then(Path::file_name)
-                    .and_then(|name| name.to_str());
-                version
-                    .and_then(|name| name.parse::<u32>().ok())
-                    .is_some_and(|version| version >= 17)
-            }
-        }
-    }
-
-    fn write_password(&self) -> Result<(), ClusterError> {
+    fn write_password(&self) -> Result<(), PrepareError> {
         let path = self.password_file();
         let mut bytes = [0_u8; 24];
         getrandom::fill(&mut bytes).map_err(|error| files_at(&path)(io::Error::other(error)))?;
@@ -291,27 +265,35 @@ impl PostgresCluster {
             file.sync_all()
         });
         written.map_err(files_at(&path))?;
-        self.give(&path)
+        self.place.give(&path)
     }
 
-    fn write_settings(&self, data: &Path) -> Result<(), ClusterError> {
+    fn write_settings(&self, data: &Path, version: &str) -> Result<(), PrepareError> {
         let access =
             format!("local all {SUPERUSER} scram-sha-256\nlocal sameuser all scram-sha-256\n");
-        for (name, text) in [
-            ("arena.conf", self.settings()),
+        let files = [
+            ("arena.conf", self.settings(version)),
             ("pg_hba.conf", access),
             ("pg_ident.conf", String::new()),
-        ] {
-            let path = data.join(name);
-            fs::write(&path, text).map_err(files_at(&path))?;
-            self.give(&path)?;
-        }
-        Ok(())
+        ];
+        self.place.write(data, &files)
     }
 
-    fn settings(&self) -> String {
-        let sockets = self.sockets.display().to_string().replace('\'', "''");
-        let connections = self.seats * CONNECTIONS_PER_SEAT + CONNECTIONS_OF_PLATFORM;
+    fn settings(&self, version: &str) -> String {
+        let sockets = self
+            .place
+            .sockets()
+            .display()
+            .to_string()
+            .replace('\'', "''");
+        let connections =
+            self.seats * (POSTGRES_CONNECTIONS + CONNECTIONS_ENTERING) + CONNECTIONS_OF_PLATFORM;
+        // A session that listens and never ends its transaction keeps all messages: 32 MB of them.
+        let messages = if number(version) >= 17 {
+            "max_notify_queue_pages = 4096\n"
+        } else {
+            ""
+        };
         format!(
             "# Written by Arena at every start; changes are lost.
 listen_addresses = ''
@@ -332,111 +314,17 @@ timezone = 'GMT'
 log_timezone = 'GMT'
 log_min_error_statement = panic # statements are participants' own business
 client_connection_check_interval = 10s
-"
+authentication_timeout = 10s
+autovacuum_naptime = 10s # a seat over its quota gets its writes back when its deleted rows are gone
+max_prepared_transactions = 0
+max_worker_processes = 0 # one query takes one processor, whatever its seat sets
+max_logical_replication_workers = 0
+max_files_per_process = 500
+{messages}"
         )
     }
-
-    fn private_folder(&self, folder: &Path) -> Result<(), ClusterError> {
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder);
-        made.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
-            .map_err(files_at(folder))?;
-        self.give(folder)
-    }
-
-    /// Gives a file to the server's user.
-    fn give(&self, path: &Path) -> Result<(), ClusterError> {
-        let Some(OsUser(user)) = &self.run_as else {
-            return Ok(());
-        };
-        let chown = Invocation {
-            program: "chown".into(),
-            args: vec!["--".into(), format!("{user}:").into(), path.into()],
-        };
-        output_of("chown", &chown).map(drop)
-    }
-
-    /// Runs a program as the server's user and returns what it printed.
-    fn run(&self, name: &'static str, invocation: Invocation) -> Result<String, ClusterError> {
-        output_of(name, &self.wrapped(invocation))
-    }
-
-    fn wrapped(&self, invocation: Invocation) -> Invocation {
-        let Some(OsUser(user)) = &self.run_as else {
-            return invocation;
-        };
-        // setpriv becomes the program, so the server stays a direct child; a change of user clears
-        // the signal that a child gets when its parent dies, so it is set again.
-        let mut args: Vec<OsString> = vec![
-            "--reuid".into(),
-            user.into(),
-            "--regid".into(),
-            group_of(user).into(),
-        ];
-        args.extend(
-            [
-                "--clear-groups",
-                "--inh-caps=-all",
-                "--pdeathsig",
-                "INT",
-                "--",
-            ]
-            .map(OsString::from),
-        );
-        args.push(invocation.program.into());
-        args.extend(invocation.args);
-        Invocation {
-            program: "setpriv".into(),
-            args,
-        }
-    }
 }
 
-fn files_at(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
-    let path = path.to_owned();
-    move |source| ClusterError::Files { path, source }
-}
-
-/// Returns the name of a user's own group.
-fn group_of(user: &str) -> String {
-    let printed = Command::new("id")
-        .args(["-gn", "--", user])
-        .stderr(Stdio::null())
-        .output();
-    let name = printed
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default();
-    if name.is_empty() {
-        user.to_owned()
-    } else {
-        name
-    }
-}
-
-fn output_of(name: &'static str, invocation: &Invocation) -> Result<String, ClusterError> {
-    let failed = |output: String| ClusterError::Program {
-        program: name,
-        output,
-    };
-    let output = invocation
-        .command()
-        .env("LC_ALL", "C")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output();
-    let output = output.map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let skipped = text.chars().count().saturating_sub(OUTPUT_SHOWN);
-    Err(failed(
-        text.chars()
-            .skip(skipped)
-            .collect::<String>()
-            .trim()
-            .to_owned(),
-    ))
+fn number(version: &str) -> u32 {
+    server::major(version).parse().unwrap_or_default()
 }

@@ -510,6 +510,9 @@ pub struct DatabaseUris {
     pub mongodb: Option<Secret>,
     /// URI of a PostgreSQL with rights to make roles, such as `postgres://admin:…@db.example.com`.
     pub postgres: Option<Secret>,
+    /// Extensions of PostgreSQL that every seat's database gets, besides `vector`: such as `pg_trgm`,
+    /// `postgis`, `hstore`. Those that reach files, the network or other databases are refused.
+    pub extensions: Vec<String>,
 }
 
 /// How much each seat may take of the built-in database.

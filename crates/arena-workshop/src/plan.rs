@@ -3,6 +3,7 @@
 //! It names secrets and never holds one. [`SeatSettings`] is what a runtime
 //! hands to a seat's agent.
 
+mod connection;
 mod difference;
 mod make;
 mod seat;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Outbound;
 use crate::{Capability, DatabaseName, EventId, Exercise, SeatId, ServiceName};
 
+pub use connection::PostgresConnection;
 pub use difference::{Change, Difference, difference};
 pub use make::plan;
 pub use seat::MissingSecret;
@@ -317,8 +319,10 @@ pub struct QuotaPlan {
 pub struct PostgresPlan {
     /// Where it comes from.
     pub source: PostgresSource,
-    /// Seed files inside the content, in order: `arena/data/*.sql`.
+    /// Seed files inside the content, in order: `arena/data/*.sql` and `*.dump`.
     pub data: Vec<String>,
+    /// Extensions of every seat's database, besides `vector`.
+    pub extensions: Vec<String>,
 }
 
 /// A seat, everything about it decided.

@@ -3,12 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
+mod attacks;
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod dumps;
 mod health;
+mod hosted;
 mod mongodb;
 mod postgres;
 mod shared;
+mod traps;
+mod world;
 
 use arena_database::{DataFile, SeatDatabase};
 use arena_workshop::DatabaseName;

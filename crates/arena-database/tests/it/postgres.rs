@@ -204,6 +204,25 @@ async fn restoring_gives_the_template_back_and_keeps_the_old_state_aside() {
     .unwrap();
     let kept = "SELECT count(*) FROM pg_database WHERE datname = 'ada_before'";
     assert_eq!(number(&platform, kept).await, 1);
+    // What was kept comes back, and the next call exchanges it again.
+    client
+        .batch_execute("CREATE TABLE later (a int)")
+        .await
+        .unwrap();
+    provisioner.restore_seat(&ada, Before::Keep).await.unwrap();
+    provisioner.bring_back_seat(&ada).await.unwrap();
+    let client = as_seat(&admin, &ada).await;
+    client
+        .batch_execute("INSERT INTO later VALUES (1)")
+        .await
+        .unwrap();
+    provisioner.bring_back_seat(&ada).await.unwrap();
+    let client = as_seat(&admin, &ada).await;
+    assert!(client.batch_execute("SELECT * FROM later").await.is_err());
+    assert_eq!(number(&client, "SELECT count(*) FROM hosts").await, 500);
+    assert_eq!(provisioner.list().await.unwrap().len(), 1);
+    let none = provisioner.bring_back_seat(&seat("bea")).await.unwrap_err();
+    assert!(matches!(none, ProvisionError::NothingKept(_)), "{none}");
     provisioner.drop_seat(&ada.name).await.unwrap();
     provisioner.drop_seat(&ada.name).await.unwrap();
     assert_eq!(number(&platform, kept).await, 0);
@@ -226,7 +245,7 @@ async fn the_authors_sql_has_no_more_rights_than_an_ordinary_role() {
             .load_template(&[file("arena/data/evil.sql", sql)])
             .await;
         assert!(
-            matches!(refused, Err(ProvisionError::Postgres { ref what, .. }) if what == "run arena/data/evil.sql"),
+            matches!(refused, Err(ProvisionError::Postgres { ref what, .. }) if what == "run arena/data/evil.sql, line 1"),
             "{refused:?}"
         );
     }

@@ -13,16 +13,33 @@ const PASSWORD: &str = "a password for this test only";
 pub(crate) struct Cluster {
     folder: tempfile::TempDir,
     server: Child,
+    /// Where it listens on loopback, encrypted; `None`: on its socket only.
+    port: Option<u16>,
 }
 
 impl Cluster {
     pub(crate) fn start() -> Self {
+        Self::launch(None)
+    }
+
+    /// Starts one that listens on loopback as `localhost`, and takes encrypted connections only.
+    pub(crate) fn start_encrypted() -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        Self::launch(Some(port))
+    }
+
+    fn launch(port: Option<u16>) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("arena-pg-")
             .tempdir_in("/tmp")
             .unwrap();
         let data = folder.path().join("data");
         std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
+        if port.is_some() {
+            certificates(folder.path());
+        }
         if is_root() {
             run(Command::new("chown")
                 .arg("-R")
@@ -43,13 +60,16 @@ impl Cluster {
             .arg(&data));
         std::fs::write(
             data.join("pg_hba.conf"),
-            "local all arena scram-sha-256\nlocal sameuser all scram-sha-256\n",
+            "local all arena scram-sha-256\nlocal sameuser all scram-sha-256\nhostssl all all samehost scram-sha-256\n",
         )
         .unwrap();
+        let network = port.map_or_else(
+            || "-clisten_addresses=".to_owned(),
+            |port| format!("-clisten_addresses=127.0.0.1 -cport={port} -cssl=on -cssl_cert_file={0}/server.pem -cssl_key_file={0}/server.key", folder.path().display()),
+        );
         let server = program("postgres")
+            .args(network.split(' '))
             .args([
-                "-c",
-                "listen_addresses=",
                 "-c",
                 "fsync=off",
                 "-c",
@@ -65,7 +85,11 @@ impl Cluster {
             .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        let cluster = Self { folder, server };
+        let cluster = Self {
+            folder,
+            server,
+            port,
+        };
         cluster.wait();
         cluster
     }
@@ -73,11 +97,19 @@ impl Cluster {
     pub(crate) fn admin(&self) -> PostgresAdmin {
         PostgresAdmin {
             host: self.folder.path().display().to_string(),
-            port: 5432,
+            port: self.port.unwrap_or(5432),
             user: "arena".to_owned(),
             password: Some(PASSWORD.to_owned()),
             database: "postgres".to_owned(),
+            ..PostgresAdmin::default()
         }
+    }
+
+    /// Returns the address of an encrypted one for this user, and the file of its authority.
+    pub(crate) fn address(&self, host: &str, user: &str) -> (String, PathBuf) {
+        let port = self.port.unwrap_or_default();
+        let uri = format!("postgres://{user}:{PASSWORD}@{host}:{port}/postgres");
+        (uri.replace(' ', "%20"), self.folder.path().join("ca.pem"))
     }
 
     fn wait(&self) {
@@ -103,12 +135,32 @@ impl Drop for Cluster {
     }
 }
 
+/// Makes an authority, and a certificate of it for `localhost`.
+fn certificates(folder: &Path) {
+    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+    let make = |arguments: &str| {
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+        let arguments = arguments.replace("NEW", key);
+        run(Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(folder)
+            .stderr(Stdio::null()));
+    };
+    make("req -x509 NEW -subj /CN=authority -keyout ca.key -out ca.pem");
+    make("req NEW -subj /CN=localhost -keyout server.key -out server.csr");
+    make(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem",
+    );
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(folder.join("server.key"), private).unwrap();
+}
+
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
 }
 
-/// PostgreSQL refuses to run as root.
-fn program(name: &str) -> Command {
+/// Returns a program of the engine's tree. PostgreSQL refuses to run as root.
+pub(crate) fn program(name: &str) -> Command {
     let path = folder_of_programs().join(name);
     if !is_root() {
         return Command::new(path);

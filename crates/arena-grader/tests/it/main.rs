@@ -11,3 +11,4 @@ mod mongodb;
 mod postgres;
 mod queue;
 mod requests;
+mod traps;

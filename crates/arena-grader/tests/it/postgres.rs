@@ -19,14 +19,17 @@ INSERT INTO hosts VALUES (1, 'Ada'), (2, 'Bo');
 INSERT INTO listings (host_id, town, price, opened) SELECT 1 + n % 2, 'town ' || n, n + 0.5, '2026-01-02' FROM generate_series(1, 20) n;";
 
 /// A seat with its database and an app that answers as told.
-struct World {
+pub(crate) struct World {
     cluster: Cluster,
     app: App,
 }
 
 impl World {
-    async fn start(app: App) -> Self {
-        let cluster = Cluster::start();
+    pub(crate) async fn start(app: App) -> Self {
+        Self::with(app, Cluster::start()).await
+    }
+
+    async fn with(app: App, cluster: Cluster) -> Self {
         let template = DatabaseName::new("arena_template").unwrap();
         let provisioner = Provisioner::connect(&template, None, Some(&cluster.admin()))
             .await
@@ -53,6 +56,7 @@ impl World {
             database,
             user,
             password: password(),
+            tls: admin.tls,
         };
         SeatAccess {
             postgres: Some(postgres),
@@ -61,7 +65,7 @@ impl World {
     }
 
     /// The message of the first failed check; empty when all passed.
-    async fn told(&self, checks: &str) -> String {
+    pub(crate) async fn told(&self, checks: &str) -> String {
         let grading = grade(&exercise(checks), &self.seat(), &Limits::default()).await;
         grading
             .checks
@@ -70,14 +74,24 @@ impl World {
             .unwrap_or_default()
     }
 
-    async fn as_seat(&self) -> Client {
+    pub(crate) async fn as_seat(&self) -> Client {
+        self.log_in("ada", &password()).await
+    }
+
+    pub(crate) async fn as_superuser(&self) -> Client {
+        let admin = self.cluster.admin();
+        let password = admin.password.unwrap_or_default();
+        self.log_in(&admin.user, &password).await
+    }
+
+    async fn log_in(&self, user: &str, password: &str) -> Client {
         let admin = self.cluster.admin();
         let mut config = Config::new();
         config
             .host(&admin.host)
             .port(admin.port)
-            .user("ada")
-            .password(password())
+            .user(user)
+            .password(password)
             .dbname("ada");
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -252,4 +266,25 @@ async fn a_wrong_password_and_a_missing_server_are_told() {
         first_message(grade(&exercise(checks), &none, &Limits::default()).await),
         "this event has no PostgreSQL"
     );
+}
+
+#[tokio::test]
+async fn a_server_somewhere_else_is_asked_encrypted() {
+    let world = World::with(App::start(|_| json(200, "[]")), Cluster::start_encrypted()).await;
+    let checks = "  - name: x\n    sql: { query: \"SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()\" }\n    expect: [{ result: [{ ssl: true }] }]\n";
+    let told = async |host: &str, sslmode: &str| {
+        let (uri, roots) = world.cluster.address(host, "arena");
+        let options = format!("?sslmode={sslmode}&sslrootcert={}", roots.display());
+        let server = arena_database::PostgresAdmin::parse(&format!("{uri}{options}")).unwrap();
+        let mut seat = world.seat();
+        if let Some(access) = seat.postgres.as_mut() {
+            (access.host, access.tls) = (server.host, server.tls);
+        }
+        let grading = grade(&exercise(checks), &seat, &Limits::default()).await;
+        let message = grading.checks.into_iter().find_map(|check| check.message);
+        message.unwrap_or_default()
+    };
+    assert_eq!(told("localhost", "verify-full").await, "");
+    let impostor = told("127.0.0.1", "verify-full").await;
+    assert!(impostor.contains("does not answer"), "{impostor}");
 }

@@ -5,15 +5,13 @@
 //! system's word for who connects.
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::{fs, io};
+use std::process::Command;
+use std::{fmt, fs, io};
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
+use super::server::{self, OsUser, PrepareError, ServerPlace, files_at, remove_if_there};
 use super::tree::{EngineTree, Invocation};
 
 /// The PostgreSQL role of the front: DocumentDB's rights, no superuser.
@@ -31,10 +29,6 @@ CREATE SCHEMA arena_front AUTHORIZATION arena_front;
 SELECT cron.unschedule(jobid) FROM cron.job WHERE jobname LIKE 'documentdb_index_build_task_%';
 ";
 
-/// A user of the operating system, by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OsUser(pub String);
-
 /// Which versions made a data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct MadeBy {
@@ -42,47 +36,14 @@ struct MadeBy {
     documentdb: String,
 }
 
-/// Why the data directory could not be prepared.
-#[derive(Debug, Error)]
-pub enum PrepareError {
-    /// A file or folder could not be read or written.
-    #[error("cannot prepare the database engine's folder {path}")]
-    Files {
-        /// The file or folder.
-        path: PathBuf,
-        /// What went wrong.
-        #[source]
-        source: io::Error,
-    },
-    /// A program of the tree failed.
-    #[error("{program} failed: {output}")]
-    Program {
-        /// The program.
-        program: &'static str,
-        /// The end of what it printed.
-        output: String,
-    },
-    /// PostgreSQL refuses to run as root.
-    #[error("PostgreSQL refuses to run as root; start as another user or name one to run it as")]
-    Root,
-    /// The data directory was made by versions that this tree cannot continue.
-    #[error(
-        "the database in {path} was made by PostgreSQL {found_postgres} with DocumentDB {found_documentdb}, \
-         but the installed engine is {postgres} with {documentdb}; \
-         use the engine that made it, or remove the event's data with: arena down --purge"
-    )]
-    OtherVersion {
-        /// The data directory.
-        path: PathBuf,
-        /// PostgreSQL's version that made it.
-        found_postgres: String,
-        /// DocumentDB's version that made it.
-        found_documentdb: String,
-        /// PostgreSQL's version in the tree.
-        postgres: String,
-        /// DocumentDB's version in the tree.
-        documentdb: String,
-    },
+impl fmt::Display for MadeBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "PostgreSQL {} with DocumentDB {}",
+            self.postgres, self.documentdb
+        )
+    }
 }
 
 /// The built-in database's server: a tree, a data directory and a socket folder.
@@ -90,9 +51,7 @@ pub enum PrepareError {
 pub struct Engine {
     tree: EngineTree,
     template: PathBuf,
-    folder: PathBuf,
-    sockets: PathBuf,
-    run_as: Option<OsUser>,
+    place: ServerPlace,
 }
 
 impl Engine {
@@ -103,9 +62,7 @@ impl Engine {
         Self {
             tree,
             template,
-            folder: folder.to_path_buf(),
-            sockets: sockets.to_path_buf(),
-            run_as: None,
+            place: ServerPlace::new(folder, sockets),
         }
     }
 
@@ -115,28 +72,28 @@ impl Engine {
         // The template belongs to the user who made it and nobody else may read it.
         self.template
             .set_file_name(format!("template-{}-{}", self.tree.id(), user.0));
-        self.run_as = Some(user);
+        self.place.run_as(user);
         self
     }
 
     /// Returns the folder where the socket appears: the host in a PostgreSQL connection string.
     pub fn socket_dir(&self) -> &Path {
-        &self.sockets
+        self.place.sockets()
     }
 
     /// Returns the socket itself; it exists once the server accepts connections.
     pub fn socket(&self) -> PathBuf {
-        self.sockets.join(".s.PGSQL.5432")
+        self.place.sockets().join(".s.PGSQL.5432")
     }
 
     /// Returns the data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.join("data")
+        self.place.data()
     }
 
     /// Returns how to start the server as a direct child. Stop it with SIGINT.
     pub fn invocation(&self) -> Invocation {
-        self.wrapped(
+        self.place.wrapped(
             self.tree
                 .invocation("postgres")
                 .args([OsString::from("-D"), self.data_dir().into()]),
@@ -155,7 +112,7 @@ impl Engine {
             "postgres",
             "--host",
         ]);
-        command.arg(&self.sockets);
+        command.arg(self.place.sockets());
         command
     }
 
@@ -166,44 +123,39 @@ impl Engine {
     /// When this runs as root without another user to run as, when a folder cannot be written, when the
     /// tree's programs fail, or when the data was made by other versions.
     pub fn prepare(&self) -> Result<(), PrepareError> {
-        let me = this_user()?;
-        if me == "root" && self.run_as.is_none() {
-            return Err(PrepareError::Root);
-        }
-        for folder in [&self.folder, &self.sockets] {
-            self.private_folder(folder)?;
-        }
-        crate::leftover::end_server(&self.data_dir());
-        if self.data_dir().join("PG_VERSION").exists() {
+        if self.place.open()? {
             self.check_version()?;
         } else {
             self.make_template()?;
             self.copy_template()?;
         }
-        self.write_settings(&self.data_dir(), &me)
+        self.write_settings(&self.data_dir(), &this_user()?)
     }
 
+    /// A prepared directory holds tables of DocumentDB's version, so that must be the same, too.
     fn check_version(&self) -> Result<(), PrepareError> {
+        self.place.check_major(self.tree.postgres_version())?;
         let path = self.data_dir().join(MADE_BY);
-        let files = |source| PrepareError::Files {
-            path: path.clone(),
-            source,
-        };
-        let bytes = fs::read(&path).map_err(files)?;
+        if !path.exists() {
+            return Err(PrepareError::Half {
+                path: self.data_dir(),
+                missing: MADE_BY.to_owned(),
+            });
+        }
+        let bytes = fs::read(&path).map_err(files_at(&path))?;
         let found: MadeBy = serde_json::from_slice(&bytes)
             .map_err(io::Error::other)
-            .map_err(files)?;
+            .map_err(files_at(&path))?;
         let ours = self.made_by();
-        let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
-        if major(&found.postgres) == major(&ours.postgres) && found.documentdb == ours.documentdb {
+        if server::major(&found.postgres) == server::major(&ours.postgres)
+            && found.documentdb == ours.documentdb
+        {
             return Ok(());
         }
         Err(PrepareError::OtherVersion {
             path: self.data_dir(),
-            found_postgres: found.postgres,
-            found_documentdb: found.documentdb,
-            postgres: ours.postgres,
-            documentdb: ours.documentdb,
+            found: found.to_string(),
+            wanted: ours.to_string(),
         })
     }
 
@@ -225,7 +177,7 @@ impl Engine {
             .template
             .with_extension(format!("new-{}", std::process::id()));
         remove_if_there(&work)?;
-        self.private_folder(&work)?;
+        self.place.private_folder(&work)?;
         let made = self.fill_template(&work.join("data"));
         if made.is_ok() && fs::rename(&work, &self.template).is_ok() {
             return Ok(());
@@ -247,14 +199,8 @@ impl Engine {
             OWNER_ROLE,
             "-D",
         ]);
-        self.run("initdb", initdb.args([data]), "")?;
-        let include = |mut text: String| {
-            text.push_str("\ninclude 'arena.conf'\n");
-            text
-        };
-        let configuration = data.join("postgresql.conf");
-        let text = fs::read_to_string(&configuration).map_err(files_at(&configuration))?;
-        fs::write(&configuration, include(text)).map_err(files_at(&configuration))?;
+        self.place.run("initdb", initdb.args([data]), "")?;
+        self.place.include_settings(data)?;
         self.write_settings(data, "")?;
         let made_by = serde_json::to_vec(&self.made_by()).map_err(io::Error::other);
         let path = data.join(MADE_BY);
@@ -268,9 +214,9 @@ impl Engine {
             data.into(),
             "postgres".into(),
         ]);
-        let output = self.run("postgres --single", single, TEMPLATE_SQL)?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        match text
+        let printed = self.place.run("postgres --single", single, TEMPLATE_SQL)?;
+        match printed
+            .stderr
             .lines()
             .find(|line| line.contains("ERROR:") || line.contains("FATAL:"))
         {
@@ -283,14 +229,13 @@ impl Engine {
     }
 
     fn copy_template(&self) -> Result<(), PrepareError> {
-        let work = self.folder.join("data.new");
-        remove_if_there(&work)?;
+        let work = self.place.clear_unfinished()?;
         let args = [
             OsString::from("-a"),
             self.template.join("data").into(),
             work.clone().into(),
         ];
-        self.run(
+        self.place.run(
             "cp",
             Invocation {
                 program: "cp".into(),
@@ -303,94 +248,24 @@ impl Engine {
             "-D".into(),
             work.clone().into(),
         ]);
-        self.run("initdb --sync-only", sync, "")?;
-        fs::rename(&work, self.data_dir()).map_err(files_at(&work))
+        self.place.run("initdb --sync-only", sync, "")?;
+        self.place.finish()
     }
 
     fn write_settings(&self, data: &Path, me: &str) -> Result<(), PrepareError> {
         let users = self
-            .run_as
-            .iter()
-            .map(|user| user.0.as_str())
+            .place
+            .user()
+            .into_iter()
             .chain([me])
             .filter(|name| !name.is_empty());
         let ident: String = users.map(|user| format!("self \"{user}\" all\n")).collect();
-        for (name, text) in [
-            ("arena.conf", settings_text(&self.sockets)),
+        let files = [
+            ("arena.conf", settings_text(self.place.sockets())),
             ("pg_hba.conf", "local all all peer map=self\n".to_owned()),
             ("pg_ident.conf", ident),
-        ] {
-            let path = data.join(name);
-            fs::write(&path, text).map_err(files_at(&path))?;
-        }
-        Ok(())
-    }
-
-    fn private_folder(&self, folder: &Path) -> Result<(), PrepareError> {
-        fs::create_dir_all(folder)
-            .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
-            .map_err(files_at(folder))?;
-        let Some(OsUser(user)) = &self.run_as else {
-            return Ok(());
-        };
-        let mut chown = Command::new("chown");
-        chown.arg("--").arg(format!("{user}:")).arg(folder);
-        finished("chown", chown.output()).map(drop)
-    }
-
-    /// Runs a program as the server's user and waits for it.
-    fn run(
-        &self,
-        name: &'static str,
-        invocation: Invocation,
-        input: &str,
-    ) -> Result<Output, PrepareError> {
-        let started = self
-            .wrapped(invocation)
-            .command()
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn();
-        let output = started.and_then(|mut child| {
-            if let Some(mut stdin) = child.stdin.take() {
-                stdin.write_all(input.as_bytes())?;
-            }
-            child.wait_with_output()
-        });
-        finished(name, output)
-    }
-
-    fn wrapped(&self, invocation: Invocation) -> Invocation {
-        let Some(OsUser(user)) = &self.run_as else {
-            return invocation;
-        };
-        // setpriv becomes the program, so the server stays a direct child; a change of user clears the
-        // signal that a child gets when its parent dies, so it is set again.
-        let mut args: Vec<OsString> = vec![
-            "--reuid".into(),
-            user.into(),
-            "--regid".into(),
-            user_group(user).into(),
         ];
-        args.extend(
-            [
-                "--clear-groups",
-                "--inh-caps=-all",
-                "--pdeathsig",
-                "KILL",
-                "--",
-            ]
-            .map(OsString::from),
-        );
-        args.push(invocation.program.into());
-        args.extend(invocation.args);
-        Invocation {
-            program: "setpriv".into(),
-            args,
-        }
+        self.place.write(data, &files)
     }
 }
 
@@ -423,47 +298,12 @@ jit = off
     )
 }
 
-fn files_at(path: &Path) -> impl Fn(io::Error) -> PrepareError + use<> {
-    let path = path.to_path_buf();
-    move |source| PrepareError::Files {
-        path: path.clone(),
-        source,
-    }
-}
-
-fn remove_if_there(path: &Path) -> Result<(), PrepareError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(files_at(path)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn finished(program: &'static str, output: io::Result<Output>) -> Result<Output, PrepareError> {
-    let output = output.map_err(|source| PrepareError::Program {
-        program,
-        output: source.to_string(),
-    })?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = text.lines().collect();
-    let end = lines[lines.len().saturating_sub(5)..].join("; ");
-    Err(PrepareError::Program {
-        program,
-        output: end,
-    })
-}
-
 /// The name that PostgreSQL's peer authentication will see for this process.
 fn this_user() -> Result<String, PrepareError> {
-    let output = finished("id", Command::new("id").arg("-un").output())?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn user_group(user: &str) -> String {
-    let output = Command::new("id").args(["-g", "--", user]).output();
-    output
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default()
+    let id = Invocation {
+        program: "id".into(),
+        args: vec!["-un".into()],
+    };
+    let printed = server::output_of("id", &id, "")?;
+    Ok(printed.stdout.trim().to_owned())
 }

@@ -6,8 +6,8 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use arena_database::{Before, DataFile, Provisioner, SeatDatabase};
-use arena_local::engine::{EngineTree, OsUser};
-use arena_local::postgres::{ClusterError, PostgresCluster, PostgresPrograms};
+use arena_local::engine::{EngineTree, OsUser, PrepareError};
+use arena_local::postgres::{PostgresCluster, PostgresPrograms};
 use arena_workshop::DatabaseName;
 
 struct Server(Child);
@@ -149,10 +149,212 @@ fn data_of_another_major_version_is_refused_with_what_to_do() {
     std::fs::write(folder.path().join("postgres/data/PG_VERSION"), "9\n").unwrap();
     let refused = cluster.prepare().unwrap_err();
     assert!(
-        matches!(refused, ClusterError::OtherVersion { ref found, .. } if found == "9"),
+        matches!(refused, PrepareError::OtherVersion { ref found, .. } if found == "PostgreSQL 9"),
         "{refused}"
     );
     assert!(refused.to_string().contains("arena down --purge"));
+}
+
+#[test]
+fn a_data_directory_that_is_not_whole_is_never_begun_anew() {
+    let folder = world();
+    let cluster = cluster(folder.path());
+    cluster.prepare().unwrap();
+    let version = folder.path().join("postgres/data/PG_VERSION");
+    std::fs::remove_file(&version).unwrap();
+    let refused = cluster.prepare().unwrap_err();
+    assert!(matches!(refused, PrepareError::Half { .. }), "{refused}");
+    assert!(refused.to_string().contains("PG_VERSION is missing"));
+    // An interrupted beginning is no data: it is begun again.
+    std::fs::rename(
+        folder.path().join("postgres/data"),
+        folder.path().join("postgres/data.new"),
+    )
+    .unwrap();
+    cluster.prepare().unwrap();
+    assert_eq!(std::fs::read_to_string(version).unwrap(), "18\n");
+}
+
+/// Commits one by one until the server is gone; returns how many were acknowledged.
+async fn commit_until_the_end(client: &tokio_postgres::Client) -> i64 {
+    let mut acknowledged = 0;
+    while client
+        .execute("INSERT INTO kept VALUES ($1)", &[&acknowledged])
+        .await
+        .is_ok()
+    {
+        acknowledged += 1;
+    }
+    acknowledged
+}
+
+async fn as_superuser(cluster: &PostgresCluster) -> tokio_postgres::Client {
+    drop(log_in(cluster).await);
+    let admin = cluster.admin().unwrap();
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(&admin.host)
+        .port(admin.port)
+        .user(&admin.user)
+        .password(admin.password.unwrap())
+        .dbname("postgres");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_when_every_process_is_killed() {
+    let folder = world();
+    let cluster = cluster(folder.path());
+    cluster.prepare().unwrap();
+    let mut server = start(&cluster);
+    let client = as_superuser(&cluster).await;
+    client
+        .batch_execute("CREATE TABLE kept (n bigint)")
+        .await
+        .unwrap();
+    let pids = "SELECT pid FROM pg_stat_activity";
+    let pids: Vec<i32> = client
+        .query(pids, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let committing = tokio::spawn(async move { commit_until_the_end(&client).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.0.kill().unwrap();
+    for pid in pids {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    server.0.wait().unwrap();
+    let acknowledged = committing.await.unwrap();
+    assert!(acknowledged > 0, "nothing was written before the kill");
+    let begin = Instant::now();
+    cluster.prepare().unwrap();
+    let _server = start(&cluster);
+    let client = as_superuser(&cluster).await;
+    let back = begin.elapsed();
+    let kept: i64 = client
+        .query_one("SELECT count(DISTINCT n) FROM kept", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert!(
+        kept >= acknowledged,
+        "{kept} of {acknowledged}, back after {back:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_the_disk() {
+    let folder = world();
+    let cluster = cluster(folder.path());
+    cluster.prepare().unwrap();
+    let syncs = async |more: &[&str]| {
+        let child = cluster
+            .invocation()
+            .args(more.iter().copied())
+            .command()
+            .current_dir("/")
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let _server = Server(child);
+        let client = as_superuser(&cluster).await;
+        client
+            .batch_execute("DROP TABLE IF EXISTS kept; CREATE TABLE kept (n bigint)")
+            .await
+            .unwrap();
+        let count = "SELECT coalesce(sum(fsyncs), 0)::bigint FROM pg_stat_io WHERE object = 'wal' AND backend_type = 'client backend'";
+        let before: i64 = client.query_one(count, &[]).await.unwrap().get(0);
+        for n in 0..20_i64 {
+            client
+                .execute("INSERT INTO kept VALUES ($1)", &[&n])
+                .await
+                .unwrap();
+        }
+        client
+            .batch_execute("SELECT pg_stat_force_next_flush()")
+            .await
+            .unwrap();
+        let after: i64 = client.query_one(count, &[]).await.unwrap().get(0);
+        after - before
+    };
+    let synced = syncs(&[]).await;
+    assert!(synced >= 20, "{synced} syncs for 20 commits");
+    // Negative control: without syncing there are none.
+    assert_eq!(syncs(&["-c", "fsync=off"]).await, 0);
+}
+
+#[tokio::test]
+async fn a_session_that_wants_all_memory_gets_an_error_and_nobody_else_suffers() {
+    let folder = world();
+    let cluster = cluster(folder.path());
+    cluster.prepare().unwrap();
+    let _server = start(&cluster);
+    let (hog, other) = (as_superuser(&cluster).await, as_superuser(&cluster).await);
+    let hog = hog
+        .batch_execute("SET work_mem = '4GB'; SELECT array_agg(repeat(n::text, 1000000)) FROM generate_series(1, 1000) n")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        hog.code().unwrap().code(),
+        "53200",
+        "out of memory: {hog:?}"
+    );
+    other.batch_execute("SELECT 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dump_in_pg_dumps_own_format_becomes_sql_and_anything_else_is_refused() {
+    let folder = world();
+    let cluster = cluster(folder.path());
+    cluster.prepare().unwrap();
+    let _server = start(&cluster);
+    let client = as_superuser(&cluster).await;
+    let fill = "CREATE TABLE t (a int, b text); INSERT INTO t SELECT n, 'row ' || n FROM generate_series(1, 300) n";
+    client.batch_execute(fill).await.unwrap();
+    let tree = EngineTree::at(tree().0).unwrap();
+    let admin = cluster.admin().unwrap();
+    let dumped = tree
+        .command("pg_dump")
+        .args([
+            "--format=custom",
+            "--username",
+            &admin.user,
+            "--host",
+            &admin.host,
+            "postgres",
+        ])
+        .env("PGPASSWORD", admin.password.unwrap())
+        .output()
+        .unwrap();
+    assert!(dumped.status.success(), "{dumped:?}");
+    let good = folder.path().join("good.dump");
+    std::fs::write(&good, &dumped.stdout).unwrap();
+    let programs = PostgresPrograms::Tree(tree);
+    let text = String::from_utf8(programs.dump_as_sql(&good).unwrap()).unwrap();
+    assert!(
+        text.contains("COPY public.t (a, b) FROM stdin;\n1\trow 1\n"),
+        "{text}"
+    );
+    assert!(!text.contains("OWNER TO"), "{text}");
+    let bad = folder.path().join("bad.dump");
+    std::fs::write(&bad, b"PGDMP and nothing that follows").unwrap();
+    let refused = programs.dump_as_sql(&bad).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            PrepareError::Program {
+                program: "pg_restore",
+                ..
+            }
+        ),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -38,6 +38,62 @@ const REPLACED_KEYS: &[(&[&str], &str)] = &[
     ),
 ];
 
+/// Extensions of PostgreSQL that leave a seat in its database.
+const EXTENSIONS: &[&str] = &[
+    "address_standardizer-3",
+    "autoinc",
+    "bloom",
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "dict_int",
+    "dict_xsyn",
+    "earthdistance",
+    "fuzzystrmatch",
+    "hstore",
+    "insert_username",
+    "intagg",
+    "intarray",
+    "isn",
+    "ltree",
+    "moddatetime",
+    "pg_trgm",
+    "pgcrypto",
+    "postgis",
+    "refint",
+    "seg",
+    "tablefunc",
+    "tcn",
+    "tsm_system_rows",
+    "tsm_system_time",
+    "unaccent",
+    "uuid-ossp",
+    "vector",
+    "xml2",
+];
+
+/// Known extensions that let a seat out, each with how.
+const EXTENSIONS_REFUSED: &[(&str, &str)] = &[
+    ("adminpack", "writes files of the server"),
+    ("dblink", "opens connections from the server to anywhere"),
+    ("documentdb", "is the built-in database's own"),
+    ("file_fdw", "reads files of the server"),
+    ("pageinspect", "reads what others deleted"),
+    (
+        "pg_cron",
+        "runs statements when nobody is there to be limited",
+    ),
+    ("pg_prewarm", "takes the memory that all seats share"),
+    ("pg_stat_statements", "shows other seats' statements"),
+    ("plperlu", "runs any program on the server"),
+    ("plpython3u", "runs any program on the server"),
+    (
+        "postgres_fdw",
+        "opens connections from the server to anywhere",
+    ),
+];
+
 const INSTANCE_SIZES: &[&str] = &[
     "M10", "M20", "M30", "M40", "M50", "M60", "M80", "M140", "M200", "M300", "R40", "R50", "R60",
     "R80", "R200", "R300", "R400", "R700",
@@ -366,6 +422,12 @@ impl Checker<'_> {
                     .to_owned(),
             );
         }
+        for (index, name) in uris.extensions.iter().enumerate() {
+            self.extension(
+                &["arena", "database", "extensions", &index.to_string()],
+                name,
+            );
+        }
         if let Outbound::Hosts(hosts) = &config.arena.seats.outbound {
             for (index, host) in hosts.iter().enumerate() {
                 self.host(&["arena", "seats", "outbound", &index.to_string()], host);
@@ -394,6 +456,26 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    fn extension(&mut self, path: &[&str], name: &str) {
+        if EXTENSIONS.contains(&name) {
+            return;
+        }
+        let (problem, hint) = match EXTENSIONS_REFUSED.iter().find(|(other, _)| *other == name) {
+            Some((_, why)) => (
+                format!("seats cannot have the extension `{name}`: it {why}"),
+                "remove it; participants' own SQL cannot use it".to_owned(),
+            ),
+            None => (
+                format!("`{name}` is not an extension that seats can have"),
+                match nearest(name, EXTENSIONS.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("choose among {}", EXTENSIONS.join(", ")),
+                },
+            ),
+        };
+        self.error(path, problem, hint);
     }
 
     fn uri(&mut self, key: &str, uri: Option<&Secret>, schemes: &[&str]) {

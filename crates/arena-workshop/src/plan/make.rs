@@ -115,7 +115,8 @@ fn databases(workshop: &Workshop, target: &Target) -> DatabasesPlan {
             .data
             .postgres
             .clone()
-            .unwrap_or_else(|| in_data(&[".sql"])),
+            .unwrap_or_else(|| in_data(&[".sql", ".dump"])),
+        extensions: workshop.config.arena.database.extensions.clone(),
     });
     let mut capabilities = BTreeSet::new();
     match mongodb.as_ref().map(|mongodb| &mongodb.source) {

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::make::LLM_PORT;
 use super::{
-    Address, AppKind, AppPlan, DatabasesPlan, MongodbSource, Plan, SeatPlan, SeatSettings,
-    SecretName, TemplatePlan,
+    Address, AppKind, AppPlan, DatabasesPlan, MongodbSource, Plan, PostgresConnection, SeatPlan,
+    SeatSettings, SecretName, TemplatePlan,
 };
 use crate::{SeatId, Workshop};
 
@@ -77,7 +77,7 @@ fn database_variables(seat: &SeatId, databases: &DatabasesPlan) -> Vec<(&'static
         ]);
     }
     if databases.postgres.is_some() {
-        let uri = format!("postgresql://{seat}:{password}@127.0.0.1:5432/{seat}");
+        let uri = PostgresConnection::new("127.0.0.1", 5432, seat.as_str(), &password, None).uri;
         variables.extend([
             ("PGHOST", "127.0.0.1".to_owned()),
             ("PGPORT", "5432".to_owned()),

@@ -91,7 +91,7 @@ pub struct AppKeys {
 pub struct DataKeys {
     /// For MongoDB: `.ndjson`, `.json`, `.csv`, `.indexes.json`, `.view.json`.
     pub mongodb: Option<Vec<String>>,
-    /// For PostgreSQL: `.sql`.
+    /// For PostgreSQL: `.sql`, or `.dump` as `pg_dump` makes it.
     pub postgres: Option<Vec<String>>,
 }
 

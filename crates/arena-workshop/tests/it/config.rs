@@ -102,6 +102,24 @@ fn a_quota_that_cannot_work_is_told_with_what_can() {
 }
 
 #[test]
+fn extensions_that_let_a_seat_out_are_refused_with_the_reason() {
+    let config = |names: &str| {
+        format!(
+            "customer: {{name: Acme}}\nscenario: {{database: {{postgres: true}}}}\narena:\n  database: {{extensions: {names}}}\n"
+        )
+    };
+    assert!(parse(&config("[pg_trgm, postgis, uuid-ossp]")).0.is_some());
+    let refused = mistakes(&config("[dblink, pg_trgn, nowhere]"));
+    for part in [
+        "seats cannot have the extension `dblink`: it opens connections from the server to anywhere",
+        "did you mean `pg_trgm`?",
+        "`nowhere` is not an extension that seats can have",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+}
+
+#[test]
 fn secrets_are_shown_neither_by_debug_nor_by_notes() {
     let (parsed, problems) = parse(REFERENCE_CONFIG);
     let shown = format!("{:?}\n{problems}", parsed.unwrap());

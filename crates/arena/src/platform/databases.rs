@@ -156,6 +156,7 @@ impl Databases {
                 database: own.name.to_string(),
                 user: own.name.to_string(),
                 password: own.password.clone(),
+                tls: postgres.admin.tls.clone(),
             });
         SeatAccess {
             seat: seat.id.clone(),
@@ -366,11 +367,12 @@ async fn start_postgres(
     let places = &prepared.places;
     match postgres.source {
         PostgresSource::Uri => {
-            let admin = prepared
+            let mut admin = prepared
                 .remote
                 .postgres
                 .clone()
                 .context("a configured server is among the remote ones")?;
+            admin.extensions.clone_from(&postgres.extensions);
             Ok(Some(Postgres {
                 admin,
                 socket: None,
@@ -402,9 +404,10 @@ async fn start_postgres(
                 parts,
             )
             .await?;
-            let admin = cluster
+            let mut admin = cluster
                 .admin()
                 .context("cannot read the password of PostgreSQL's administrator")?;
+            admin.extensions.clone_from(&postgres.extensions);
             Ok(Some(Postgres {
                 admin,
                 socket: Some(cluster.socket()),
@@ -490,12 +493,52 @@ fn data_files(prepared: &Prepared) -> Result<Vec<DataFile>, Failure> {
         let bytes = std::fs::read(&path)
             .with_context(|| format!("cannot read {}", path.display()))
             .map_err(Failure::environment)?;
+        if is_sql_dump(name, &bytes) {
+            return dump_as_sql(name, &path, bytes, prepared.tools.engine.clone());
+        }
         Ok(DataFile {
             name: name.clone(),
             bytes,
         })
     };
     mongodb.chain(postgres).map(read).collect()
+}
+
+/// What begins a dump in `pg_dump`'s custom format.
+const DUMP_MAGIC: &[u8] = b"PGDMP";
+
+fn is_sql_dump(name: &str, bytes: &[u8]) -> bool {
+    name.ends_with(".dump") || bytes.starts_with(DUMP_MAGIC)
+}
+
+/// Reads a dump of PostgreSQL as the SQL text that it stands for.
+fn dump_as_sql(
+    name: &str,
+    path: &std::path::Path,
+    bytes: Vec<u8>,
+    tree: Option<EngineTree>,
+) -> Result<DataFile, Failure> {
+    let sql = if bytes.starts_with(DUMP_MAGIC) {
+        let programs = tree
+            .map(PostgresPrograms::Tree)
+            .or_else(PostgresPrograms::installed)
+            .context("the database engine is not installed, and it reads this dump")
+            .map_err(|error| {
+                Failure::environment(error)
+                    .hint("run: arena tools install, or make the dump with: pg_dump --format=plain")
+            })?;
+        programs
+            .dump_as_sql(path)
+            .with_context(|| format!("cannot read the dump {name}"))
+            .map_err(Failure::environment)?
+    } else {
+        // A plain dump with another ending.
+        bytes
+    };
+    Ok(DataFile {
+        name: format!("{name}.sql"),
+        bytes: sql,
+    })
 }
 
 /// A seat's URI from the platform's side.

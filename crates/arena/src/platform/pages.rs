@@ -11,7 +11,7 @@ use arena_portal::{
 use arena_site::{Section, SectionPage, Site, SiteExercise, SiteSources};
 use arena_store::Store;
 use arena_workshop::config::{self, JoinMode};
-use arena_workshop::plan::AppKind;
+use arena_workshop::plan::{AppKind, PostgresConnection};
 use arena_workshop::{Plan, SeatId, SourceFile, Workshop};
 use bytes::Bytes;
 
@@ -88,14 +88,12 @@ fn accesses(environment: &BTreeMap<String, String>) -> Vec<DatabaseAccess> {
         uri: uri.to_owned(),
     });
     let postgres = || {
-        let (host, port) = (value("PGHOST")?, value("PGPORT")?);
-        let (user, password) = (value("PGUSER")?, value("PGPASSWORD")?);
-        let database = value("PGDATABASE")?;
+        let port = value("PGPORT")?.parse().ok()?;
+        let (database, password) = (value("PGDATABASE")?, value("PGPASSWORD")?);
+        let own = PostgresConnection::new(value("PGHOST")?, port, database, password, None);
         Some(DatabaseAccess::Postgres {
-            uri: value("PGSQL_MCP_CONNECTION_STRING")?.to_owned(),
-            jdbc: format!(
-                "jdbc:postgresql://{host}:{port}/{database}?user={user}&password={password}"
-            ),
+            uri: own.uri,
+            jdbc: own.jdbc,
         })
     };
     mongodb.into_iter().chain(postgres()).collect()

@@ -10,7 +10,7 @@ use arena_local::forward::Service;
 use arena_workshop::plan::{MongodbSource, PostgresSource, SecretName};
 use arena_workshop::{Plan, Workshop};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::platform::secrets::Secrets;
 
 /// Port of MongoDB on every seat's loopback.
@@ -172,26 +172,11 @@ impl RemoteMongodb {
     }
 }
 
-/// Reads `postgres://user:password@host:port/database`.
 fn postgres_admin(uri: &str) -> Result<PostgresAdmin, Failure> {
-    let wrong = || {
-        Failure::configuration(
-            "cannot read arena.database.postgres as postgres://user:password@host:port/database",
-        )
-    };
-    let url = url::Url::parse(uri).map_err(|_| wrong())?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") || url.username().is_empty() {
-        return Err(wrong());
-    }
-    Ok(PostgresAdmin {
-        host: url.host_str().ok_or_else(wrong)?.to_owned(),
-        port: url.port().unwrap_or(5432),
-        user: url.username().to_owned(),
-        password: url.password().map(str::to_owned),
-        database: Some(url.path().trim_start_matches('/'))
-            .filter(|name| !name.is_empty())
-            .unwrap_or("postgres")
-            .to_owned(),
+    PostgresAdmin::parse(uri).map_err(|error| {
+        let error = anyhow::Error::new(error).context("cannot use arena.database.postgres");
+        Failure::new(Kind::Configuration, error)
+            .hint("write postgres://user:password@host:port/database?sslmode=verify-full")
     })
 }
 
