@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use arena_database::{PostgresLimits, Room};
+use arena_database::{PostgresLimits, Room, SeatDatabase};
 use tokio_postgres::Client;
 
 use crate::world::{World, number, refusal, until};
@@ -311,6 +311,12 @@ async fn room(world: &World) -> Room {
         .map_or(Room::Free, |usage| usage.room)
 }
 
+async fn can_write(world: &World, seat: &SeatDatabase) {
+    let client = world.as_seat(seat).await;
+    let insert = "INSERT INTO hosts VALUES (0, 'x')";
+    client.batch_execute(insert).await.unwrap();
+}
+
 /// Tries every way to make a database larger.
 async fn cannot_write(ada: &Client) {
     for statement in [
@@ -358,12 +364,7 @@ async fn a_database_over_its_quota_is_read_and_emptied_and_then_written_again() 
     cannot_write(&ada).await;
     assert!(number(&ada, "SELECT count(*) FROM names").await > 8000);
     // The other seat is not concerned.
-    world
-        .as_seat(&world.bea)
-        .await
-        .batch_execute("INSERT INTO hosts VALUES (0, 'x')")
-        .await
-        .unwrap();
+    can_write(&world, &world.bea).await;
     // A larger quota opens it at once …
     world.provisioner.set_postgres_limits(|limits| {
         limits
@@ -400,12 +401,7 @@ async fn a_database_over_its_quota_is_read_and_emptied_and_then_written_again() 
         room(&world).await == Room::Free
     })
     .await;
-    world
-        .as_seat(&world.ada)
-        .await
-        .batch_execute("INSERT INTO hosts VALUES (0, 'x')")
-        .await
-        .unwrap();
+    can_write(&world, &world.ada).await;
     assert!(world.is_guarded());
 }
 
