@@ -23,14 +23,19 @@ const PACKAGES: &[(&str, &str)] = &[
     ("g++", "/usr/bin/g++"),
     ("make", "/usr/bin/make"),
     ("python3", "/usr/bin/python3"),
+    ("python3-pip", "/usr/bin/pip3"),
 ];
 
 /// Client libraries that tests drive the database front with, by npm name and version.
 const CLIENTS: &[(&str, &str)] = &[
     ("mongodb", "6.22.0"),
+    ("mongodb7", "npm:mongodb@7.9.0"),
+    ("mongoose", "8.24.10"),
     ("mongosh", "2.12.0"),
     ("axe-core", "4.14.1"),
 ];
+/// The Python driver.
+const PYMONGO: &str = "4.20.1";
 
 /// Variables that tests find tools by.
 pub(crate) type Environment = BTreeMap<&'static str, PathBuf>;
@@ -57,7 +62,9 @@ pub(crate) fn run() -> anyhow::Result<Environment> {
             .remove(name)
             .with_context(|| format!("arena tools list has no path of {name}"))
     };
+    let python = python()?;
     Ok(Environment::from([
+        ("ARENA_TEST_PYTHON_PACKAGES", python.join("packages")),
         ("ARENA_TEST_NODE", node_program(tool("node")?)?),
         ("ARENA_ENGINE_TREE", tool("engine")?),
         ("ARENA_TEST_NODE_MODULES", clients()?),
@@ -171,6 +178,8 @@ fn clients() -> anyhow::Result<PathBuf> {
         "npm install (client libraries)",
         Command::new("npm")
             .args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
+            // The shell wants one driver beside it, the tests want two.
+            .arg("--legacy-peer-deps")
             // A registry that does not answer fails in minutes, not in a quarter of an hour.
             .args(["--fetch-timeout=60000", "--fetch-retries=3"])
             .arg("--prefix")
@@ -179,4 +188,24 @@ fn clients() -> anyhow::Result<PathBuf> {
     )?;
     fs::write(&stamp, &wanted).context("cannot write the stamp of the client libraries")?;
     Ok(folder.join("node_modules"))
+}
+
+/// Installs pymongo once a user, as the client libraries; returns its folder.
+fn python() -> anyhow::Result<PathBuf> {
+    let folder = user_cache().join("arena-test-python");
+    let wanted = format!("pymongo=={PYMONGO}");
+    let stamp = folder.join("installed");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(folder);
+    }
+    fs::create_dir_all(&folder).context("cannot make the folder of the Python packages")?;
+    step(
+        "pip install pymongo",
+        Command::new("python3")
+            .current_dir(&folder)
+            .args(["-m", "pip", "--quiet", "install", "--upgrade"])
+            .args(["--target", "packages", &wanted]),
+    )?;
+    fs::write(&stamp, &wanted).context("cannot write the stamp of the Python packages")?;
+    Ok(folder)
 }

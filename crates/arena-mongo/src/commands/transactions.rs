@@ -111,6 +111,17 @@ impl Fields {
                 "'startTransaction' field requires 'autocommit' field to also be specified",
             );
         }
+        let concern = body.get_document("readConcern");
+        let level = concern
+            .as_ref()
+            .ok()
+            .and_then(|concern| concern.get_str("level").ok());
+        if level == Some("snapshot") && autocommit.is_none() {
+            // Reading without one would be a silent lie.
+            return Err(CommandError::not_supported(
+                "readConcern level 'snapshot' outside a transaction",
+            ));
+        }
         if starts == Some(false) {
             return invalid("Specifying startTransaction=false is not allowed.");
         }

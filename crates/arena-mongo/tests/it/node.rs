@@ -51,6 +51,48 @@ async fn the_node_driver_works_as_the_samples_use_it() {
     assert!(said(&output).contains("all good"), "{}", said(&output));
 }
 
+/// Runs one of the scripts in `clients/` as a seat's app.
+async fn runs(script: &str, library: &str) {
+    let world = World::start().await;
+    world.seat("ada");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients");
+    let uri = world.uri("ada");
+    let output = if script.ends_with(".py") {
+        let packages = env::var_os("ARENA_TEST_PYTHON_PACKAGES");
+        let mut command = Command::new("python3");
+        command
+            .arg(folder.join(script))
+            .arg(&uri)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONPATH", packages.expect("cargo xtask test sets it"));
+        command.output().await.unwrap()
+    } else {
+        node(&folder.join(script), &[&uri, library]).await
+    };
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("all good"), "{}", said(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_driver_6_runs_transactions_and_bulk_writes() {
+    runs("transfers.js", "mongodb").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_driver_7_runs_transactions_and_bulk_writes() {
+    runs("transfers.js", "mongodb7").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mongoose_runs_its_models() {
+    runs("models.js", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pymongo_runs_what_an_app_does() {
+    runs("driver.py", "").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shell_opens_and_answers() {
     let world = World::start().await;
