@@ -204,8 +204,36 @@ fn python() -> anyhow::Result<PathBuf> {
         Command::new("python3")
             .current_dir(&folder)
             .args(["-m", "pip", "--quiet", "install", "--upgrade"])
-            .args(["--target", "packages", &wanted]),
+            .args(["--target", "packages", &wanted])
+            .args(["pytest", "pytest-asyncio"]),
     )?;
     fs::write(&stamp, &wanted).context("cannot write the stamp of the Python packages")?;
     Ok(folder)
+}
+
+/// Downloads pymongo's source once a user, for the driver tests that it carries; returns its folder.
+///
+/// # Errors
+/// When it cannot be downloaded or unpacked.
+pub(crate) fn pymongo_source() -> anyhow::Result<PathBuf> {
+    let folder = user_cache().join("arena-test-python");
+    let name = format!("pymongo-{PYMONGO}");
+    if folder.join(&name).join("test").is_dir() {
+        return Ok(folder.join(name));
+    }
+    step(
+        "pip download pymongo (source)",
+        Command::new("python3")
+            .current_dir(&folder)
+            .env("NO_EXT", "1")
+            .args(["-m", "pip", "--quiet", "download", "--no-deps"])
+            .args(["--no-binary", ":all:", &format!("pymongo=={PYMONGO}")]),
+    )?;
+    step(
+        "unpack pymongo",
+        Command::new("tar")
+            .current_dir(&folder)
+            .args(["-xzf", &format!("{name}.tar.gz")]),
+    )?;
+    Ok(folder.join(name))
 }

@@ -58,6 +58,7 @@ fn tests(environment: &setup::Environment, filters: &[&str], long: bool) -> anyh
         .env("ARENA_TEST_MONGODB_URI", &database.uri);
     if long {
         command.env("PROPTEST_CASES", "20000");
+        command.env("ARENA_TEST_PYMONGO", setup::pymongo_source()?);
     }
     command.arg("--").args(filters);
     eprintln!("── cargo test");

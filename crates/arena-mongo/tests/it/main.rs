@@ -11,5 +11,6 @@ mod fuzzing;
 mod node;
 mod quotas;
 mod retries;
+mod suites;
 mod transactions;
 mod world;
