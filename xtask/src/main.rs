@@ -4,6 +4,7 @@
 
 mod bench;
 mod database;
+mod engine;
 mod setup;
 mod test;
 mod tidy;
@@ -23,6 +24,7 @@ Usage: cargo xtask <chore>
                            --long runs 20,000 cases of each property
   setup                    only install what the tests need
   tidy                     rules of the repository: arrows between crates, sizes, links
+  engine [FOLDER]          make the archive of the database engine, with checksum and licences
   bench [NAME]             measure the figures and print them as a table
 ";
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test::run(rest),
         ["setup"] => setup::run().map(|_| ()),
         ["tidy"] => tidy::run(),
+        ["engine", rest @ ..] => engine::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["--help" | "-h" | "help"] | [] => {
             eprint!("{HELP}");

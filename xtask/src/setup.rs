@@ -24,6 +24,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("make", "/usr/bin/make"),
     ("python3", "/usr/bin/python3"),
     ("python3-pip", "/usr/bin/pip3"),
+    ("openssl", "/usr/bin/openssl"),
 ];
 
 /// Client libraries that tests drive the database front with, by npm name and version.
@@ -156,7 +157,7 @@ fn user_cache() -> PathBuf {
         .unwrap_or_else(target_dir)
 }
 
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 

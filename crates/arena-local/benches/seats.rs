@@ -25,7 +25,7 @@ use arena_local::seat::{HOME, SETTINGS, SeatStart, Seats, Trees};
 use arena_local::watch::{WatchLimits, watch};
 use arena_supervisor::{Child, Supervisor};
 use arena_workshop::SeatId;
-use arena_workshop::plan::SeatSettings;
+use arena_workshop::plan::{SeatSettings, Ways};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -245,7 +245,7 @@ fn start(seats: &Seats, supervisor: &Supervisor, seat: &SeatId) -> Child {
         settings: &settings,
         agent: &agent,
         trees: &Trees::default(),
-        hosts: &[],
+        ways: &Ways::default(),
         limits: Default::default(),
     };
     seats.start(supervisor, seat, &start).unwrap()

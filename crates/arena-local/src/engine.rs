@@ -8,12 +8,16 @@
 //! Begin reading at [`ensure`], then [`EngineTree::command`], then [`Engine`].
 
 mod apt;
+mod archive;
 mod data;
 mod install;
+mod make;
 pub(crate) mod server;
 mod tree;
 
+pub use archive::EngineArchive;
 pub use data::{Engine, FRONT_ROLE};
-pub use install::{EngineArchive, InstallError, InstallProgress, InstallSettings, ensure};
+pub use install::{InstallError, InstallProgress, InstallSettings, ensure};
+pub use make::{MadeArchive, make_archive};
 pub use server::{OsUser, PrepareError};
 pub use tree::{EngineTree, Invocation, TreeError};

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod forward;
 mod leftover;
 pub mod machine;
+pub mod mongod;
 pub mod nest;
 pub mod outbound;
 pub mod paths;

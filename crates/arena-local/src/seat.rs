@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use arena_supervisor::{Child, ChildSpec, LogFile, Ready, Restart, Supervisor};
 use arena_workshop::SeatId;
-use arena_workshop::plan::SeatSettings;
+use arena_workshop::plan::{SeatSettings, Ways};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::nest::{Bind, Fill, Home, INNER_EXECUTABLE, Limits, Run, Work};
+use crate::nest::{self, Bind, Fill, Home, INNER_EXECUTABLE, Limits, Run, Work};
 use crate::sandbox::{Sandbox, SandboxError, Slot};
 
 /// Home of everything in a seat; survives a restart.
@@ -34,10 +34,17 @@ pub const SETTINGS: &str = "/run/arena/settings.json";
 pub const NODE: &str = "/opt/arena/node";
 /// Where the editor's tree is inside a seat (`bin/code-server`).
 pub const EDITOR: &str = "/opt/arena/editor";
+/// Where mongosh is inside a seat (`bin/mongosh`).
+pub const MONGOSH: &str = "/opt/arena/mongosh";
+/// Where the database engine's tree is inside a seat, for `psql` and its like.
+pub const ENGINE: &str = "/opt/arena/engine";
 /// Where the service sockets are inside a seat.
 pub const SERVICES: &str = "/run/svc";
+/// The seat's hosts file, among its sockets.
+const HOSTS_FILE: &str = "hosts";
 /// Programs inside a seat.
-pub const PATH: &str = "/opt/arena/node/bin:/opt/arena/bin:/usr/local/bin:/usr/bin:/bin";
+pub const PATH: &str = "/opt/arena/node/bin:/opt/arena/mongosh/bin:/opt/arena/engine/usr/lib/postgresql/18/bin:\
+    /opt/arena/bin:/usr/local/bin:/usr/bin:/bin";
 
 /// A seat's agent answers within milliseconds; a machine that starts a hundred takes longer.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -66,6 +73,10 @@ pub struct Trees {
     pub node: Option<PathBuf>,
     /// The editor.
     pub editor: Option<PathBuf>,
+    /// mongosh, with `bin/mongosh`.
+    pub mongosh: Option<PathBuf>,
+    /// The database engine, for `psql`.
+    pub engine: Option<PathBuf>,
 }
 
 /// What a start needs besides the seat itself.
@@ -76,8 +87,8 @@ pub struct SeatStart<'a> {
     pub agent: &'a [String],
     /// Editor and Node.
     pub trees: &'a Trees,
-    /// Further names on the seat's loopback: name and address.
-    pub hosts: &'a [(String, String)],
+    /// Servers of somebody else that it reaches; [`Seats::lead`] changes them later.
+    pub ways: &'a Ways,
     /// Limits of the seat.
     pub limits: Limits,
 }
@@ -231,6 +242,7 @@ impl Seats {
         make_folder(&self.services(seat), 0o755).map_err(failed("make its socket folder"))?;
         make_folder(&self.runtime.join("seats"), 0o700)
             .map_err(failed("make the socket folder"))?;
+        self.lead(seat, start.ways)?;
         let listener = bind(&self.socket(seat)).map_err(failed("bind its socket"))?;
         let work = folder.join("nest.json");
         let run = Work::Run(Box::new(self.run(seat, &record, start)));
@@ -256,6 +268,24 @@ impl Seats {
             together: Some("seats".to_owned()),
             ..ChildSpec::new(format!("seat-{seat}"), program)
         }))
+    }
+
+    /// Tells a seat, running or not, which servers of somebody else it reaches under which names.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn lead(&self, seat: &SeatId, ways: &Ways) -> Result<(), SeatError> {
+        let folder = self.services(seat);
+        let failed = |source| SeatError::Files {
+            seat: seat.clone(),
+            what: "name servers",
+            source,
+        };
+        let names = nest::hosts(seat.as_str(), &ways.names);
+        let text = serde_json::to_vec(ways).expect("only strings, numbers and lists");
+        // First the ways, then the names that lead there.
+        write_readable(&folder.join(Ways::FILE), &text).map_err(failed)?;
+        write_readable(&folder.join(HOSTS_FILE), names.as_bytes()).map_err(failed)
     }
 
     /// Deletes everything of a seat that has been stopped. Never follows a link. Blocks.
@@ -390,7 +420,7 @@ impl Seats {
             home_at: HOME.to_owned(),
             read_only,
             files: BTreeMap::from([(SETTINGS.to_owned(), settings)]),
-            hosts: start.hosts.to_vec(),
+            hosts_file: Some(format!("{SERVICES}/{HOSTS_FILE}")),
             host_name: seat.to_string(),
             command: std::iter::once(INNER_EXECUTABLE.to_owned())
                 .chain(start.agent.iter().cloned())
@@ -405,12 +435,16 @@ impl Seats {
 /// Programs that start a sandbox.
 const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Our executable, Node and the editor.
+/// Our executable and the tools.
 pub(crate) fn common_binds(sandbox: &Sandbox, trees: &Trees) -> Vec<Bind> {
     let executable = Some((sandbox.executable(), INNER_EXECUTABLE));
     let node = trees.node.as_deref().map(|tree| (tree, NODE));
     let editor = trees.editor.as_deref().map(|tree| (tree, EDITOR));
-    let all = [executable, node, editor].into_iter().flatten();
+    let mongosh = trees.mongosh.as_deref().map(|tree| (tree, MONGOSH));
+    let engine = trees.engine.as_deref().map(|tree| (tree, ENGINE));
+    let all = [executable, node, editor, mongosh, engine]
+        .into_iter()
+        .flatten();
     all.map(|(from, to)| Bind {
         from: from.to_owned(),
         to: to.to_owned(),
@@ -491,7 +525,7 @@ pub(crate) fn try_out(sandbox: &Sandbox, folder: &Path) -> Result<(), SandboxErr
         home_at: HOME.to_owned(),
         read_only: common_binds(sandbox, &Trees::default()),
         files: BTreeMap::new(),
-        hosts: Vec::new(),
+        hosts_file: None,
         host_name: "probe".to_owned(),
         command: vec!["/usr/bin/true".to_owned()],
         environment: inner_environment(),
@@ -533,6 +567,15 @@ async fn is_healthy(socket: PathBuf) -> bool {
 pub(crate) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Writes a file that seats read too, all of it or nothing.
+fn write_readable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    absent_is_fine(fs::remove_file(&new))?;
+    fs::write(&new, bytes)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+    fs::rename(&new, path)
 }
 
 /// Writes a file that only we can read, all of it or nothing.

@@ -7,6 +7,7 @@
 //! it things that no seat uses (`slim.rs`).
 
 mod install;
+mod shell;
 mod slim;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,8 @@ use thiserror::Error;
 
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::seat::{EDITOR, Trees};
+
+pub use shell::{MONGOSH_PIN, ensure_mongosh, find_mongosh};
 
 /// What is installed; the only place that names versions.
 pub const PINS: [Pin; 2] = [
@@ -329,6 +332,7 @@ pub fn ensure(
         trees: Trees {
             node: tree(&node.origin),
             editor: tree(&code.origin),
+            ..Trees::default()
         },
         editor,
     })

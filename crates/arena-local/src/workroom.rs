@@ -183,7 +183,7 @@ impl Workroom<'_> {
                 (STEPS.to_owned(), steps),
                 (GIT_SETTINGS.to_owned(), settings.to_owned()),
             ]),
-            hosts: Vec::new(),
+            hosts_file: None,
             host_name: "template".to_owned(),
             command,
             environment: self.environment(),

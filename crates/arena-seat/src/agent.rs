@@ -58,6 +58,8 @@ pub(crate) async fn run(
     for bound in forward::bind(&agent)? {
         parts.spawn(forward::run(agent.clone(), bound));
     }
+    let ways = forward::open(&agent);
+    parts.spawn(forward::follow(agent.clone(), ways));
     let terminals = terminal::bind(&agent.places.run)?;
     parts.spawn(terminal::run(agent.clone(), terminals));
     let (prepared, when_prepared) = watch::channel(false);

@@ -75,7 +75,7 @@ fn user_settings(settings: &SeatSettings) -> io::Result<()> {
         return Ok(());
     };
     for (key, value) in defaults(settings) {
-        if key == TERMINAL_ENVIRONMENT || !merged.contains_key(&key) {
+        if OURS.contains(&key.as_str()) || !merged.contains_key(&key) {
             merged.insert(key, value);
         }
     }
@@ -88,6 +88,15 @@ fn user_settings(settings: &SeatSettings) -> io::Result<()> {
 }
 
 const TERMINAL_ENVIRONMENT: &str = "terminal.integrated.env.linux";
+/// Settings that are brought up to date: a password may have changed.
+const OURS: [&str; 2] = [TERMINAL_ENVIRONMENT, "mdb.presetConnections"];
+
+/// MongoDB's extension, where it is installed, knows the seat's database from the start.
+fn connections(settings: &SeatSettings) -> Option<(String, Value)> {
+    let uri = settings.environment.get("MONGODB_URI")?;
+    let own = json!([{ "name": "My database", "connectionString": uri }]);
+    Some(("mdb.presetConnections".to_owned(), own))
+}
 
 fn defaults(settings: &SeatSettings) -> Map<String, Value> {
     let own = settings.editor_environment.keys().map(|name| {
@@ -127,7 +136,10 @@ fn defaults(settings: &SeatSettings) -> Map<String, Value> {
         TERMINAL_ENVIRONMENT: terminal_environment,
     });
     match fixed {
-        Value::Object(map) => map,
+        Value::Object(mut map) => {
+            map.extend(connections(settings));
+            map
+        }
         _ => unreachable!("written as an object above"),
     }
 }

@@ -109,10 +109,10 @@ pub enum ServeError {
         source: io::Error,
     },
     /// A port for a service is taken.
-    #[error("cannot listen on 127.0.0.1:{port} for {socket}")]
+    #[error("cannot listen on {address} for {socket}")]
     Forward {
-        /// The port.
-        port: u16,
+        /// Address and port.
+        address: std::net::SocketAddr,
         /// The service's socket.
         socket: String,
         /// Why.

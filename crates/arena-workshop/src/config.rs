@@ -20,7 +20,7 @@ use crate::scoring::Scoring;
 use crate::source::{Problems, SourceFile};
 use crate::yaml;
 
-pub use forms::Outbound;
+pub use forms::{MongodbChoice, Outbound};
 pub(crate) use validate::stays_inside;
 
 /// The file, checked, and the defaults that filled its gaps.
@@ -502,17 +502,32 @@ pub struct SeatKeys {
     pub outbound: Outbound,
 }
 
-/// Databases that are there already, instead of the built-in ones.
+/// Where databases come from, instead of the built-in ones.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatabaseUris {
-    /// URI of a MongoDB with rights to make users, such as `mongodb://admin:…@db.example.com`.
-    pub mongodb: Option<Secret>,
+    /// Where MongoDB comes from: `builtin` (DocumentDB), `mongod` (of this machine), `atlas-local`
+    /// (in Docker), or the URI of a MongoDB with rights to make users, such as
+    /// `mongodb://admin:…@db1.example.com,db2.example.com` or `mongodb+srv://admin:…@cluster.example.com`.
+    #[serde(deserialize_with = "forms::mongodb")]
+    #[schemars(schema_with = "forms::mongodb_schema")]
+    pub mongodb: Option<MongodbChoice>,
+    /// Archive of the built-in engine, a path or an address, with `#sha256=…` behind it. Left out:
+    /// `ARENA_ENGINE_ARCHIVE`, else Debian's packages.
+    #[schemars(length(min = 1))]
+    pub engine: Option<String>,
     /// URI of a PostgreSQL with rights to make roles, such as `postgres://admin:…@db.example.com`.
     pub postgres: Option<Secret>,
     /// Extensions of PostgreSQL that every seat's database gets, besides `vector`: such as `pg_trgm`,
     /// `postgis`, `hstore`. Those that reach files, the network or other databases are refused.
     pub extensions: Vec<String>,
+}
+
+impl DatabaseUris {
+    /// Returns the URI of a configured MongoDB.
+    pub fn mongodb_uri(&self) -> Option<&Secret> {
+        self.mongodb.as_ref()?.uri()
+    }
 }
 
 /// How much each seat may take of the built-in database.

@@ -6,11 +6,13 @@
 mod connection;
 mod difference;
 mod make;
+mod offer;
 mod seat;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,7 @@ use crate::{Capability, DatabaseName, EventId, Exercise, SeatId, ServiceName};
 pub use connection::PostgresConnection;
 pub use difference::{Change, Difference, difference};
 pub use make::plan;
+pub use offer::choosing_table;
 pub use seat::MissingSecret;
 
 /// Where a plan shall run, and what was found there.
@@ -31,6 +34,8 @@ pub struct Target {
     pub content: Content,
     /// Where MongoDB comes from.
     pub mongodb: MongodbSource,
+    /// What a configured MongoDB was seen to be capable of; `None` where nobody looked.
+    pub mongodb_seen: Option<BTreeSet<Capability>>,
     /// Where PostgreSQL comes from.
     pub postgres: PostgresSource,
     /// How seats are separated.
@@ -58,6 +63,10 @@ pub enum Content {
 pub enum MongodbSource {
     /// DocumentDB behind `arena-mongo`.
     BuiltIn,
+    /// A `mongod` of this machine that we run.
+    Mongod,
+    /// The image `mongodb/mongodb-atlas-local` in Docker.
+    AtlasLocal,
     /// A configured server; the URI itself is the secret `mongodb-uri`.
     Uri,
 }
@@ -246,6 +255,8 @@ pub enum ServiceKind {
     Engine,
     /// `arena-mongo`, a task.
     Mongo,
+    /// A `mongod` or its container, a child process.
+    Mongod,
     /// The PostgreSQL cluster for exercises, a child process.
     Postgres,
     /// The filtered way out of seats, a task.
@@ -348,14 +359,40 @@ pub struct SeatPlan {
     pub forwards: Vec<Forward>,
 }
 
-/// A service reachable inside a seat: the agent listens on `port` of the seat's loopback and
-/// forwards to `/run/svc/{socket}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A service reachable inside a seat: the agent listens on `address` and `port` of the seat's
+/// loopback and forwards to `/run/svc/{socket}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Forward {
     /// File name under `/run/svc`: `mongodb.sock`, `postgres.sock`, `outbound.sock`, `llm.sock`.
     pub socket: String,
-    /// TCP port on the seat's 127.0.0.1.
+    /// Address on the seat's loopback: 127.0.0.1 for the platform's own services.
+    #[serde(default = "loopback", skip_serializing_if = "is_loopback")]
+    pub address: IpAddr,
+    /// TCP port there.
     pub port: u16,
+}
+
+fn loopback() -> IpAddr {
+    Ipv4Addr::LOCALHOST.into()
+}
+
+fn is_loopback(address: &IpAddr) -> bool {
+    *address == loopback()
+}
+
+/// Servers of somebody else that a seat reaches under their own names. They may change while the
+/// seat lives: the agent reads [`Ways::FILE`] beside the sockets, and the names are its hosts file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ways {
+    /// Names, and where on the seat's loopback they lead.
+    pub names: BTreeMap<String, IpAddr>,
+    /// Addresses and ports, and the sockets behind them.
+    pub forwards: Vec<Forward>,
+}
+
+impl Ways {
+    /// Name of the file.
+    pub const FILE: &str = "ways.json";
 }
 
 /// A host and what it serves.

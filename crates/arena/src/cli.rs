@@ -247,10 +247,18 @@ pub(crate) enum ToolsCommand {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Make an archive of the database engine for machines without a network: ARENA_ENGINE_ARCHIVE names it there.
+    Archive {
+        /// Where to put the archive, its checksum and its list of packages.
+        folder: PathBuf,
+    },
     /// Fetch what is missing into the tool cache.
     Install {
-        /// Only these: node, editor, engine. Default: all.
+        /// Only these: node, editor, mongosh, engine. Default: all. `mongod` is never fetched without its name.
         names: Vec<String>,
+        /// Accept the licence of mongod, the Server Side Public License.
+        #[arg(long)]
+        accept_license: bool,
         /// Install missing system packages without asking.
         #[arg(short, long)]
         yes: bool,

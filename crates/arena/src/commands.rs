@@ -2,6 +2,7 @@
 //! goes to standard output, everything said to people to standard error.
 
 mod check;
+mod databases;
 mod down;
 mod inputs;
 mod logs;

@@ -4,6 +4,7 @@
 
 pub(crate) mod databases;
 pub(crate) mod door;
+pub(crate) mod mongod;
 pub(crate) mod pages;
 pub(crate) mod places;
 pub(crate) mod remote;
@@ -119,7 +120,7 @@ pub(crate) fn bind(listen: IpAddr, port: u16) -> Result<TcpListener, Failure> {
 /// # Errors
 /// When a part cannot be started, or a part that must run ends.
 pub(crate) async fn run(
-    prepared: Prepared,
+    mut prepared: Prepared,
     listener: TcpListener,
     progress: &Progress,
     stop: Stop,
@@ -129,7 +130,7 @@ pub(crate) async fn run(
     let mut parts = Parts::new(supervisor);
     // Starting may be dropped halfway: the next `up` converges from wherever it was.
     let started = tokio::select! {
-        started = start(&prepared, listener, progress, &stop, &mut parts) => Some(started),
+        started = start(&mut prepared, listener, progress, &stop, &mut parts) => Some(started),
         () = stop.begin.cancelled() => None,
     };
     let outcome = match started {
@@ -213,22 +214,26 @@ fn why_ended(
 
 /// Starts everything in the order of what stands on what.
 async fn start(
-    prepared: &Prepared,
+    prepared: &mut Prepared,
     listener: TcpListener,
     progress: &Progress,
     stop: &Stop,
     parts: &mut Parts,
 ) -> Result<Summary, Failure> {
+    let store = open_store(&prepared.workshop, &prepared.plan, &prepared.places).await?;
+    let mut secrets = Secrets::open(&prepared.places.state, &prepared.plan.secrets)?;
+    let line = progress.begin("database");
+    if let Some(mongodb) = mongod::start(prepared, &mut secrets, parts, &line).await? {
+        prepared.remote.mongodb = Some(mongodb);
+    }
+    let prepared = &*prepared;
     let Prepared {
         workshop,
         plan,
         places,
         ..
     } = prepared;
-    let store = open_store(workshop, plan, places).await?;
-    let mut secrets = Secrets::open(&places.state, &plan.secrets)?;
     prepared.remote.fill(plan, &mut secrets);
-    let line = progress.begin("database");
     let mut databases = Databases::start(prepared, &secrets, parts, &line).await?;
     line.done(databases.description());
     let seats = seats::start(prepared, &secrets, &databases, parts, progress).await?;

@@ -11,16 +11,16 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::apt;
+use super::archive::EngineArchive;
 use super::tree::{self, EngineTree, MANIFEST, Manifest, Package, TreeError};
+use super::{apt, make};
 
 /// What of the packages the engine never reads.
-const EXCLUDED: [&str; 15] = [
+const EXCLUDED: [&str; 14] = [
     "./etc",
     "./var",
     "./usr/include",
     "./usr/lib/systemd",
-    "./usr/share/doc",
     "./usr/share/lintian",
     "./usr/share/locale",
     "./usr/share/man",
@@ -40,15 +40,6 @@ pub struct InstallSettings {
     pub cache: PathBuf,
     /// A finished archive, preferred to packages.
     pub archive: Option<EngineArchive>,
-}
-
-/// A tar archive (compressed as tar understands it) of a finished tree.
-#[derive(Debug, Clone)]
-pub struct EngineArchive {
-    /// The file.
-    pub path: PathBuf,
-    /// Its SHA-256 in hexadecimal; another file is refused.
-    pub sha256: String,
 }
 
 /// How far an installation is.
@@ -125,6 +116,17 @@ pub enum InstallError {
         /// What the file has.
         actual: String,
     },
+    /// The configured archive is not what an archive of the engine is.
+    #[error("cannot use the engine archive {path}: {why}")]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A package without a licence text may not be given on.
+    #[error("no licence text of: {0}")]
+    Licence(String),
     /// What was installed cannot be used.
     #[error("the installed database engine is not usable")]
     Tree(#[source] TreeError),
@@ -146,7 +148,7 @@ impl InstallError {
     }
 }
 
-fn last_lines(output: &[u8]) -> String {
+pub(super) fn last_lines(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text
         .lines()
@@ -236,7 +238,7 @@ fn install(
         source,
     })?;
     match &settings.archive {
-        Some(archive) => unpack_archive(archive, &root)?,
+        Some(archive) => archive.unpack(work, &root, progress)?,
         None => {
             let packages = apt::download(work, progress)?;
             unpack_packages(&packages, &root, progress)?;
@@ -246,29 +248,6 @@ fn install(
         .map_err(InstallError::Tree)?
         .id()
         .to_owned())
-}
-
-fn unpack_archive(archive: &EngineArchive, root: &Path) -> Result<(), InstallError> {
-    let files = |source| InstallError::Files {
-        path: archive.path.clone(),
-        source,
-    };
-    let actual = sha256_of(&archive.path).map_err(files)?;
-    if !actual.eq_ignore_ascii_case(&archive.sha256) {
-        return Err(InstallError::OtherArchive {
-            path: archive.path.clone(),
-            expected: archive.sha256.clone(),
-            actual,
-        });
-    }
-    let mut tar = Command::new("tar");
-    tar.arg("--extract")
-        .arg("--no-same-owner")
-        .arg("--file")
-        .arg(&archive.path)
-        .arg("--directory")
-        .arg(root);
-    run(&mut tar, "tar")
 }
 
 fn unpack_packages(
@@ -304,6 +283,7 @@ fn unpack_packages(
         });
     }
     tree::finish(root).map_err(files)?;
+    make::keep_licences(root).map_err(files)?;
     let manifest = manifest_of(listed);
     let text = serde_json::to_vec_pretty(&manifest)
         .map_err(io::Error::other)
@@ -324,8 +304,10 @@ fn unpack_package(deb: &Path, root: &Path) -> Result<(), InstallError> {
         })?;
     let contents = dpkg.stdout.take().map_or_else(Stdio::null, Stdio::from);
     let mut tar = Command::new("tar");
+    // Seats read the tree too: modes are the packages' own, whatever the umask.
     tar.arg("--extract")
         .arg("--no-same-owner")
+        .arg("--preserve-permissions")
         .arg("--directory")
         .arg(root);
     tar.args(
@@ -368,7 +350,7 @@ fn run(command: &mut Command, program: &'static str) -> Result<(), InstallError>
     }
 }
 
-fn sha256_of(path: &Path) -> io::Result<String> {
+pub(super) fn sha256_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
@@ -465,13 +447,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("engine.tar");
         fs::write(&path, b"not it").unwrap();
-        let archive = Some(EngineArchive {
-            path,
-            sha256: "ab".to_owned(),
-        });
+        let archive = EngineArchive::parse(&format!("{}#sha256=ab", path.display()));
         let settings = InstallSettings {
             cache: folder.path().to_path_buf(),
-            archive,
+            archive: Some(archive),
         };
         let error = ensure(&settings, &|_| ()).unwrap_err();
         assert!(

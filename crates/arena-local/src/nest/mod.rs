@@ -12,6 +12,8 @@ mod inside;
 mod run;
 mod seccomp;
 
+pub(crate) use run::hosts;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -69,8 +71,8 @@ pub(crate) struct Run {
     pub(crate) read_only: Vec<Bind>,
     /// Small files of the seat itself, readable by it only.
     pub(crate) files: BTreeMap<String, String>,
-    /// Lines for `/etc/hosts`: name and address.
-    pub(crate) hosts: Vec<(String, String)>,
+    /// Where `/etc/hosts` is when somebody outside keeps it up to date; else it names this sandbox only.
+    pub(crate) hosts_file: Option<String>,
     /// Host name inside.
     pub(crate) host_name: String,
     /// Program and arguments.

@@ -2,13 +2,15 @@
 //! onto a small stage over `/tmp`, because bubblewrap runs as the seat's user and could not
 //! reach into our 0700 folders. The stage exists in this mount namespace only.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Seek, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -201,10 +203,6 @@ fn write_etc(run: &Run) -> io::Result<()> {
     let etc = stage("etc");
     open_folder(&etc)?;
     let name = &run.host_name;
-    let mut hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost\n");
-    for (name, address) in &run.hosts {
-        let _ = writeln!(hosts, "{address} {name}");
-    }
     let home = &run.home_at;
     let passwd = format!(
         "root:x:0:0:root:/root:/usr/sbin/nologin\nworkspace:x:{SEAT_ID}:{SEAT_ID}:{name}:{home}:/bin/bash\n\
@@ -214,7 +212,6 @@ fn write_etc(run: &Run) -> io::Result<()> {
     for (file, text) in [
         ("passwd", passwd),
         ("group", group),
-        ("hosts", hosts),
         ("hostname", format!("{name}\n")),
         ("resolv.conf", String::new()),
         (
@@ -222,9 +219,21 @@ fn write_etc(run: &Run) -> io::Result<()> {
             "passwd: files\ngroup: files\nhosts: files\n".to_owned(),
         ),
         ("shells", "/bin/sh\n/bin/bash\n".to_owned()),
+        // A seat reaches nobody who would read it.
+        (
+            "mongosh.conf",
+            "mongosh:\n  enableTelemetry: false\n".to_owned(),
+        ),
     ] {
         fs::write(format!("{etc}/{file}"), text)?;
         fs::set_permissions(format!("{etc}/{file}"), Permissions::from_mode(0o644))?;
+    }
+    match &run.hosts_file {
+        Some(file) => symlink(file, format!("{etc}/hosts"))?,
+        None => {
+            fs::write(format!("{etc}/hosts"), hosts(name, &BTreeMap::new()))?;
+            fs::set_permissions(format!("{etc}/hosts"), Permissions::from_mode(0o644))?;
+        }
     }
     for name in ETC_FROM_HOST {
         let from = format!("/etc/{name}");
@@ -235,6 +244,15 @@ fn write_etc(run: &Run) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns the text of a sandbox's hosts file.
+pub(crate) fn hosts(host_name: &str, names: &BTreeMap<String, IpAddr>) -> String {
+    let mut text = format!("127.0.0.1 localhost {host_name}\n::1 localhost ip6-localhost\n");
+    for (name, address) in names {
+        let _ = writeln!(text, "{address} {name}");
+    }
+    text
 }
 
 fn write_private(path: &str, text: &str, own_user: bool) -> io::Result<()> {

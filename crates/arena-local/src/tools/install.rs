@@ -175,7 +175,10 @@ pub(super) fn editor(
     )?;
     place_scripts(&vscode).map_err(files("place the editor's scripts"))?;
     let supplies = Supplies {
-        trees: Trees { node, editor: None },
+        trees: Trees {
+            node,
+            ..Trees::default()
+        },
         services: None,
         npm: BTreeMap::new(),
     };
@@ -230,6 +233,7 @@ fn verify(room: &Workroom<'_>, tree: &Path) -> Result<(), ToolError> {
     };
     steps(
         &room,
+        "code-server",
         vec![step(
             "starting code-server",
             &[&format!("{EDITOR}/bin/code-server"), "--version"],
@@ -244,6 +248,7 @@ fn build(room: &Workroom<'_>) -> Result<(), ToolError> {
     let vscode = format!("{server}/lib/vscode");
     steps(
         room,
+        "code-server",
         vec![
             step(
                 "building argon2",
@@ -274,13 +279,14 @@ fn build(room: &Workroom<'_>) -> Result<(), ToolError> {
     })
 }
 
-fn steps(room: &Workroom<'_>, steps: Vec<Step>) -> Result<(), ToolError> {
+pub(super) fn steps(
+    room: &Workroom<'_>,
+    name: &'static str,
+    steps: Vec<Step>,
+) -> Result<(), ToolError> {
     room.run(steps, None, &|_| {})
         .map_err(|failure| match failure {
-            StepFailure::Sandbox(source) => ToolError::Sandbox {
-                name: "code-server",
-                source,
-            },
+            StepFailure::Sandbox(source) => ToolError::Sandbox { name, source },
             StepFailure::Step { step, output } => ToolError::Program {
                 what: format!("finish {step}"),
                 output,
@@ -288,7 +294,7 @@ fn steps(room: &Workroom<'_>, steps: Vec<Step>) -> Result<(), ToolError> {
         })
 }
 
-fn step(title: &str, command: &[&str], directory: &str) -> Step {
+pub(super) fn step(title: &str, command: &[&str], directory: &str) -> Step {
     let nodedir = if Path::new("/usr/include/node").exists() {
         "/usr"
     } else {
@@ -307,7 +313,11 @@ fn step(title: &str, command: &[&str], directory: &str) -> Step {
 
 /// Installs packages (or, with none named, what a folder's own lock says) without running any
 /// script of theirs.
-fn fetch(folder: &Path, node_bin: Option<&Path>, packages: &[String]) -> Result<(), ToolError> {
+pub(super) fn fetch(
+    folder: &Path,
+    node_bin: Option<&Path>,
+    packages: &[String],
+) -> Result<(), ToolError> {
     let mut command = Command::new("timeout");
     command.arg(FETCH_SECONDS).args([
         "npm",
@@ -407,7 +417,7 @@ fn write_starter(tree: &Path) -> io::Result<()> {
 }
 
 /// Lets other users (seats) read a tree of ours, and nobody but us write it.
-fn open_up(folder: &Path) -> io::Result<()> {
+pub(super) fn open_up(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.file_type()?;
@@ -424,7 +434,7 @@ fn open_up(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
-fn files(what: &'static str) -> impl Fn(io::Error) -> ToolError {
+pub(super) fn files(what: &'static str) -> impl Fn(io::Error) -> ToolError {
     move |source| ToolError::Files {
         what: what.to_owned(),
         source,
@@ -432,9 +442,9 @@ fn files(what: &'static str) -> impl Fn(io::Error) -> ToolError {
 }
 
 /// A folder that grows, and who is told.
-struct Meter<'a> {
+pub(super) struct Meter<'a> {
     pin: Pin,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     target: PathBuf,
     begun: Instant,
     progress: &'a dyn Fn(ToolProgress),
@@ -442,7 +452,7 @@ struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     /// Makes an empty folder for the installation, in the cache.
-    fn new(
+    pub(super) fn new(
         settings: &ToolSettings,
         pin: Pin,
         progress: &'a dyn Fn(ToolProgress),
@@ -462,7 +472,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Does a part of the work, telling how far it is.
-    fn watch<T: Send>(&self, step: &str, work: impl FnOnce() -> T + Send) -> T {
+    pub(super) fn watch<T: Send>(&self, step: &str, work: impl FnOnce() -> T + Send) -> T {
         let folder = self.folder.as_path();
         let tell = |bytes| {
             (self.progress)(ToolProgress {
@@ -489,7 +499,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Puts the finished tree into its place.
-    fn finish(&self, tree: &Path) -> Result<PathBuf, ToolError> {
+    pub(super) fn finish(&self, tree: &Path) -> Result<PathBuf, ToolError> {
         fs::rename(tree, &self.target).map_err(files("put the tool into its place"))?;
         // What is left is of no use; the next installation would remove it too.
         let _ = fs::remove_dir_all(&self.folder);

@@ -1,11 +1,13 @@
 //! The life of a seat: made, started, stopped, killed, removed.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use arena_supervisor::{State, Supervisor};
 use arena_workshop::SeatId;
+use arena_workshop::plan::Ways;
 
 use crate::world::{World, as_ordinary_user, eventually};
 
@@ -31,6 +33,39 @@ fn files_survive_a_restart_and_belong_to_the_participant() {
             assert_eq!(world.inside(&ada, "cd ~/workshop; cat server/index.js; ls; ls server/node_modules; getent hosts mongo.example"), "mine\nserver\nleft-pad\n127.0.0.2       mongo.example");
         },
     );
+}
+
+#[test]
+fn names_of_servers_change_while_a_seat_lives() {
+    as_ordinary_user("seats::names_of_servers_change_while_a_seat_lives", || {
+        let world = World::new();
+        let ada = world.make("ada");
+        world.start(&ada);
+        let asked =
+            "getent hosts other.example || echo none; getent hosts mongo.example || echo none";
+        assert_eq!(
+            world.inside(&ada, asked),
+            "none\n127.0.0.2       mongo.example"
+        );
+        let ways = Ways {
+            names: [(
+                "other.example".to_owned(),
+                Ipv4Addr::new(127, 0, 0, 3).into(),
+            )]
+            .into(),
+            ..Ways::default()
+        };
+        world.seats.lead(&ada, &ways).unwrap();
+        assert_eq!(
+            world.inside(&ada, asked),
+            "127.0.0.3       other.example\nnone"
+        );
+        let answer = world.inside(
+            &ada,
+            "echo '127.0.0.9 other.example' > /run/svc/hosts || echo refused",
+        );
+        assert!(answer.ends_with("refused"), "{answer}");
+    });
 }
 
 #[test]
@@ -93,7 +128,7 @@ fn a_link_in_place_of_the_listener_is_not_followed() {
             // From inside there is nothing to replace: no socket of ours has a path there.
             assert_eq!(
                 world.inside(&ada, "ls /run /run/svc /run/arena"),
-                "/run:\narena\nsvc\n\n/run/arena:\nsettings.json\n\n/run/svc:"
+                "/run:\narena\nsvc\n\n/run/arena:\nsettings.json\n\n/run/svc:\nhosts\nways.json"
             );
         },
     );

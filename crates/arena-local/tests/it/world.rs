@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use arena_local::sandbox::{Sandbox, probe};
 use arena_local::seat::{HOME, SeatStart, Seats, Trees};
 use arena_supervisor::{Child, Supervisor};
 use arena_workshop::SeatId;
-use arena_workshop::plan::SeatSettings;
+use arena_workshop::plan::{SeatSettings, Ways};
 use tempfile::TempDir;
 
 pub(crate) const USER: &str = "arena-test";
@@ -211,7 +212,14 @@ impl World {
             settings: &settings(seat),
             agent: &agent,
             trees: &Trees::default(),
-            hosts: &[("mongo.example".to_owned(), "127.0.0.2".to_owned())],
+            ways: &Ways {
+                names: [(
+                    "mongo.example".to_owned(),
+                    Ipv4Addr::new(127, 0, 0, 2).into(),
+                )]
+                .into(),
+                forwards: Vec::new(),
+            },
             limits: Default::default(),
         };
         let _inside = self.runtime.enter();

@@ -1,7 +1,9 @@
 //! The workshop's apps: reached, restarted, watched.
 
+use std::net::Ipv4Addr;
+
 use arena_seat::{AgentEvent, AppPhase};
-use arena_workshop::plan::{AppKind, Forward};
+use arena_workshop::plan::{AppKind, Forward, Ways};
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -222,6 +224,7 @@ async fn a_service_is_forwarded_from_the_loopback() {
     let port = free_port();
     let world = World::new().with(|settings| {
         settings.forwards.push(Forward {
+            address: Ipv4Addr::LOCALHOST.into(),
             socket: "mongodb.sock".into(),
             port,
         })
@@ -247,6 +250,49 @@ async fn a_service_is_forwarded_from_the_loopback() {
         .await
         .unwrap();
     assert_eq!((&bytes, back.as_slice()), (b"ping", &b"pong"[..]));
+    seat.stop().await;
+}
+
+/// Every address of 127.0.0.0/8 is the loopback's own, inside a seat as here.
+#[tokio::test]
+async fn servers_of_somebody_else_come_and_go_while_the_seat_lives() {
+    let way = |last: u8, port: u16| Forward {
+        address: Ipv4Addr::new(127, 0, 0, last).into(),
+        socket: format!("mongodb-{last}.sock"),
+        port,
+    };
+    let (first, second) = (way(2, free_port()), way(3, free_port()));
+    let world = World::new();
+    let services = world.folder.path().join("svc");
+    std::fs::create_dir(&services).unwrap();
+    let lead = |forwards: Vec<Forward>| {
+        let ways = Ways {
+            forwards,
+            ..Ways::default()
+        };
+        std::fs::write(services.join("new"), serde_json::to_vec(&ways).unwrap()).unwrap();
+        std::fs::rename(services.join("new"), services.join(Ways::FILE)).unwrap();
+    };
+    let connect = async |way: &Forward| {
+        tokio::net::TcpStream::connect((way.address, way.port))
+            .await
+            .ok()
+    };
+    lead(vec![first.clone()]);
+    let seat = world.start().await;
+    until("the first server", async || connect(&first).await).await;
+    assert!(connect(&second).await.is_none());
+    lead(vec![second.clone()]);
+    until("the second server", async || connect(&second).await).await;
+    until("the first one is gone", async || {
+        connect(&first).await.is_none().then_some(())
+    })
+    .await;
+    std::fs::write(services.join(Ways::FILE), "{").unwrap();
+    assert!(
+        connect(&second).await.is_some(),
+        "a broken list changes nothing"
+    );
     seat.stop().await;
 }
 

@@ -107,7 +107,12 @@ async fn an_editor_that_cannot_start_says_why_and_may_be_woken_again() {
 
 #[tokio::test]
 async fn settings_are_ours_at_first_and_the_participant_s_afterwards() {
-    let world = with_editor(EDITOR);
+    let mut world = with_editor(EDITOR);
+    let uri = "mongodb://ada:old@127.0.0.1/ada".to_owned();
+    world
+        .settings
+        .environment
+        .insert("MONGODB_URI".to_owned(), uri);
     let data = world.folder.path().join("home/.local/share/code-server");
     let seat = world.start().await;
     seat.health().await;
@@ -115,6 +120,10 @@ async fn settings_are_ours_at_first_and_the_participant_s_afterwards() {
         serde_json::from_slice(&std::fs::read(data.join("User/settings.json")).unwrap()).unwrap()
     };
     let settings = read();
+    assert_eq!(
+        settings["mdb.presetConnections"][0]["connectionString"],
+        "mongodb://ada:old@127.0.0.1/ada"
+    );
     assert_eq!(settings["files.autoSave"], "off");
     assert_eq!(settings["chat.disableAIFeatures"], true);
     assert!(settings["terminal.integrated.env.linux"]["NODE_OPTIONS"].is_null());
@@ -132,11 +141,17 @@ async fn settings_are_ours_at_first_and_the_participant_s_afterwards() {
         data.join("extensions/arena.arena-seat-0.1.0/extension.js")
             .is_file()
     );
-    let world = seat.stop().await;
+    let mut world = seat.stop().await;
 
+    // A password that was changed by a facilitator.
+    let uri = "mongodb://ada:new@127.0.0.1/ada".to_owned();
+    world
+        .settings
+        .environment
+        .insert("MONGODB_URI".to_owned(), uri.clone());
     std::fs::write(
         data.join("User/settings.json"),
-        r#"{"files.autoSave":"afterDelay","editor.fontSize":20}"#,
+        r#"{"files.autoSave":"afterDelay","editor.fontSize":20,"mdb.presetConnections":[]}"#,
     )
     .unwrap();
     let seat = world.start().await;
@@ -145,6 +160,10 @@ async fn settings_are_ours_at_first_and_the_participant_s_afterwards() {
     assert_eq!(
         (&settings["files.autoSave"], &settings["editor.fontSize"]),
         (&"afterDelay".into(), &20.into())
+    );
+    assert_eq!(
+        settings["mdb.presetConnections"][0]["connectionString"],
+        uri
     );
     seat.stop().await;
 }

@@ -6,7 +6,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-use super::LeaderboardKeys;
+use super::{LeaderboardKeys, Secret};
 use crate::scoring::Scoring;
 
 /// What seats may reach outside.
@@ -34,6 +34,56 @@ impl Outbound {
             Self::All => "all".to_owned(),
         }
     }
+}
+
+/// Where MongoDB comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MongodbChoice {
+    /// DocumentDB behind our front.
+    BuiltIn,
+    /// A `mongod` of this machine.
+    Mongod,
+    /// `mongodb/mongodb-atlas-local` in Docker.
+    AtlasLocal,
+    /// A server that somebody else runs.
+    Uri(Secret),
+}
+
+impl MongodbChoice {
+    /// The words for those that have one.
+    pub const WORDS: [&str; 3] = ["builtin", "mongod", "atlas-local"];
+
+    /// Returns the URI, where it is one.
+    pub fn uri(&self) -> Option<&Secret> {
+        match self {
+            Self::Uri(uri) => Some(uri),
+            Self::BuiltIn | Self::Mongod | Self::AtlasLocal => None,
+        }
+    }
+}
+
+pub(super) fn mongodb<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<MongodbChoice>, D::Error> {
+    let text: Option<Secret> = Option::deserialize(deserializer)?;
+    Ok(text.map(|text| match text.reveal() {
+        "builtin" => MongodbChoice::BuiltIn,
+        "mongod" => MongodbChoice::Mongod,
+        "atlas-local" => MongodbChoice::AtlasLocal,
+        // Whether it is a URI is checked with its place; it may hold a password.
+        _ => MongodbChoice::Uri(text),
+    }))
+}
+
+pub(super) fn mongodb_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "Where MongoDB comes from: `builtin` (DocumentDB), `mongod` (of this machine), `atlas-local` (in Docker), or the URI of a MongoDB with rights to make users. Left out: `mongod` where it is installed, else `builtin`.",
+        "anyOf": [
+            { "type": "string", "enum": MongodbChoice::WORDS },
+            { "type": "string", "minLength": 1 },
+            { "type": "null" },
+        ],
+    })
 }
 
 pub(super) fn outbound<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Outbound, D::Error> {

@@ -402,12 +402,14 @@ impl Checker<'_> {
         let uris = &config.arena.database;
         self.uri(
             "mongodb",
-            uris.mongodb.as_ref(),
+            uris.mongodb_uri(),
+            &["builtin", "mongod", "atlas-local"],
             &["mongodb://", "mongodb+srv://"],
         );
         self.uri(
             "postgres",
             uris.postgres.as_ref(),
+            &[],
             &["postgres://", "postgresql://"],
         );
         let quota = &config.arena.quota;
@@ -478,7 +480,7 @@ impl Checker<'_> {
         self.error(path, problem, hint);
     }
 
-    fn uri(&mut self, key: &str, uri: Option<&Secret>, schemes: &[&str]) {
+    fn uri(&mut self, key: &str, uri: Option<&Secret>, words: &[&str], schemes: &[&str]) {
         let Some(uri) = uri else { return };
         let is_right = schemes.iter().any(|scheme| {
             uri.reveal()
@@ -491,7 +493,12 @@ impl Checker<'_> {
                 self.node.find_key(&path),
                 format!("`arena.database.{key}` is not a URI of {key}"),
             );
-            let hint = format!("begin it with {}", schemes.join(" or "));
+            let schemes = schemes.join(" or ");
+            let hint = match nearest(uri.reveal(), words.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None if words.is_empty() => format!("begin it with {schemes}"),
+                None => format!("write {}, or begin it with {schemes}", words.join(", ")),
+            };
             self.problems.push(problem.without_excerpt().hint(hint));
         }
     }

@@ -2,6 +2,7 @@
 //! convention, and the interesting ones are named in [`Plan::defaults`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use super::seat::{HOME, environment};
 use super::{
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::participants::Seat;
 use crate::workshop::{AppKeys, answer_files};
-use crate::{Capability, DatabaseName, ServiceName, Workshop};
+use crate::{DatabaseName, ServiceName, Workshop};
 
 /// Domain on one machine: browsers resolve everything below `localhost` to loopback.
 const DOMAIN: &str = "arena.localhost";
@@ -119,31 +120,12 @@ fn databases(workshop: &Workshop, target: &Target) -> DatabasesPlan {
         extensions: workshop.config.arena.database.extensions.clone(),
     });
     let mut capabilities = BTreeSet::new();
-    match mongodb.as_ref().map(|mongodb| &mongodb.source) {
-        Some(MongodbSource::BuiltIn) => capabilities.extend([
-            Capability::Mongodb,
-            Capability::Vector,
-            Capability::Transactions,
-        ]),
-        Some(MongodbSource::Uri) => {
-            capabilities.extend([
-                Capability::Mongodb,
-                Capability::Transactions,
-                Capability::ChangeStreams,
-            ]);
-            let uri = workshop.config.arena.database.mongodb.as_ref();
-            if uri.is_some_and(|uri| uri.reveal().contains(".mongodb.net")) {
-                capabilities.extend([Capability::AtlasSearch, Capability::Vector]);
-            }
-        }
-        None => {}
+    if let Some(mongodb) = &mongodb {
+        let seen = target.mongodb_seen.clone();
+        capabilities.extend(seen.unwrap_or_else(|| mongodb.source.capabilities()));
     }
-    match postgres.as_ref().map(|postgres| &postgres.source) {
-        Some(PostgresSource::BuiltIn) => {
-            capabilities.extend([Capability::Postgres, Capability::Pgvector])
-        }
-        Some(PostgresSource::Uri) => capabilities.extend([Capability::Postgres]),
-        None => {}
+    if let Some(postgres) = &postgres {
+        capabilities.extend(postgres.source.capabilities());
     }
     DatabasesPlan {
         mongodb,
@@ -343,13 +325,20 @@ fn services(databases: &DatabasesPlan) -> Vec<ServicePlan> {
         .mongodb
         .as_ref()
         .is_some_and(|mongodb| mongodb.source == MongodbSource::BuiltIn);
+    let has_mongod = databases.mongodb.as_ref().is_some_and(|mongodb| {
+        matches!(
+            mongodb.source,
+            MongodbSource::Mongod | MongodbSource::AtlasLocal
+        )
+    });
     let has_postgres = databases
         .postgres
         .as_ref()
         .is_some_and(|postgres| postgres.source == PostgresSource::BuiltIn);
-    let kinds: [(ServiceKind, bool, &[ServiceKind]); 8] = [
+    let kinds: [(ServiceKind, bool, &[ServiceKind]); 9] = [
         (ServiceKind::Engine, has_mongo, &[]),
         (ServiceKind::Mongo, has_mongo, &[ServiceKind::Engine]),
+        (ServiceKind::Mongod, has_mongod, &[]),
         (ServiceKind::Postgres, has_postgres, &[]),
         (ServiceKind::Outbound, true, &[]),
         (
@@ -357,6 +346,7 @@ fn services(databases: &DatabasesPlan) -> Vec<ServicePlan> {
             true,
             &[
                 ServiceKind::Mongo,
+                ServiceKind::Mongod,
                 ServiceKind::Postgres,
                 ServiceKind::Outbound,
             ],
@@ -395,6 +385,7 @@ impl ServiceKind {
         let name = match self {
             Self::Engine => "engine",
             Self::Mongo => "mongo",
+            Self::Mongod => "mongod",
             Self::Postgres => "postgres",
             Self::Outbound => "outbound",
             Self::Control => "control",
@@ -419,8 +410,13 @@ fn seat_plan(
         .as_ref()
         .and_then(|proxy| proxy.port)
         .unwrap_or(LLM_PORT);
+    let has_mongodb = databases
+        .mongodb
+        .as_ref()
+        .is_some_and(|mongodb| mongodb.source == MongodbSource::BuiltIn);
     let forwards = [
-        ("mongodb.sock", MONGODB_PORT, databases.mongodb.is_some()),
+        // Members of any other MongoDB have names and addresses of their own: see `Ways`.
+        ("mongodb.sock", MONGODB_PORT, has_mongodb),
         ("postgres.sock", POSTGRES_PORT, databases.postgres.is_some()),
         ("outbound.sock", OUTBOUND_PORT, true),
         ("llm.sock", llm_port, llm.has_proxy()),
@@ -441,6 +437,7 @@ fn seat_plan(
         forwards: forwards
             .map(|(socket, port, _)| Forward {
                 socket: socket.to_owned(),
+                address: Ipv4Addr::LOCALHOST.into(),
                 port,
             })
             .collect(),
@@ -481,6 +478,8 @@ fn secrets(databases: &DatabasesPlan, seats: &[SeatPlan]) -> BTreeSet<SecretName
     let mut secrets = BTreeSet::new();
     if mongodb == Some(&MongodbSource::Uri) {
         secrets.insert(SecretName("mongodb-uri".to_owned()));
+    }
+    if mongodb.is_some_and(|source| *source != MongodbSource::BuiltIn) {
         secrets.extend(
             seats
                 .iter()

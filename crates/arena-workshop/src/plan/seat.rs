@@ -69,7 +69,7 @@ fn database_variables(seat: &SeatId, databases: &DatabasesPlan) -> Vec<(&'static
             MongodbSource::BuiltIn => {
                 format!("mongodb://{seat}:{password}@127.0.0.1:27017/{seat}?directConnection=true")
             }
-            MongodbSource::Uri => SecretName::seat_mongodb_uri(seat).placeholder(),
+            _ => SecretName::seat_mongodb_uri(seat).placeholder(),
         };
         variables.extend([
             ("MONGODB_URI", uri.clone()),

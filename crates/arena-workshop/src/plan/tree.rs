@@ -1,6 +1,6 @@
 //! The plan as people read it.
 
-use super::{AppPlan, Content, Isolation, MongodbSource, Plan, PostgresSource};
+use super::{AppPlan, Content, Isolation, Plan};
 
 /// Seats shown one by one; of more, the others are counted.
 const SEATS_SHOWN_MAX: usize = 12;
@@ -67,10 +67,7 @@ impl Plan {
             }
         };
         if let Some(mongodb) = &self.databases.mongodb {
-            let source = match mongodb.source {
-                MongodbSource::BuiltIn => "built-in database (DocumentDB)",
-                MongodbSource::Uri => "the configured server",
-            };
+            let source = mongodb.source.title();
             let indexes = if mongodb.create_indexes {
                 ", with the workshop's indexes"
             } else {
@@ -82,10 +79,7 @@ impl Plan {
             ));
         }
         if let Some(postgres) = &self.databases.postgres {
-            let source = match postgres.source {
-                PostgresSource::BuiltIn => "built-in",
-                PostgresSource::Uri => "the configured server",
-            };
+            let source = postgres.source.title();
             lines.push(branch(
                 format!("PostgreSQL: {source}, one database for each seat"),
                 files(&postgres.data),

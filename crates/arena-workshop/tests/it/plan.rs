@@ -1,9 +1,11 @@
 //! The plan: the same for the same workshop, without secrets, and its difference.
 
+use std::path::Path;
+
 use arena_workshop::plan::{
     Content, Isolation, MongodbSource, PostgresSource, SecretName, difference, plan,
 };
-use arena_workshop::{Plan, SourceFile, Sources, Target, Workshop};
+use arena_workshop::{Capability, Plan, SourceFile, Sources, Target, Workshop};
 
 use crate::folder::{example, reference};
 
@@ -12,6 +14,7 @@ fn target() -> Target {
         port: 8080,
         content: Content::Folder("/workshops/harbour".to_owned()),
         mongodb: MongodbSource::BuiltIn,
+        mongodb_seen: None,
         postgres: PostgresSource::BuiltIn,
         isolation: Isolation::OwnUser,
     }
@@ -175,4 +178,57 @@ fn names_of_work_folders_are_plain() {
         );
         assert_eq!(plan.template.repository, name, "{url}");
     }
+}
+
+#[test]
+fn what_each_way_to_a_mongodb_offers_is_decided_once() {
+    let offers: Vec<String> = MongodbSource::ALL
+        .iter()
+        .map(|source| {
+            let can: Vec<&str> = source
+                .capabilities()
+                .iter()
+                .map(|one| one.as_str())
+                .collect();
+            format!("{}: {}", source.choice(), can.join(", "))
+        })
+        .collect();
+    insta::assert_snapshot!(offers.join("\n"), @r"
+    builtin: mongodb, vector, transactions
+    mongod: mongodb, transactions, change-streams
+    atlas-local: mongodb, atlas-search, vector, transactions, change-streams
+    mongodb://… or mongodb+srv://…: mongodb, transactions, change-streams
+    ");
+    let standalone = Target {
+        mongodb: MongodbSource::Uri,
+        mongodb_seen: Some([Capability::Mongodb].into()),
+        ..target()
+    };
+    let plan = planned(&reference(), &standalone);
+    assert!(
+        !plan
+            .databases
+            .capabilities
+            .contains(&Capability::Transactions),
+        "what was seen counts"
+    );
+}
+
+/// The table in the docs is what the model says.
+#[test]
+fn the_table_for_choosing_a_database_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/database/choosing.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (front, rest) = page.split_once("choosing -->\n").unwrap();
+    let (_, end) = rest.split_once("<!-- end -->").unwrap();
+    let table = arena_workshop::plan::choosing_table();
+    let wanted = format!("{front}choosing -->\n\n{table}\n<!-- end -->{end}");
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    assert!(
+        page == wanted,
+        "{} is stale; its comment says how to make it anew",
+        path.display()
+    );
 }

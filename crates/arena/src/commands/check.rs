@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::inputs::{self, Inputs};
 use super::tools::{Needs, RUN_AS};
-use super::{machine, print, print_json};
+use super::{databases, machine, print, print_json};
 use crate::cli::{Check, DEFAULT_PORT, Format};
 use crate::failure::{Failure, Kind, Paint, paint};
 use crate::host::{self, Host};
@@ -67,6 +67,12 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     }
     let found = machine(&inputs, &plan, arguments)?;
     let mut text = found.requirements.iter().map(line).collect::<String>();
+    let (title, seen) = databases::look(&inputs.workshop)?.unzip();
+    let plan = inputs.plan_seen(inputs.port(arguments.port), Isolation::OwnUser, seen);
+    let chosen = databases::chosen(&inputs.workshop, &plan, title);
+    text.extend(chosen.iter().map(databases::Chosen::lines));
+    let greyed = databases::greyed(&inputs.workshop, &plan);
+    text.extend(greyed.iter().map(databases::Greyed::line));
     if Needs::of(&inputs.workshop).engine {
         text.push_str(&machine::engine_line(&Host::here()?));
     }
@@ -220,8 +226,16 @@ fn as_json(arguments: &Check) -> Result<(), Failure> {
         Some(machine(&inputs, &plan, arguments)?)
     };
     let is_ok = found.as_ref().is_none_or(Found::is_ok);
+    let looked = match &found {
+        Some(_) => databases::look(&inputs.workshop)?,
+        None => None,
+    };
+    let (title, seen) = looked.unzip();
+    let plan = inputs.plan_seen(inputs.port(arguments.port), Isolation::OwnUser, seen);
     print_json(&json!({
         "ok": is_ok,
+        "databases": databases::chosen(&inputs.workshop, &plan, title),
+        "greyed_exercises": databases::greyed(&inputs.workshop, &plan),
         "problems": notes(&inputs, &plan)?,
         "machine": found.as_ref().map(|found| &found.requirements),
         "people": found.as_ref().map(|found| found.people),

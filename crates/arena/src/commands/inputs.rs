@@ -1,13 +1,17 @@
 //! From an author's folder to a plan: what `check`, `plan` and `up` share.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use arena_local::mongod::find_mongod;
+use arena_workshop::config::MongodbChoice;
 use arena_workshop::plan::{Content, Isolation, MongodbSource, PostgresSource};
-use arena_workshop::{Plan, Problems, Target, Workshop};
+use arena_workshop::{Capability, Plan, Problems, Target, Workshop};
 
 use crate::cli::DEFAULT_PORT;
 use crate::failure::{Failure, Kind};
 use crate::folder::{self, Folder};
+use crate::host::Host;
 
 /// A workshop that was read without a mistake.
 pub(crate) struct Inputs {
@@ -69,15 +73,28 @@ pub(crate) fn open(path: &Path) -> Result<Folder, Failure> {
 impl Inputs {
     /// Returns the plan for this machine.
     pub(crate) fn plan(&self, port: u16, isolation: Isolation) -> Plan {
+        self.plan_seen(port, isolation, None)
+    }
+
+    /// Returns the plan for this machine, where a configured MongoDB was seen to be capable of `seen`.
+    pub(crate) fn plan_seen(
+        &self,
+        port: u16,
+        isolation: Isolation,
+        seen: Option<BTreeSet<Capability>>,
+    ) -> Plan {
         let configured = &self.workshop.config.arena.database;
         let target = Target {
             port,
             content: self.content(),
-            mongodb: if configured.mongodb.is_some() {
-                MongodbSource::Uri
-            } else {
-                MongodbSource::BuiltIn
+            mongodb: match configured.mongodb {
+                None => self.found_mongodb(),
+                Some(MongodbChoice::BuiltIn) => MongodbSource::BuiltIn,
+                Some(MongodbChoice::Mongod) => MongodbSource::Mongod,
+                Some(MongodbChoice::AtlasLocal) => MongodbSource::AtlasLocal,
+                Some(MongodbChoice::Uri(_)) => MongodbSource::Uri,
             },
+            mongodb_seen: seen,
             postgres: if configured.postgres.is_some() {
                 PostgresSource::Uri
             } else {
@@ -86,6 +103,21 @@ impl Inputs {
             isolation,
         };
         arena_workshop::plan(&self.workshop, &target)
+    }
+
+    /// What an event uses that names no MongoDB: a `mongod` of this machine where there is one, but
+    /// never another than before, whose data it would leave behind.
+    fn found_mongodb(&self) -> MongodbSource {
+        let Ok(host) = Host::here() else {
+            return MongodbSource::BuiltIn;
+        };
+        let state = host.event(&self.workshop.event).state;
+        let has_mongod = find_mongod(host.cache(), std::env::var_os("PATH")).is_ok();
+        if has_mongod && !state.join("engine/data").exists() {
+            MongodbSource::Mongod
+        } else {
+            MongodbSource::BuiltIn
+        }
     }
 
     /// The port that was asked for: on the command line, in the config, else the default.

@@ -18,7 +18,7 @@ use crate::failure::{Failure, Kind, Paint, paint};
 use crate::host::{self, Host};
 use crate::platform::door::Client;
 use crate::platform::places::{Places, lock};
-use crate::platform::remote::Remote;
+use crate::platform::remote::{self, Remote};
 use crate::platform::{self, Prepared, Stop, Summary};
 use crate::progress::Progress;
 
@@ -76,18 +76,26 @@ async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Fai
     let progress = Progress::new();
     let stop = Stop::default();
     let signals = tokio::spawn(listen_for_signals(stop.clone()));
+    // Looking may be dropped: nothing was made. It comes first: a wrong address is said at once.
+    let remote = tokio::select! {
+        remote = find_remote(&inputs, &progress) => remote?,
+        () = stop.begin.cancelled() => return Ok(()),
+    };
     // Installing may be dropped halfway: nothing half-made is ever taken for a tool.
     let tools = tokio::select! {
         tools = tools::for_event(Needs::of(&inputs.workshop), &progress) => tools?,
         () = stop.begin.cancelled() => return Ok(()),
     };
-    let plan = inputs.plan(port, tools.sandbox.isolation());
+    let seen = remote
+        .mongodb
+        .as_ref()
+        .map(|mongodb| mongodb.capabilities().clone());
+    let plan = inputs.plan_seen(port, tools.sandbox.isolation(), seen);
     let Inputs {
         folder, workshop, ..
     } = inputs;
     let door = Client::new(&places.door_socket());
     let summary_path = places.state.join("summary.json");
-    let remote = Remote::of(&workshop, &plan)?;
     let prepared = Prepared {
         workshop,
         folder,
@@ -116,6 +124,35 @@ async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Fai
         eprintln!("stopped; `arena up` starts it again as it was");
     }
     outcome
+}
+
+/// Looks at the databases that the config names.
+async fn find_remote(inputs: &Inputs, progress: &Progress) -> Result<Remote, Failure> {
+    let is_configured = inputs
+        .workshop
+        .config
+        .arena
+        .database
+        .mongodb_uri()
+        .is_some();
+    let line = is_configured.then(|| progress.begin("MongoDB"));
+    if let Some(line) = &line {
+        line.update("looking at the configured server");
+    }
+    let found = Remote::of(&inputs.workshop).await;
+    match (line, &found) {
+        (
+            Some(line),
+            Ok(Remote {
+                mongodb: Some(mongodb),
+                ..
+            }),
+        ) => line.done(&remote::described(mongodb)),
+        (Some(line), Ok(_)) => line.done("not needed"),
+        (Some(line), Err(_)) => line.failed("the configured server"),
+        (None, _) => {}
+    }
+    found
 }
 
 /// First signal: in order. Second: at once.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use arena_database::remote::RemoteMongodb;
 use arena_database::{DataFile, MongodbAdmin, PostgresAdmin, Provisioner, Samples, SeatDatabase};
 use arena_grader::{MongodbAccess, PostgresAccess, SeatAccess};
 use arena_local::engine::{Engine, EngineTree, Invocation};
@@ -22,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use crate::control::databases::BuiltIn;
 use crate::failure::Failure;
 use crate::platform::places::{self, Places};
-use crate::platform::remote::RemoteMongodb;
 use crate::platform::secrets::{self, Secrets};
 use crate::platform::{Parts, Prepared};
 use crate::progress::Line;
@@ -185,11 +185,8 @@ impl Databases {
             return Ok(None);
         };
         if let Some(remote) = &prepared.remote.mongodb {
-            let admin = MongodbAdmin {
-                uri: remote.uri.clone(),
-            };
             return Ok(Some(Mongodb {
-                admin,
+                admin: remote.admin(),
                 remote: Some(remote.clone()),
             }));
         }
@@ -552,7 +549,7 @@ fn seat_uri(mongodb: &Mongodb, seat: &SeatDatabase, socket: &std::path::Path) ->
             seat.name,
             seat.name
         ),
-        Some(remote) => remote.seat_uri_outside(seat),
+        Some(remote) => remote.seat_uri_here(seat),
     }
 }
 
@@ -569,10 +566,7 @@ fn describe(plan: &Plan) -> String {
         .databases
         .mongodb
         .as_ref()
-        .map(|mongodb| match mongodb.source {
-            MongodbSource::BuiltIn => "built-in database (DocumentDB)",
-            MongodbSource::Uri => "configured MongoDB",
-        });
+        .map(|mongodb| mongodb.source.title());
     let postgres = plan
         .databases
         .postgres

@@ -112,6 +112,15 @@ pub(crate) fn bind_for_seat(path: &Path) -> Result<UnixListener, Failure> {
     bind_with_mode(path, 0o666)
 }
 
+/// Writes a file that a seat reads, among its sockets.
+pub(crate) fn write_for_seat(path: &Path, text: &str) -> Result<(), Failure> {
+    let new = path.with_extension("new");
+    let written = std::fs::write(&new, text)
+        .and_then(|()| std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o644)))
+        .and_then(|()| std::fs::rename(&new, path));
+    Ok(written.with_context(|| format!("cannot write {}", path.display()))?)
+}
+
 fn bind_with_mode(path: &Path, mode: u32) -> Result<UnixListener, Failure> {
     let bound = (|| {
         match std::fs::remove_file(path) {

@@ -1,31 +1,33 @@
-//! Databases that somebody else runs: what the configured URIs say, and how a
-//! seat reaches the server although its network is its own. A seat's loopback
-//! has a forwarder; the server's real name leads there, so that TLS finds the
-//! name that it expects.
+//! Databases that somebody else runs, and how a seat reaches them although its
+//! network is its own. Every member of a replica set gets an address of its own
+//! on the seat's loopback, its real name leads there, and a forwarder carries the
+//! bytes: so TLS finds the name that it expects, and a driver finds the members
+//! that the set tells it of.
 
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use arena_database::remote::{Host, RemoteError, RemoteMongodb, Resolver, Topology};
 use arena_database::{PostgresAdmin, SeatDatabase};
-use arena_local::forward::Service;
-use arena_workshop::plan::{MongodbSource, PostgresSource, SecretName};
-use arena_workshop::{Plan, Workshop};
+use arena_local::forward::{self, ForwardLimits, PlainSettings, Service};
+use arena_local::seat::Seats;
+use arena_workshop::plan::{Forward, SecretName, Ways};
+use arena_workshop::{Plan, SeatId, Workshop};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Kind};
+use crate::platform::places::{self, Places};
 use crate::platform::secrets::Secrets;
 
-/// Port of MongoDB on every seat's loopback.
-const MONGODB_PORT: u16 = 27017;
-
-/// A configured MongoDB with one address.
-#[derive(Clone)]
-pub(crate) struct RemoteMongodb {
-    /// As configured, with a user who may make users.
-    pub(crate) uri: String,
-    host: String,
-    port: u16,
-    /// Such as `tls=true`; no `authSource`.
-    options: String,
-}
+/// Where a seat finds the authorities that sign a configured server's certificate.
+const AUTHORITIES: &str = "/run/svc/mongodb-ca.pem";
+/// How often a replica set is asked for its members.
+const MEMBERS_LOOK: Duration = Duration::from_secs(30);
+/// Addresses of a seat's loopback from 127.0.0.2 on; no replica set has more than fifty members.
+const MEMBERS_MAX: usize = 200;
 
 /// Servers that the config names.
 #[derive(Clone, Default)]
@@ -37,28 +39,21 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// Reads the URIs that the plan builds on.
+    /// Finds the servers that the config names: connects and looks, for up to some ten seconds.
     ///
     /// # Errors
-    /// Exit code 2 for a URI that cannot be read, or that names more than one server.
-    pub(crate) fn of(workshop: &Workshop, plan: &Plan) -> Result<Self, Failure> {
+    /// Exit code 2 for a URI that cannot be read, 3 for a server that cannot be used; with what to do.
+    pub(crate) async fn of(workshop: &Workshop) -> Result<Self, Failure> {
         let configured = &workshop.config.arena.database;
-        let mongodb = plan
-            .databases
-            .mongodb
-            .as_ref()
-            .filter(|mongodb| mongodb.source == MongodbSource::Uri);
-        let postgres = plan
-            .databases
+        let wanted = &workshop.config.scenario.database;
+        let mongodb = match configured.mongodb_uri().filter(|_| wanted.mongodb) {
+            Some(uri) => Some(find(uri.reveal()).await?),
+            None => None,
+        };
+        let postgres = configured
             .postgres
             .as_ref()
-            .filter(|postgres| postgres.source == PostgresSource::Uri);
-        let mongodb = mongodb
-            .and(configured.mongodb.as_ref())
-            .map(|uri| RemoteMongodb::parse(uri.reveal()))
-            .transpose()?;
-        let postgres = postgres
-            .and(configured.postgres.as_ref())
+            .filter(|_| wanted.has_postgres())
             .map(|uri| postgres_admin(uri.reveal()))
             .transpose()?;
         Ok(Self { mongodb, postgres })
@@ -67,6 +62,7 @@ impl Remote {
     /// Puts what seats are told about the servers among the secrets.
     pub(crate) fn fill(&self, plan: &Plan, secrets: &mut Secrets) {
         let Some(mongodb) = &self.mongodb else { return };
+        let inside = Inside::of(mongodb);
         for seat in &plan.seats {
             let password = secrets
                 .get(&SecretName::seat_database(&seat.id))
@@ -76,100 +72,251 @@ impl Remote {
                 name: seat.database.clone(),
                 password,
             };
-            let uri = mongodb.seat_uri(&own, mongodb.name_inside(), MONGODB_PORT);
+            let uri = mongodb.seat_uri(&own, |host| inside.name(host), AUTHORITIES);
             secrets.set(SecretName::seat_mongodb_uri(&seat.id), uri);
         }
     }
 
-    /// Lines for the seats' hosts files: server names that lead to the seat's own loopback.
-    pub(crate) fn hosts(&self) -> Vec<(String, String)> {
-        let names = self
-            .mongodb
-            .iter()
-            .map(RemoteMongodb::name_inside)
-            .filter(|name| name.parse::<IpAddr>().is_err());
-        names
-            .map(|name| (name.to_owned(), "127.0.0.1".to_owned()))
-            .collect()
+    /// Returns what every seat is led to when it starts.
+    pub(crate) fn ways(&self) -> Ways {
+        self.mongodb
+            .as_ref()
+            .map(|mongodb| Inside::of(mongodb).ways())
+            .unwrap_or_default()
     }
 }
 
-impl RemoteMongodb {
-    fn parse(uri: &str) -> Result<Self, Failure> {
-        let wrong = |why: &str| {
-            Failure::configuration(format_args!("cannot use arena.database.mongodb: {why}"))
-                .hint("write mongodb://user:password@host:port/?options, with one host and directConnection=true for a member of a replica set")
-        };
-        if uri.starts_with("mongodb+srv://") {
-            return Err(wrong("seats cannot follow mongodb+srv:// names yet"));
-        }
-        let rest = uri
-            .strip_prefix("mongodb://")
-            .ok_or_else(|| wrong("it does not begin with mongodb://"))?;
-        let (_, address) = rest
-            .rsplit_once('@')
-            .ok_or_else(|| wrong("it names no user who may make users"))?;
-        let (hosts, path) = address.split_once('/').unwrap_or((address, ""));
-        let options = path.split_once('?').map_or("", |(_, options)| options);
-        if hosts.contains(',') {
-            return Err(wrong(
-                "it names more than one host, and seats reach only one yet",
-            ));
-        }
-        let (host, port) = match hosts.rsplit_once(':') {
-            Some((host, port)) => (
-                host,
-                port.parse()
-                    .map_err(|_| wrong("its port is not a number"))?,
-            ),
-            None => (hosts, MONGODB_PORT),
-        };
-        let kept = options
-            .split('&')
-            .filter(|option| !option.is_empty() && !option.starts_with("authSource="));
-        let options = kept.collect::<Vec<_>>().join("&");
-        Ok(Self {
-            uri: uri.to_owned(),
-            host: host.to_owned(),
-            port,
-            options,
+async fn find(uri: &str) -> Result<RemoteMongodb, Failure> {
+    RemoteMongodb::find(uri, Resolver::System)
+        .await
+        .map_err(|error| {
+            let kind = match error {
+                RemoteError::Address(_) => Kind::Configuration,
+                _ => Kind::Environment,
+            };
+            let hint = error.hint();
+            Failure::new(kind, error).hint(hint)
         })
+}
+
+/// Returns how a found server is called in lists.
+pub(crate) fn described(mongodb: &RemoteMongodb) -> String {
+    let how = match mongodb.topology() {
+        Topology::ReplicaSet(name) => format!("replica set {name} of {}", mongodb.members().len()),
+        Topology::Sharded => "sharded cluster".to_owned(),
+        Topology::Standalone => "one server".to_owned(),
+    };
+    format!("configured MongoDB {} ({how})", mongodb.version())
+}
+
+/// Where members are on a seat's loopback. Once given, an address stays with its name.
+#[derive(Debug, Clone, Default)]
+struct Inside {
+    members: Vec<Host>,
+    addresses: BTreeMap<String, IpAddr>,
+}
+
+impl Inside {
+    fn of(mongodb: &RemoteMongodb) -> Self {
+        let mut inside = Self::default();
+        inside.set(mongodb.members());
+        inside
     }
 
-    /// Where the platform reaches the server.
-    pub(crate) fn service(&self) -> Service {
-        Service::Tcp {
-            host: self.host.clone(),
-            port: self.port,
+    /// Takes over the members; returns whether they are others than before.
+    fn set(&mut self, members: &[Host]) -> bool {
+        let mut members = members[..members.len().min(MEMBERS_MAX)].to_vec();
+        members.sort();
+        let is_changed = members != self.members;
+        for host in &members {
+            if !self.addresses.contains_key(&host.name) {
+                let address = self.free_address(host);
+                self.addresses.insert(host.name.clone(), address);
+            }
         }
+        self.members = members;
+        is_changed
     }
 
-    /// Returns a seat's URI from the platform's side.
-    pub(crate) fn seat_uri_outside(&self, seat: &SeatDatabase) -> String {
-        self.seat_uri(seat, &self.host, self.port)
-    }
-
-    /// What a seat calls the server: its name, or loopback where it has none.
-    fn name_inside(&self) -> &str {
-        if self.host.parse::<IpAddr>().is_ok() {
-            "127.0.0.1"
-        } else {
-            &self.host
+    /// A loopback's address is the seat's own; everything else gets one of 127.0.0.2 and up.
+    fn free_address(&self, host: &Host) -> IpAddr {
+        match host.address() {
+            Some(address) if address.is_loopback() => return address,
+            None if host.name == "localhost" => return Ipv4Addr::LOCALHOST.into(),
+            _ => {}
         }
+        let taken: BTreeSet<&IpAddr> = self.addresses.values().collect();
+        (2..=u8::MAX)
+            .map(|last| IpAddr::from(Ipv4Addr::new(127, 0, 0, last)))
+            .find(|address| !taken.contains(address))
+            .unwrap_or(Ipv4Addr::LOCALHOST.into())
     }
 
-    /// Users are made in `admin`, where every server looks for them.
-    fn seat_uri(&self, seat: &SeatDatabase, host: &str, port: u16) -> String {
-        let options = if self.options.is_empty() {
-            String::new()
-        } else {
-            format!("&{}", self.options)
+    /// Returns how a client in the seat calls a host: by its name, or by the address it has there.
+    fn name(&self, host: &Host) -> Host {
+        let name = match (host.address(), self.addresses.get(&host.name)) {
+            (Some(_), Some(inside)) => inside.to_string(),
+            _ => host.name.clone(),
         };
-        format!(
-            "mongodb://{}:{}@{host}:{port}/{}?authSource=admin{options}",
-            seat.name, seat.password, seat.name
-        )
+        Host {
+            name,
+            port: host.port,
+        }
     }
+
+    fn ways(&self) -> Ways {
+        let named = |(name, _): &(&String, &IpAddr)| {
+            name.parse::<IpAddr>().is_err() && *name != "localhost"
+        };
+        let names = self.addresses.iter().filter(named);
+        let forwards = self.members.iter().filter_map(|host| {
+            Some(Forward {
+                socket: socket(host),
+                address: *self.addresses.get(&host.name)?,
+                port: host.port,
+            })
+        });
+        Ways {
+            names: names
+                .map(|(name, address)| (name.clone(), *address))
+                .collect(),
+            forwards: forwards.collect(),
+        }
+    }
+}
+
+/// A member's socket among a seat's: short, whatever the member is called.
+fn socket(host: &Host) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(host.to_string().as_bytes());
+    let hex: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("mongodb-{hex}.sock")
+}
+
+/// Every seat's ways to a configured MongoDB, and who its members are.
+pub(crate) struct MemberWays {
+    mongodb: RemoteMongodb,
+    inside: Inside,
+    places: Places,
+    seats: Vec<SeatId>,
+    shutdown: CancellationToken,
+    /// What ends each member's ways.
+    ends: BTreeMap<Host, CancellationToken>,
+    serving: JoinSet<anyhow::Result<()>>,
+}
+
+impl MemberWays {
+    /// Opens a way from every seat to every member.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound.
+    pub(crate) fn open(
+        mongodb: &RemoteMongodb,
+        places: &Places,
+        plan: &Plan,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let mut ways = Self {
+            mongodb: mongodb.clone(),
+            inside: Inside::of(mongodb),
+            places: places.clone(),
+            seats: plan.seats.iter().map(|seat| seat.id.clone()).collect(),
+            shutdown,
+            ends: BTreeMap::new(),
+            serving: JoinSet::new(),
+        };
+        ways.serve_members()?;
+        if let Some(authorities) = mongodb.authorities() {
+            for seat in &ways.seats {
+                let path = ways.places.service(seat, "mongodb-ca.pem")?;
+                places::write_for_seat(&path, authorities)?;
+            }
+        }
+        Ok(ways)
+    }
+
+    fn serve_members(&mut self) -> Result<(), Failure> {
+        let members = self.inside.members.clone();
+        self.ends.retain(|host, end| {
+            let stays = members.contains(host);
+            if !stays {
+                end.cancel();
+            }
+            stays
+        });
+        for host in members {
+            if self.ends.contains_key(&host) {
+                continue;
+            }
+            let end = self.shutdown.child_token();
+            for seat in &self.seats {
+                let path = self.places.service(seat, &socket(&host))?;
+                let listener = places::bind_for_seat(&path)?;
+                let settings = PlainSettings {
+                    seat: seat.clone(),
+                    service: Service::Tcp {
+                        host: host.name.clone(),
+                        port: host.port,
+                    },
+                    limits: ForwardLimits::default(),
+                };
+                let served = forward::serve_plain(settings, listener, end.clone());
+                self.serving.spawn(async move { Ok(served.await?) });
+            }
+            self.ends.insert(host, end);
+        }
+        Ok(())
+    }
+
+    /// Follows the members until shutdown, leading the seats to new ones and away from old ones.
+    ///
+    /// # Errors
+    /// When a way breaks: a bug of ours.
+    pub(crate) async fn follow(mut self, seats: Arc<Seats>) -> anyhow::Result<()> {
+        loop {
+            // A dropped look is begun anew; a way that ended by itself is an error below.
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                Some(ended) = self.serving.join_next() => ended??,
+                () = tokio::time::sleep(MEMBERS_LOOK), if !self.mongodb.is_direct() => self.look(&seats).await,
+            }
+        }
+        while let Some(ended) = self.serving.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, seats: &Seats) {
+        let members = match self.mongodb.members_now().await {
+            Ok(members) => members,
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot ask the configured MongoDB for its members");
+                return;
+            }
+        };
+        if !self.inside.set(&members) {
+            return;
+        }
+        tracing::info!(
+            "the configured MongoDB has other members now: {}",
+            listed(&members)
+        );
+        if let Err(failure) = self.serve_members() {
+            tracing::warn!(error = ?failure, "cannot lead seats to a new member");
+        }
+        let ways = self.inside.ways();
+        for seat in &self.seats {
+            if let Err(error) = seats.lead(seat, &ways) {
+                tracing::warn!(seat.id = %seat, error = %error, "cannot lead a seat to a new member");
+            }
+        }
+    }
+}
+
+fn listed(members: &[Host]) -> String {
+    let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+    members.join(", ")
 }
 
 fn postgres_admin(uri: &str) -> Result<PostgresAdmin, Failure> {
@@ -183,41 +330,65 @@ fn postgres_admin(uri: &str) -> Result<PostgresAdmin, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arena_workshop::DatabaseName;
+
+    fn hosts(names: &[&str]) -> Vec<Host> {
+        names
+            .iter()
+            .map(|name| Host::parse(name).unwrap())
+            .collect()
+    }
+
+    fn addresses(inside: &Inside) -> Vec<String> {
+        let ways = inside.ways();
+        let mut all: Vec<String> = ways
+            .forwards
+            .iter()
+            .map(|way| format!("{}:{}", way.address, way.port))
+            .collect();
+        all.extend(
+            ways.names
+                .iter()
+                .map(|(name, address)| format!("{name}={address}")),
+        );
+        all
+    }
 
     #[test]
-    fn a_seat_keeps_the_servers_name_and_options_and_has_its_own_user() {
-        let remote = RemoteMongodb::parse(
-            "mongodb://root:pw@db.example.com:27117/?authSource=admin&tls=true",
-        )
-        .unwrap();
-        let seat = SeatDatabase {
-            name: DatabaseName::new("ada").unwrap(),
-            password: "secret".to_owned(),
-        };
+    fn every_member_has_an_address_of_its_own_and_keeps_it() {
+        let mut inside = Inside::default();
+        assert!(inside.set(&hosts(&["b.example", "a.example", "c.example:27018"])));
         assert_eq!(
-            remote.seat_uri(&seat, remote.name_inside(), MONGODB_PORT),
-            "mongodb://ada:secret@db.example.com:27017/ada?authSource=admin&tls=true"
+            addresses(&inside),
+            [
+                "127.0.0.2:27017",
+                "127.0.0.3:27017",
+                "127.0.0.4:27018",
+                "a.example=127.0.0.2",
+                "b.example=127.0.0.3",
+                "c.example=127.0.0.4"
+            ]
         );
+        assert!(inside.set(&hosts(&["c.example:27018", "d.example"])));
+        assert!(!inside.set(&hosts(&["d.example", "c.example:27018"])));
         assert_eq!(
-            remote.seat_uri_outside(&seat),
-            "mongodb://ada:secret@db.example.com:27117/ada?authSource=admin&tls=true"
+            addresses(&inside)[..2],
+            ["127.0.0.4:27018", "127.0.0.5:27017"]
         );
     }
 
     #[test]
-    fn what_seats_cannot_reach_is_refused_with_the_reason() {
-        for (uri, why) in [
-            ("mongodb+srv://root:pw@cluster.example.com/", "srv"),
-            ("mongodb://root:pw@a,b,c/", "more than one host"),
-            ("mongodb://db.example.com/", "no user"),
-            ("http://root:pw@db.example.com/", "mongodb://"),
-            ("mongodb://root:pw@db:x/", "port"),
-        ] {
-            let Err(failure) = RemoteMongodb::parse(uri) else {
-                panic!("{uri} was taken")
-            };
-            assert!(format!("{failure:?}").contains(why), "{uri}: {failure:?}");
-        }
+    fn members_on_this_machine_keep_loopback_and_port() {
+        let mut inside = Inside::default();
+        inside.set(&hosts(&[
+            "localhost:27101",
+            "127.0.0.1:27102",
+            "10.0.0.5:27103",
+        ]));
+        assert_eq!(
+            addresses(&inside),
+            ["127.0.0.2:27103", "127.0.0.1:27102", "127.0.0.1:27101"]
+        );
+        let beyond = Host::parse("10.0.0.5:27103").unwrap();
+        assert_eq!(inside.name(&beyond).to_string(), "127.0.0.2:27103");
     }
 }

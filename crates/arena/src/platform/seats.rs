@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::failure::{Failure, Kind};
 use crate::platform::databases::Databases;
+use crate::platform::remote::MemberWays;
 use crate::platform::secrets::Secrets;
 use crate::platform::{Parts, Prepared, places};
 use crate::progress::{Line, Progress};
@@ -99,6 +100,10 @@ pub(crate) async fn start(
     collect(&seats, prepared, key).await?;
     for seat in &plan.seats {
         serve_ways(prepared, databases, seat, parts)?;
+    }
+    if let Some(mongodb) = &prepared.remote.mongodb {
+        let ways = MemberWays::open(mongodb, places, plan, parts.ground.clone())?;
+        parts.spawn("ways to MongoDB", ways.follow(Arc::clone(&seats)));
     }
     let children = run(&seats, prepared, secrets, &parts.supervisor, &line).await?;
     watch_over(&seats, children, parts);
@@ -264,11 +269,6 @@ fn serve_ways(
 
 /// Serves a seat's ways to servers that the config names; they see to their own rights.
 fn serve_remote(prepared: &Prepared, seat: &SeatPlan, parts: &mut Parts) -> Result<(), Failure> {
-    let mongodb = prepared
-        .remote
-        .mongodb
-        .as_ref()
-        .map(|mongodb| ("mongodb.sock", mongodb.service()));
     let postgres = prepared.remote.postgres.as_ref().map(|postgres| {
         (
             "postgres.sock",
@@ -278,7 +278,7 @@ fn serve_remote(prepared: &Prepared, seat: &SeatPlan, parts: &mut Parts) -> Resu
             },
         )
     });
-    for (socket, service) in mongodb.into_iter().chain(postgres) {
+    if let Some((socket, service)) = postgres {
         let listener = places::bind_for_seat(&prepared.places.service(&seat.id, socket)?)?;
         let settings = PlainSettings {
             seat: seat.id.clone(),
@@ -310,7 +310,7 @@ async fn run(
     line: &Line,
 ) -> Result<Vec<(SeatId, Child)>, Failure> {
     let Prepared { plan, tools, .. } = prepared;
-    let hosts = prepared.remote.hosts();
+    let ways = prepared.remote.ways();
     let agent: Vec<String> = ["serve", "seat", "--settings", SETTINGS]
         .map(str::to_owned)
         .into();
@@ -326,7 +326,7 @@ async fn run(
             settings: &settings,
             agent: &agent,
             trees: &tools.trees,
-            hosts: &hosts,
+            ways: &ways,
             limits: arena_local::nest::Limits::default(),
         };
         let child = seats

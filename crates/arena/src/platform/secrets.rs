@@ -53,6 +53,16 @@ impl Secrets {
         self.values.get(name).map(String::as_str)
     }
 
+    /// Returns a secret of the platform's own, made at first use.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub(crate) fn keep(&mut self, name: &SecretName) -> anyhow::Result<String> {
+        let value = self.read_or_make(name)?;
+        self.values.insert(name.clone(), value.clone());
+        Ok(value)
+    }
+
     /// Keeps a value that somebody else chose, such as a configured URI: in memory only.
     pub(crate) fn set(&mut self, name: SecretName, value: String) {
         self.values.insert(name, value);
@@ -69,20 +79,28 @@ impl Secrets {
             }
         }
         let value = random()?;
-        let fresh = path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)
-            .with_context(|| format!("cannot write {}", fresh.display()))?;
-        file.write_all(value.as_bytes())
-            .and_then(|()| file.sync_all())
-            .with_context(|| format!("cannot write {}", fresh.display()))?;
-        fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        write(&path, &value)?;
         Ok(value)
     }
+}
+
+/// Writes a file that only we can read, all of it or nothing.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .with_context(|| format!("cannot write {}", fresh.display()))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", fresh.display()))?;
+    fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Returns a fresh password.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::browser::Driver;
-use crate::world::{World, processes, signal, wait_until};
+use crate::world::{World, processes, shells_are_at_hand, signal, wait_until};
 
 const EXERCISES: [&str; 6] = [
     "mongodb-1",
@@ -41,6 +41,7 @@ const EMPTY: &str = "cd /home/workspace/workshop/server && node --env-file=.env 
 async fn six_exercises_over_two_databases_and_what_goes_wrong() {
     let world = World::copy("harbour", "harbour");
     let event = world.up();
+    shells_are_at_hand(&event, "ada");
     let driver = Driver::start();
 
     // The app's page shows data from the seat's own database.

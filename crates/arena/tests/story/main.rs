@@ -4,6 +4,7 @@
 mod attacks;
 mod browser;
 mod harbour;
+mod remote;
 mod world;
 
 use std::fs;

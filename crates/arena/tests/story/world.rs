@@ -71,8 +71,24 @@ impl World {
 
     /// Starts `arena up` and waits until the doors are open.
     pub(crate) fn up(&self) -> Event {
+        self.up_by(arena())
+    }
+
+    /// As [`World::up`], on a machine that has this hosts file.
+    pub(crate) fn up_where(&self, hosts: &Path) -> Event {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "--", "/bin/sh", "-c"])
+            .arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"")
+            .arg(hosts)
+            .arg(env!("CARGO_BIN_EXE_arena"));
+        command.stdin(Stdio::null()).env("NO_COLOR", "1");
+        self.up_by(command)
+    }
+
+    fn up_by(&self, mut arena: Command) -> Event {
         let log = fs::File::create(self.folder.path().join("up.log")).expect("a log file");
-        let mut process = arena()
+        let mut process = arena
             .args(["up", "--yes", "--port", "0", "--format", "json"])
             .arg(self.workshop())
             .stdout(Stdio::piped())
@@ -163,6 +179,18 @@ impl Event {
     pub(crate) fn in_seat(&self, seat: &str, command: &str, input: &[u8]) -> String {
         self.try_in_seat(seat, command, input)
             .unwrap_or_else(|said| panic!("{command}: {said}"))
+    }
+
+    /// Runs a command with the environment that a terminal of the seat has; returns what it printed.
+    pub(crate) fn in_terminal(&self, seat: &str, command: &str) -> String {
+        let run = "const { environment } = JSON.parse(require(\"fs\").readFileSync(\"/run/arena/settings.json\")); \
+                   const env = { ...environment, HOME: \"/home/workspace\" }; \
+                   process.stdout.write(require(\"child_process\").execSync(process.argv[1], { env, cwd: env.HOME }));";
+        self.in_seat(
+            seat,
+            &format!("node -e '{run}' \"$(cat)\""),
+            command.as_bytes(),
+        )
     }
 
     /// As [`Event::in_seat`], for a command that may fail; the error is what it said.
@@ -303,6 +331,17 @@ impl Event {
         signal(platform_pid(&self), "KILL");
         let _ = wait_for_exit(&mut self.process, DOWN_LIMIT);
     }
+}
+
+/// The shells of both databases know where, as whom and with which password.
+pub(crate) fn shells_are_at_hand(event: &Event, seat: &str) {
+    let said = |command: &str| event.in_terminal(seat, command).trim().to_owned();
+    assert_eq!(said("psql -Atc 'select 1'"), "1");
+    let who = said("psql -Atc 'select current_user, current_database()'");
+    assert_eq!(who, format!("{seat}|{seat}"));
+    assert_eq!(said("mongosh --quiet --eval 'db.getName()'"), seat);
+    let counted = said("mongosh --quiet --eval 'db.listings.countDocuments() > 0'");
+    assert_eq!(counted, "true");
 }
 
 fn platform_pid(event: &Event) -> u32 {
