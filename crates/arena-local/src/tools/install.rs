@@ -179,8 +179,7 @@ pub(super) fn editor(
             node,
             ..Trees::default()
         },
-        services: None,
-        npm: BTreeMap::new(),
+        ..Supplies::default()
     };
     let lock = meter.folder.join("room");
     let room = Workroom {

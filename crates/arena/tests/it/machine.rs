@@ -235,7 +235,7 @@ fn an_unknown_tool_is_told_with_those_that_there_are() {
     let said = world.ordinary().run(&["tools", "install", "emacs"]);
     insta::assert_snapshot!(said.transcript(&world), @"
     error: there is no tool emacs
-    help: there are: node, editor, engine
+    help: there are: node, editor, mongosh, engine
     exit code 2
     ");
 }
