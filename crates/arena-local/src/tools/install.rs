@@ -181,11 +181,10 @@ pub(super) fn editor(
         },
         ..Supplies::default()
     };
-    let lock = meter.folder.join("room");
     let room = Workroom {
         sandbox,
         home: &home,
-        lock: &lock,
+        lock: &meter.folder.join("room"),
         supplies: &supplies,
     };
     meter.watch("building native parts", || build(&room))?;
