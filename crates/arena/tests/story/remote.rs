@@ -215,9 +215,16 @@ fn a_replica_set_of_somebody_else_is_used_from_a_seat_by_its_own_names() {
     );
     shells_are_at_hand(&event, "ada");
 
+    members_come_and_go(&mut set, &event);
+    event.interrupt();
+    world.purge();
+}
+
+/// An election and a new member, while the seat lives.
+fn members_come_and_go(set: &mut Set, event: &Event) {
     // An election: the same seat writes to the new primary.
     set.elect(&[1, 2, 3], 2, 2);
-    let second = look(&event);
+    let second = look(event);
     assert_eq!(second.seen[&set.host(2)], "RSPrimary", "{:?}", second.seen);
     assert!(second.wrote);
 
@@ -230,9 +237,9 @@ fn a_replica_set_of_somebody_else_is_used_from_a_seat_by_its_own_names() {
             .try_in_seat("ada", "getent hosts m4.rs.test", b"")
             .is_ok()
     });
-    let mut third = look(&event);
+    let mut third = look(event);
     wait_until(Duration::from_secs(20), "the new member answers", || {
-        third = look(&event);
+        third = look(event);
         third
             .seen
             .get(&set.host(4))
@@ -244,6 +251,4 @@ fn a_replica_set_of_somebody_else_is_used_from_a_seat_by_its_own_names() {
         agent,
         "the same seat"
     );
-    event.interrupt();
-    world.purge();
 }
