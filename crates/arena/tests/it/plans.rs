@@ -19,13 +19,29 @@ fn the_samples_are_without_a_mistake() {
 
 #[test]
 fn the_samples_are_without_a_mistake_for_scripts() {
-    for example in ["hello", "harbour"] {
+    for (example, databases) in [
+        ("hello", &[][..]),
+        (
+            "harbour",
+            &["built-in database (DocumentDB)", "built-in PostgreSQL 18"],
+        ),
+    ] {
         let said = World::of(example).arena(&["check", "--config-only", "--format", "json"]);
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
-        let found: Value = serde_json::from_str(&said.out).expect("JSON");
+        let mut found: Value = serde_json::from_str(&said.out).expect("JSON");
+        let named = found["databases"].take();
+        let titles = named
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|one| &one["title"]);
+        assert!(titles.eq(databases), "{named}");
         assert_eq!(
             found,
-            serde_json::json!({ "ok": true, "problems": [], "machine": null, "people": null })
+            serde_json::json!({
+                "ok": true, "databases": null, "greyed_exercises": [],
+                "problems": [], "machine": null, "people": null
+            })
         );
     }
 }
