@@ -1,7 +1,7 @@
 //! Rules of the repository that a compiler does not know. Each rule collects
 //! its findings with advice; one run shows all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,9 @@ const FORBIDDEN_IN_MODEL: &[&str] = &[
     "rustix",
 ];
 
+/// What is built: other platforms' dependencies are not ours.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
 /// Lines of a Rust file. Longer files are several things.
 const FILE_LINES_MAX: usize = 600;
 
@@ -51,6 +54,7 @@ const FILE_LINES_MAX: usize = 600;
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut findings = Vec::new();
     arrows(&mut findings)?;
+    versions(&mut findings)?;
     let files = tracked_files()?;
     for file in &files {
         let Ok(text) = fs::read_to_string(root().join(file)) else {
@@ -82,6 +86,55 @@ fn tracked_files() -> anyhow::Result<Vec<PathBuf>> {
         .lines()
         .map(PathBuf::from)
         .collect())
+}
+
+/// Two incompatible versions of one crate are built and shipped twice: `deny.toml` names those that
+/// are not ours to end.
+fn versions(findings: &mut Vec<String>) -> anyhow::Result<()> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .other_options(
+            ["--filter-platform", PLATFORM, "--locked"]
+                .map(str::to_owned)
+                .to_vec(),
+        )
+        .exec()
+        .context("cannot read cargo metadata")?;
+    let excused = fs::read_to_string(root().join("deny.toml")).context("cannot read deny.toml")?;
+    let resolved: BTreeSet<_> = metadata
+        .resolve
+        .iter()
+        .flat_map(|resolve| &resolve.nodes)
+        .map(|node| &node.id)
+        .collect();
+    let mut found: BTreeMap<&str, BTreeMap<_, _>> = BTreeMap::new();
+    for package in metadata
+        .packages
+        .iter()
+        .filter(|package| resolved.contains(&package.id))
+    {
+        let version = &package.version;
+        // Before 1.0.0 the second number says what is compatible.
+        let line = if version.major == 0 {
+            (0, version.minor)
+        } else {
+            (version.major, 0)
+        };
+        found
+            .entry(package.name.as_str())
+            .or_default()
+            .insert(line, version);
+    }
+    for (name, lines) in found.iter().filter(|(_, lines)| lines.len() > 1) {
+        // The newest is the one that all should use.
+        for version in lines.values().rev().skip(1) {
+            let named = format!("\"{name}@{version}\"");
+            if !excused.contains(&named) {
+                findings.push(format!("{name} {version} is built beside a newer one: `cargo tree -i {name}@{version}` says for whom; end it, or name it in deny.toml with the reason"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn arrows(findings: &mut Vec<String>) -> anyhow::Result<()> {

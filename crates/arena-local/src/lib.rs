@@ -14,6 +14,7 @@ pub mod nest;
 pub mod outbound;
 pub mod paths;
 pub mod postgres;
+pub mod repository;
 pub mod sandbox;
 pub mod seat;
 pub mod template;

@@ -8,10 +8,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use arena_workshop::plan::Isolation;
 use thiserror::Error;
 
+use crate::nest::Limits;
 use crate::paths::Paths;
-use crate::sandbox::{Probe, ProbeStep, probe};
+use crate::sandbox::{Probe, ProbeStep, probe, subuid_fix};
 use crate::tools::{Found, Origin, free_space, missing_build_packages, space_needed};
 
 /// Memory of the platform itself: gateway, portal, databases.
@@ -112,6 +114,7 @@ pub fn check_machine(wanted: &Wanted<'_>) -> Machine {
     requirements.extend(tools_disk(wanted));
     requirements.push(port(wanted.port));
     requirements.push(inotify(&probe, wanted.seats));
+    requirements.extend(limits(&probe));
     Machine {
         requirements,
         people,
@@ -285,7 +288,8 @@ fn tool(found: &Found) -> Requirement {
     }
 }
 
-fn available_memory() -> Option<u64> {
+/// Memory that programs can still have, in bytes.
+pub(crate) fn available_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()
@@ -396,6 +400,28 @@ fn port(port: u16) -> Requirement {
     }
 }
 
+/// Which limits of a seat are real on this machine, where seats can be separated at all.
+fn limits(probe: &Probe) -> Option<Requirement> {
+    let sandbox = probe.sandbox.as_ref()?;
+    let processes = Limits::default().processes;
+    let found = if sandbox.isolation() == Isolation::OwnUser {
+        Ok(format!(
+            "{processes} processes, file watchers, pipes and descriptors of its own; memory and disk are watched"
+        ))
+    } else {
+        Err((
+            format!(
+                "{processes} processes of its own; memory and disk are watched; file watchers, pipes and descriptors are shared by all seats"
+            ),
+            subuid_fix(),
+        ))
+    };
+    Some(Requirement {
+        is_optional: true,
+        ..requirement("limits of a seat", found)
+    })
+}
+
 /// Watchers are counted per user id: with one for all seats, the machine's limit is shared.
 fn inotify(probe: &Probe, seats: u32) -> Requirement {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances");
@@ -406,7 +432,7 @@ fn inotify(probe: &Probe, seats: u32) -> Requirement {
     let has_own_users = probe
         .sandbox
         .as_ref()
-        .is_some_and(|sandbox| sandbox.isolation() == arena_workshop::plan::Isolation::OwnUser);
+        .is_some_and(|sandbox| sandbox.isolation() == Isolation::OwnUser);
     let sharing = if has_own_users {
         1
     } else {

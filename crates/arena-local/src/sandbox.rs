@@ -49,6 +49,8 @@ enum Users {
     PerSlot { uid: u32, gid: u32, count: u32 },
     /// Everything runs as the user that Arena runs as.
     Shared,
+    /// That too, and without namespaces: nothing is separated.
+    Open,
 }
 
 /// A step of the probe.
@@ -205,12 +207,27 @@ fn namespaces() -> ProbeStep {
 }
 
 impl Sandbox {
+    /// Returns no sandbox at all: programs run as our own user, who asked for it by name. `executable`
+    /// is our own.
+    pub fn open(executable: &Path) -> Sandbox {
+        Sandbox {
+            executable: executable.to_owned(),
+            users: Users::Open,
+            has_overlay: false,
+        }
+    }
+
+    /// Returns whether nothing is separated.
+    pub fn is_open(&self) -> bool {
+        self.users == Users::Open
+    }
+
     /// Returns how seats are separated.
     pub fn isolation(&self) -> Isolation {
-        if self.has_own_users() {
-            Isolation::OwnUser
-        } else {
-            Isolation::SharedUser
+        match self.users {
+            Users::PerSlot { .. } => Isolation::OwnUser,
+            Users::Shared => Isolation::SharedUser,
+            Users::Open => Isolation::None,
         }
     }
 
@@ -225,19 +242,24 @@ impl Sandbox {
     }
 
     pub(crate) fn has_own_users(&self) -> bool {
-        self.users != Users::Shared
+        matches!(self.users, Users::PerSlot { .. })
     }
 
     /// Returns whether there is a user id for this slot.
     pub(crate) fn has_slot(&self, slot: Slot) -> bool {
         match self.users {
             Users::PerSlot { count, .. } => slot.0 < count,
-            Users::Shared => true,
+            Users::Shared | Users::Open => true,
         }
     }
 
     /// Returns the program and arguments that do `work` (a path, or `-`) in a slot's namespaces.
     pub(crate) fn command(&self, slot: Slot, work: &str) -> (PathBuf, Vec<OsString>) {
+        if self.is_open() {
+            let mut arguments: Vec<OsString> = nest::ARGUMENTS.map(OsString::from).to_vec();
+            arguments.push(work.into());
+            return (self.executable.clone(), arguments);
+        }
         let mut arguments: Vec<OsString> = ["-U", "-m", "-r", "--propagation", "private"]
             .map(OsString::from)
             .to_vec();
@@ -290,7 +312,7 @@ impl Sandbox {
             .stderr(Stdio::piped());
         let mut child = command
             .spawn()
-            .map_err(|error| failed(format!("cannot start unshare: {error}")))?;
+            .map_err(|error| failed(format!("cannot start a process: {error}")))?;
         // A child that fails before it reads says why on its standard error.
         let _ = child.stdin.take().expect("it was piped").write_all(&text);
         let errors = child.stderr.take().expect("it was piped");
@@ -400,7 +422,7 @@ fn namespaces_fix() -> String {
     "this machine (perhaps a container) forbids user namespaces: allow them".to_owned()
 }
 
-fn subuid_fix() -> String {
+pub(crate) fn subuid_fix() -> String {
     let user = user_name().unwrap_or_else(|| "$USER".to_owned());
     format!(
         "apt-get install -y uidmap && usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"

@@ -23,13 +23,15 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::nest::{self, Bind, Fill, Home, INNER_EXECUTABLE, Limits, Run, Work};
+use crate::nest::{self, Bind, Fill, Home, INNER_EXECUTABLE, Limits, MARK, Run, Work, sweep};
 use crate::sandbox::{Sandbox, SandboxError, Slot};
 
 /// Home of everything in a seat; survives a restart.
 pub const HOME: &str = "/home/workspace";
 /// Where a seat's agent finds its settings.
 pub const SETTINGS: &str = "/run/arena/settings.json";
+/// Where a seat's own small files and sockets are.
+pub use crate::nest::PRIVATE;
 /// Where the Node tree is inside a seat (`bin/node`, `bin/npm`).
 pub const NODE: &str = "/opt/arena/node";
 /// Where the editor's tree is inside a seat (`bin/code-server`).
@@ -55,6 +57,9 @@ struct Record {
     slot: u32,
     template: String,
     has_overlay: bool,
+    /// Made without isolation: its files belong to our own user.
+    #[serde(default)]
+    is_open: bool,
 }
 
 /// The seats of an event on this machine.
@@ -117,9 +122,26 @@ pub enum SeatError {
     /// All spare user ids are taken.
     #[error("no user id is left for seat {0}")]
     NoSlot(SeatId),
+    /// Its files are of the other kind.
+    #[error("seat {seat} was made {made} isolation")]
+    OtherIsolation {
+        /// The seat.
+        seat: SeatId,
+        /// `with` or `without`.
+        made: &'static str,
+    },
     /// It was never made.
     #[error("seat {0} has not been made")]
     Missing(SeatId),
+}
+
+/// Returns whether the seats under an event's state folder were made without isolation.
+pub fn are_open(state: &Path) -> bool {
+    let entries = fs::read_dir(state.join("seats")).into_iter().flatten();
+    let mut records = entries.flatten().filter_map(|entry| {
+        serde_json::from_slice::<Record>(&fs::read(entry.path().join("seat.json")).ok()?).ok()
+    });
+    records.any(|record| record.is_open)
 }
 
 impl Seats {
@@ -147,6 +169,26 @@ impl Seats {
             .flatten()
             .filter_map(|entry| SeatId::new(entry.file_name().to_str()?).ok())
             .collect()
+    }
+
+    /// Checks that every seat that was made is of this sandbox's kind: files made without isolation
+    /// belong to nobody's own user, and the other way round.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn check_isolation(&self) -> Result<(), SeatError> {
+        let is_open = self.sandbox.is_open();
+        let other = self.made().into_iter().find(|seat| {
+            let record = self.record(seat);
+            record.is_some_and(|record| record.is_open != is_open)
+        });
+        match other {
+            None => Ok(()),
+            Some(seat) => Err(SeatError::OtherIsolation {
+                seat,
+                made: if is_open { "with" } else { "without" },
+            }),
+        }
     }
 
     /// Returns the versions of the template that seats use.
@@ -195,10 +237,10 @@ impl Seats {
             seat: seat.clone(),
             source,
         };
-        for begun in ["upper.new", "work"] {
-            let work = Work::Remove {
-                folder: folder.join(begun),
-            };
+        // Each is a process in the seat's namespaces, which a seat that is new need not pay for.
+        let begun = ["upper.new", "work"].map(|name| folder.join(name));
+        for folder in begun.into_iter().filter(|folder| folder.exists()) {
+            let work = Work::Remove { folder };
             self.sandbox
                 .perform(slot, "cannot remove what was begun", &work)
                 .map_err(sandboxed)?;
@@ -294,6 +336,7 @@ impl Seats {
     /// The disk refuses; call it again.
     pub fn remove(&self, seat: &SeatId) -> Result<(), SeatError> {
         let folder = self.folder(seat);
+        self.sweep(seat);
         let slot = self
             .record(seat)
             .map_or(Slot::PLATFORM, |record| Slot(record.slot));
@@ -318,6 +361,13 @@ impl Seats {
         absent_is_fine(fs::remove_file(self.socket(seat))).map_err(failed("delete its socket"))?;
         absent_is_fine(fs::remove_dir_all(self.services(seat)))
             .map_err(failed("delete its socket folder"))
+    }
+
+    /// Ends what programs of a stopped seat left running. In a sandbox nothing can be left.
+    pub fn sweep(&self, seat: &SeatId) {
+        if self.sandbox.is_open() {
+            sweep(&self.folder(seat).join("lock"));
+        }
     }
 
     /// Measures what a seat's files take on the disk. Blocks; walks all of them.
@@ -345,6 +395,11 @@ impl Seats {
     /// The event's state folder.
     pub(crate) fn state(&self) -> &Path {
         &self.state
+    }
+
+    /// What stands for [`PRIVATE`] where there is no sandbox; a short path, for sockets.
+    fn private(&self, seat: &SeatId) -> PathBuf {
+        self.runtime.join("open").join(seat.as_str())
     }
 
     fn folder(&self, seat: &SeatId) -> PathBuf {
@@ -381,6 +436,7 @@ impl Seats {
             slot,
             template: key.to_owned(),
             has_overlay: self.sandbox.has_overlay(),
+            is_open: self.sandbox.is_open(),
         };
         let text = serde_json::to_vec(&record).expect("only strings and numbers");
         write_private(&self.folder(seat).join("seat.json"), &text).map_err(|source| {
@@ -410,10 +466,16 @@ impl Seats {
             from: self.services(seat),
             to: SERVICES.to_owned(),
         });
-        let settings = serde_json::to_string(&completed(start.settings))
-            .expect("only strings, numbers and lists");
+        let mut settings = completed(start.settings);
+        if self.sandbox.is_open() {
+            // The agent starts everything with this environment and nothing else.
+            let lock = folder.join("lock").display().to_string();
+            settings.environment.insert(MARK.to_owned(), lock);
+        }
+        let settings = serde_json::to_string(&settings).expect("only strings, numbers and lists");
         Run {
             own_user: self.sandbox.has_own_users(),
+            open: self.sandbox.is_open().then(|| self.private(seat)),
             parent: std::process::id(),
             lock: folder.join("lock"),
             home,
@@ -519,6 +581,7 @@ pub(crate) fn try_out(sandbox: &Sandbox, folder: &Path) -> Result<(), SandboxErr
     };
     let run = Run {
         own_user: sandbox.has_own_users(),
+        open: None,
         parent: std::process::id(),
         lock: folder.join("lock"),
         home,

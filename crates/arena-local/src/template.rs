@@ -11,13 +11,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use arena_workshop::plan::{AppKind, AppPlan, Content, TemplatePlan};
+use arena_workshop::plan::{AppKind, AppPlan, TemplatePlan};
 use thiserror::Error;
 
 pub use crate::workroom::{Progress, Supplies};
 pub use gather::GatherError;
 
-use crate::nest::{Bind, Step, Work};
+use crate::nest::{Step, Work};
 use crate::sandbox::{Sandbox, SandboxError, Slot};
 use crate::seat::{HOME, make_folder};
 use crate::workroom::{StepFailure, Workroom};
@@ -28,9 +28,6 @@ const FORMAT: &str = "1";
 
 /// How often a step that uses the network is tried.
 const TRIES: u32 = 3;
-
-/// Where a repository on this machine is found inside.
-const SOURCE: &str = "/opt/arena/source";
 
 /// The prepared versions of an event.
 pub struct Templates {
@@ -76,14 +73,15 @@ impl Templates {
         }
     }
 
-    /// Returns the key of the version for this plan, prepared now unless it exists. Blocks for as
-    /// long as the workshop's own commands take.
+    /// Returns the key of the version for this plan of the files in `content`, prepared now unless
+    /// it exists. Blocks for as long as the workshop's own commands take.
     ///
     /// # Errors
     /// Content that cannot be had, or a command of the workshop that fails three times.
     pub fn prepare(
         &self,
         plan: &TemplatePlan,
+        content: &Path,
         supplies: &Supplies,
         progress: &dyn Fn(Progress<'_>),
     ) -> Result<String, TemplateError> {
@@ -95,22 +93,15 @@ impl Templates {
             supplies,
             progress,
         };
-        let content = match &plan.content {
-            Content::Folder(folder) => PathBuf::from(folder),
-            Content::Repository { url, branch } => {
-                making.clone_content(&new, url, branch.as_deref())?
-            }
-        };
         progress(Progress::Step("gathering the workshop's files"));
         let home = new.join("home");
         self.make(&home, 0o755)?;
-        let key = gather(plan, &content, &home).map_err(TemplateError::Gather)?;
+        let key = gather(plan, content, &home).map_err(TemplateError::Gather)?;
         let finished = self.folder.join(&key);
         if finished.exists() {
             progress(Progress::Reused);
         } else {
             making.build(&new, plan)?;
-            self.remove(&new.join("clone"))?;
             let failed = |source| TemplateError::Files {
                 path: finished.display().to_string(),
                 source,
@@ -178,56 +169,6 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    fn clone_content(
-        &self,
-        new: &Path,
-        url: &str,
-        branch: Option<&str>,
-    ) -> Result<PathBuf, TemplateError> {
-        let local = Path::new(url.strip_prefix("file://").unwrap_or(url));
-        let is_local = local.is_absolute();
-        let folder = new.join("clone");
-        self.templates.make(&folder, 0o755)?;
-        let mut command = [
-            "git",
-            "clone",
-            "--quiet",
-            "--no-recurse-submodules",
-            "--depth",
-            "1",
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        if let Some(branch) = branch {
-            command.extend(["--branch".to_owned(), branch.to_owned()]);
-        }
-        // `--` and a scheme: a URL cannot become an option or a program to run.
-        let url = if is_local {
-            format!("file://{SOURCE}")
-        } else {
-            url.to_owned()
-        };
-        command.extend(["--".to_owned(), url, format!("{HOME}/content")]);
-        let environment = BTreeMap::from([(
-            "GIT_ALLOW_PROTOCOL".to_owned(),
-            "https:http:file".to_owned(),
-        )]);
-        let title = "fetching the workshop's repository".to_owned();
-        let step = Step {
-            title,
-            command,
-            environment,
-            directory: HOME.to_owned(),
-            tries: TRIES,
-        };
-        let source = is_local.then(|| Bind {
-            from: local.to_owned(),
-            to: SOURCE.to_owned(),
-        });
-        self.run(&folder, vec![step], source)?;
-        Ok(folder.join("content"))
-    }
-
     /// Installs, builds and seals the gathered files in `new/home`.
     fn build(&self, new: &Path, plan: &TemplatePlan) -> Result<(), TemplateError> {
         let home = new.join("home");
@@ -237,16 +178,11 @@ impl Making<'_> {
             .flat_map(|app| app_steps(app, &plan.repository))
             .collect();
         steps.extend(history_steps(plan));
-        self.run(&home, steps, None)
+        self.run(&home, steps)
     }
 
     /// Runs steps in a sandbox whose home is `home`, and takes the result back.
-    fn run(
-        &self,
-        home: &Path,
-        steps: Vec<Step>,
-        source: Option<Bind>,
-    ) -> Result<(), TemplateError> {
+    fn run(&self, home: &Path, steps: Vec<Step>) -> Result<(), TemplateError> {
         let room = Workroom {
             sandbox: &self.templates.sandbox,
             home,
@@ -264,7 +200,7 @@ impl Making<'_> {
                 }
             }
         };
-        room.run(steps, source, self.progress).map_err(failed)?;
+        room.run(steps, None, self.progress).map_err(failed)?;
         let work = Work::Seal {
             folder: home.to_owned(),
         };
@@ -305,7 +241,9 @@ fn app_steps(app: &AppPlan, repository: &str) -> Vec<Step> {
             .iter()
             .filter(|(_, value)| !value.contains("${"));
         environment.extend(fixed.map(|(key, value)| (key.clone(), value.clone())));
-        environment.insert("BACKEND_URL".to_owned(), "/backend".to_owned());
+        for (name, value) in [("BACKEND_URL", "/backend"), ("WORKSHOP_USER", "/app")] {
+            environment.insert(name.to_owned(), value.to_owned());
+        }
     }
     let step = |command: &Vec<String>| {
         let folder = if app.folder.is_empty() {

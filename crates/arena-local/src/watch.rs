@@ -11,19 +11,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arena_supervisor::Child;
 use arena_workshop::SeatId;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::machine::available_memory;
 use crate::seat::Seats;
 use decide::{Disk, SeatUse, decide};
 use processes::Processes;
 
 /// How often we look.
 const EVERY: Duration = Duration::from_secs(1);
+/// Memory is added up at least this often …
+const MEMORY_EVERY: Duration = Duration::from_secs(10);
+/// … and as soon as the machine has less by this share of what a seat may take: whoever takes too
+/// much takes that first. Adding up costs a hundredth of a core with a hundred seats.
+const MEMORY_SHARE: u64 = 8;
 /// How often while the disk is filling up.
 const EVERY_WHEN_TIGHT: Duration = Duration::from_millis(250);
 /// Seats whose files are measured at the same time.
@@ -126,6 +132,7 @@ pub async fn watch(
         disk: Disk::default(),
         processes: Processes::default(),
         asked: BTreeMap::new(),
+        added_up: None,
         seats,
         children,
         limits,
@@ -163,12 +170,18 @@ struct Watcher {
     disk: Disk,
     /// Processes of seats that were told to start again: not twice.
     asked: BTreeMap<usize, u32>,
+    /// When memory was added up, and what the machine had then.
+    added_up: Option<(Instant, u64)>,
 }
 
 impl Watcher {
     async fn look(&mut self) -> Vec<(usize, Excess)> {
         let roots = self.roots();
-        let memory = self.memory(&roots).await;
+        let memory = if self.is_worth_adding_up() {
+            self.memory(&roots).await
+        } else {
+            BTreeMap::new()
+        };
         let free = free_bytes(self.seats.state());
         if self.disk.see(free, &self.limits) {
             let sizes = self.measure(roots.values().copied()).await;
@@ -208,6 +221,19 @@ impl Watcher {
             }
         }
         roots
+    }
+
+    /// Whether somebody may have taken much since memory was added up.
+    fn is_worth_adding_up(&mut self) -> bool {
+        let available = available_memory().unwrap_or(0);
+        let share = self.limits.memory_bytes / MEMORY_SHARE;
+        let is_due = self.added_up.is_none_or(|(at, before)| {
+            at.elapsed() >= MEMORY_EVERY || available.saturating_add(share) < before
+        });
+        if is_due {
+            self.added_up = Some((Instant::now(), available));
+        }
+        is_due
     }
 
     async fn memory(&mut self, roots: &BTreeMap<u32, usize>) -> BTreeMap<usize, u64> {

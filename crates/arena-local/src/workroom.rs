@@ -87,7 +87,7 @@ impl Workroom<'_> {
         made.map_err(|error| {
             StepFailure::Sandbox(SandboxError::new("cannot make a folder for caches", &error))
         })?;
-        if let Some(services) = &self.supplies.services {
+        if let Some(services) = self.services() {
             // The steps come from another user than ours.
             let socket = services.join("outbound.sock");
             let opened = make_folder(services, 0o755)
@@ -151,16 +151,22 @@ impl Workroom<'_> {
         )
     }
 
+    /// What is not separated has the machine's own network.
+    fn services(&self) -> Option<&Path> {
+        let services = self.supplies.services.as_deref();
+        services.filter(|_| !self.sandbox.is_open())
+    }
+
     fn sandboxed(&self, steps: Vec<Step>, source: Option<Bind>) -> Run {
         let mut read_only = common_binds(self.sandbox, &self.supplies.trees);
         read_only.extend(source);
-        if let Some(services) = &self.supplies.services {
+        if let Some(services) = self.services() {
             read_only.push(Bind {
-                from: services.clone(),
+                from: services.to_owned(),
                 to: SERVICES.to_owned(),
             });
         }
-        let outbound = self.supplies.services.as_ref().map(|_| OUTBOUND.to_owned());
+        let outbound = self.services().map(|_| OUTBOUND.to_owned());
         let steps = Work::Steps(Steps {
             outbound,
             limit_seconds: LIMIT_SECONDS,
@@ -174,6 +180,7 @@ impl Workroom<'_> {
         command.push(STEPS.to_owned());
         Run {
             own_user: self.sandbox.has_own_users(),
+            open: (self.sandbox.is_open()).then(|| self.lock.with_extension("private")),
             parent: std::process::id(),
             lock: self.lock.to_owned(),
             home: Home::Folder(self.home.to_owned()),
@@ -218,7 +225,7 @@ impl Workroom<'_> {
         for (key, value) in &self.supplies.npm {
             set(&format!("npm_config_{}", key.replace('-', "_")), value);
         }
-        if self.supplies.services.is_some() {
+        if self.services().is_some() {
             let proxy = format!("http://{OUTBOUND}");
             for key in [
                 "http_proxy",

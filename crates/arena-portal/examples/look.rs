@@ -103,6 +103,7 @@ fn settings(store: Store, port: u16) -> Result<Settings, Failure> {
         }),
         app_path: Some("/app/".to_owned()),
         instructions_path: "/".to_owned(),
+        is_separated: true,
         instructions: Arc::new(move |_| Some(page.clone())),
         databases: Arc::new(|seat| {
             vec![

@@ -38,6 +38,9 @@ pub struct Settings {
     pub app_path: Option<String>,
     /// Path of the first page of the instructions, such as `/`.
     pub instructions_path: String,
+    /// Whether seats are separated from each other and from this machine. Where they are not, every
+    /// seat's page says so.
+    pub is_separated: bool,
     /// Looks up pages of the instructions.
     pub instructions: StaticPages,
     /// Looks up how a seat's own programs reach its databases: shown to who sits there.

@@ -4,6 +4,8 @@
 //! of output, a saved file, a refused connection) makes us look at the port for
 //! a few seconds. A quiet app that listens costs nothing.
 
+mod npm;
+
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -90,11 +92,19 @@ fn spec(
     let mut environment = environment(settings);
     environment.insert("PORT".into(), port.to_string().into());
     let directory = Path::new(&settings.work).join(&plan.folder);
-    let (program, args) = if program == "npm" && args == ["start"] && starts_plainly(&directory) {
-        ("node", ["--run".to_owned(), "start".to_owned()].into())
-    } else {
-        (program, args.to_vec())
-    };
+    let (mut program, mut args) = (program, args.to_vec());
+    if program == "npm"
+        && args == ["start"]
+        && let Some(start) = npm::start(&directory)
+    {
+        (program, args) = (start.program, start.args);
+        environment.extend(
+            start
+                .environment
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        );
+    }
     ChildSpec {
         args: args.into_iter().map(Into::into).collect(),
         environment,
@@ -109,15 +119,6 @@ fn spec(
         together: Some("apps".to_owned()),
         ..ChildSpec::new(name(plan.kind), program)
     }
-}
-
-/// Returns whether `npm start` would run one script and nothing else. Node does that itself, with the
-/// same `PATH`; npm between them costs half a second of a core and 50 MB in every seat.
-fn starts_plainly(folder: &Path) -> bool {
-    let text = std::fs::read_to_string(folder.join("package.json")).unwrap_or_default();
-    let package: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let scripts = &package["scripts"];
-    scripts["start"].is_string() && scripts["prestart"].is_null() && scripts["poststart"].is_null()
 }
 
 /// The environment of editor, terminals and apps. What the settings leave out gets a default.

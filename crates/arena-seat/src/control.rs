@@ -21,6 +21,8 @@ use crate::server::{Body, full, refusal, text};
 const BEAT: Duration = Duration::from_secs(15);
 const FILE_BYTES: u64 = 1024 * 1024;
 const LOG_LINES: usize = 200;
+/// A notice from the platform in the apps' output.
+const NOTICE_CHARS: usize = 500;
 
 /// Answers a request on the `agent` surface.
 pub(crate) async fn answer(agent: &Arc<Agent>, request: Request<Incoming>) -> Response<Body> {
@@ -41,6 +43,18 @@ pub(crate) async fn answer(agent: &Arc<Agent>, request: Request<Incoming>) -> Re
                 .unwrap_or(LOG_LINES);
             text(StatusCode::OK, app.child.tail(lines).join("\n"))
         }),
+        (Method::POST, ["notice"]) => {
+            let said = parameter(query, "text").unwrap_or_default();
+            let line: String = said
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(NOTICE_CHARS)
+                .collect();
+            for app in &agent.apps {
+                app.child.note(&format!("— arena: {line} —"));
+            }
+            text(StatusCode::ACCEPTED, "shown")
+        }
         (Method::GET, ["files"]) => file(
             agent,
             parameter(query, "path").as_deref().unwrap_or_default(),

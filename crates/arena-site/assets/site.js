@@ -15,6 +15,10 @@
 
   // --- marks ---------------------------------------------------------------------------------
 
+  // Exercises without checks are marked as done by whoever reads, in this browser only.
+  const isDone = (slug) => { try { return localStorage.getItem(`arena-done:${slug}`) === '1'; } catch { return false; } };
+  const setDone = (slug, done) => { try { done ? localStorage.setItem(`arena-done:${slug}`, '1') : localStorage.removeItem(`arena-done:${slug}`); } catch { /* No storage: the mark is gone with the page. */ } };
+
   const isFailing = (state) => !state.solved && (state.checks ?? []).some((check) => !check.passed);
   const word = (state) => (!state ? '' : state.solved ? 'solved' : state.running ? 'being checked' : isFailing(state) ? 'not yet' : '');
   const kind = (state) => (!state ? '' : state.running ? 'running' : state.solved ? 'solved' : isFailing(state) ? 'failing' : '');
@@ -22,9 +26,11 @@
   function paint() {
     for (const link of document.querySelectorAll('[data-mark]')) {
       const state = exercises.get(link.dataset.mark);
+      const done = !state?.solved && isDone(link.dataset.mark);
+      const said = done ? 'done, as you say' : word(state);
       const mark = link.querySelector('.mark');
-      mark.className = `mark ${kind(state)}`;
-      mark.replaceChildren(make('span', 'hidden', word(state) && `, ${word(state)}`));
+      mark.className = `mark ${done ? 'done' : kind(state)}`;
+      mark.replaceChildren(make('span', 'hidden', said && `, ${said}`));
     }
     for (const progress of document.querySelectorAll('[data-progress]')) {
       const marks = [...progress.closest('section').querySelectorAll('[data-mark]')];
@@ -41,6 +47,14 @@
     const state = exercises.get(panel.dataset.exercise) ?? {};
     panel.querySelector('.exercise-head .mark').className = `mark ${kind(state)}`;
     panel.classList.toggle('is-solved', Boolean(state.solved));
+    const own = panel.querySelector('[data-done]');
+    if (own) {
+      const done = isDone(panel.dataset.exercise);
+      own.setAttribute('aria-pressed', String(done));
+      own.textContent = done ? 'Done, as you say' : 'Mark as done';
+      if (done) panel.querySelector('.exercise-head .mark').className = 'mark done';
+      return;
+    }
     const button = panel.querySelector('[data-check]');
     button.disabled = !isSignedIn || Boolean(state.running);
     button.textContent = state.running ? 'Checking …' : 'Check';
@@ -158,6 +172,12 @@
   document.addEventListener('click', (event) => {
     const button = event.target.closest('[data-check]');
     if (button) check(button.closest('[data-exercise]').dataset.exercise);
+    const own = event.target.closest('[data-done]');
+    if (own) {
+      const { exercise } = own.closest('[data-exercise]').dataset;
+      setDone(exercise, !isDone(exercise));
+      paint();
+    }
     const locked = event.target.closest('.hint.is-locked > summary');
     if (locked) event.preventDefault();
   });

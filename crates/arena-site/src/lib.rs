@@ -74,6 +74,9 @@ pub struct SiteExercise {
     pub files: Vec<String>,
     /// Markdown of each hint, with the number of failed attempts that opens it.
     pub hints: Vec<(u32, String)>,
+    /// Whether anything is verified. Where nothing is, the participant marks it as done, for
+    /// themselves.
+    pub has_checks: bool,
 }
 
 /// A finished site.

@@ -69,6 +69,7 @@ struct ExercisePanel<'a> {
     title: &'a str,
     files: &'a [String],
     hints: Vec<HintPanel>,
+    has_checks: bool,
 }
 
 struct HintPanel {
@@ -203,5 +204,6 @@ fn panel<'a>(page: &PageSource, exercise: &'a SiteExercise) -> ExercisePanel<'a>
         title: &exercise.title,
         files: &exercise.files,
         hints: hints.collect(),
+        has_checks: exercise.has_checks,
     }
 }

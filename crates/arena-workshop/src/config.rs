@@ -492,7 +492,7 @@ impl Language {
 }
 
 /// Seats.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SeatKeys {
     /// What seats may reach outside: `registries` (package registries), `none`, `all` (public
@@ -500,6 +500,19 @@ pub struct SeatKeys {
     #[serde(deserialize_with = "forms::outbound")]
     #[schemars(schema_with = "forms::outbound_schema")]
     pub outbound: Outbound,
+    /// Memory in MiB that all programs of a seat may use together; a seat that uses more is
+    /// started again. A person with editor and app was measured to need 550.
+    #[schemars(range(min = 256, max = 262_144))]
+    pub memory_mib: u32,
+}
+
+impl Default for SeatKeys {
+    fn default() -> Self {
+        Self {
+            outbound: Outbound::default(),
+            memory_mib: 2048,
+        }
+    }
 }
 
 /// Where databases come from, instead of the built-in ones.

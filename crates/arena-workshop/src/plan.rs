@@ -7,6 +7,7 @@ mod connection;
 mod difference;
 mod make;
 mod offer;
+mod ports;
 mod seat;
 mod tree;
 
@@ -23,6 +24,7 @@ pub use connection::PostgresConnection;
 pub use difference::{Change, Difference, difference};
 pub use make::plan;
 pub use offer::choosing_table;
+pub use ports::PORTS;
 pub use seat::MissingSecret;
 
 /// Where a plan shall run, and what was found there.
@@ -40,6 +42,9 @@ pub struct Target {
     pub postgres: PostgresSource,
     /// How seats are separated.
     pub isolation: Isolation,
+    /// First of the ports of a seat that shares the machine's loopback ([`Isolation::None`]); it
+    /// has [`PORTS`] of them.
+    pub first_port: u16,
 }
 
 /// Where the workshop's files come from.
@@ -50,10 +55,12 @@ pub enum Content {
     Folder(String),
     /// A repository to clone.
     Repository {
-        /// Anything that `git clone` takes.
+        /// Its address, without a password.
         url: String,
         /// Branch, else the repository's default.
         branch: Option<String>,
+        /// The version that was fetched, where it has been.
+        version: Option<String>,
     },
 }
 
@@ -89,6 +96,8 @@ pub enum Isolation {
     OwnUser,
     /// Own namespaces, one host uid for all: kernel limits are shared.
     SharedUser,
+    /// None: programs of the one seat run as the user that Arena runs as, on its own machine.
+    None,
 }
 
 /// The name of a secret. Values live in the runtime's secret store only.
@@ -142,6 +151,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// What seats may reach outside. The template may always reach package registries.
     pub outbound: Outbound,
+    /// Memory in MiB that all programs of a seat may use together.
+    pub seat_memory_mib: u32,
     /// Files inside the work folder whose saving is signalled: those that exercises name.
     pub watched: Vec<String>,
     /// File inside the work folder that the editor opens first.

@@ -37,6 +37,9 @@ pub struct Sources {
     /// Every file's path inside the workshop repository, `/`-separated, for questions such as
     /// "is there a `package-lock.json`", "does this exercise's file exist"; no contents.
     pub files: BTreeSet<String>,
+    /// The content lies in a repository that has not been fetched: pages, exercises and apps are
+    /// not known yet, and nothing is said of them.
+    pub awaits_content: bool,
 }
 
 /// A workshop and its event, checked: the rest of Arena trusts it.

@@ -159,6 +159,10 @@ pub(crate) struct Up {
     /// Install what is missing without asking.
     #[arg(short, long)]
     pub(crate) yes: bool,
+    /// How seats are separated. `none` is for one person alone, trying a workshop on a machine
+    /// without namespaces: one seat, whose programs may do whatever you may.
+    #[arg(long, value_enum, default_value_t = Separation::Sandbox)]
+    pub(crate) isolation: Separation,
     /// Return once the doors are open; end it with `arena down`.
     #[arg(short, long)]
     pub(crate) detach: bool,
@@ -168,6 +172,15 @@ pub(crate) struct Up {
     /// How to print the summary.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+}
+
+/// How seats are separated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Separation {
+    /// Namespaces, and a user each where the machine has spare ids.
+    Sandbox,
+    /// Not at all: one seat, on loopback only.
+    None,
 }
 
 /// Arguments of `arena status`.
@@ -311,6 +324,12 @@ pub(crate) enum Role {
         /// The seat's settings (JSON).
         #[arg(long)]
         settings: PathBuf,
+        /// Folder for its sockets, where that is not a sandbox's.
+        #[arg(long, requires = "services")]
+        run: Option<PathBuf>,
+        /// Folder with the sockets of services, where that is not a sandbox's.
+        #[arg(long, requires = "run")]
+        services: Option<PathBuf>,
     },
     /// A terminal inside a seat that shows an app's output.
     AppTerminal {
@@ -321,6 +340,17 @@ pub(crate) enum Role {
     Nest {
         /// File with the work order, or `-`.
         work: String,
+    },
+    /// Fetches a workshop's repository; prints what was fetched as JSON.
+    Content {
+        /// Its address.
+        url: String,
+        /// Branch or tag.
+        #[arg(long)]
+        branch: Option<String>,
+        /// Folder of our own for the files.
+        #[arg(long)]
+        into: PathBuf,
     },
     /// The built-in database on its own; prints its address when it is ready.
     Mongo {

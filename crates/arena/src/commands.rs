@@ -8,6 +8,7 @@ mod inputs;
 mod logs;
 mod machine;
 mod plan;
+mod repository;
 mod schema;
 mod serve;
 mod status;
@@ -29,8 +30,13 @@ pub(crate) fn run(arguments: &Arena) -> Result<(), Failure> {
     if let Command::Serve(serve) = &arguments.command {
         return match &serve.role {
             Role::Nest { work } => serve::nest(work),
-            Role::Seat { settings } => serve::seat(settings),
+            Role::Seat {
+                settings,
+                run,
+                services,
+            } => serve::seat(settings, run.clone().zip(services.clone())),
             Role::AppTerminal { app } => serve::app_terminal(app),
+            Role::Content { url, branch, into } => repository::serve(url, branch.clone(), into),
             Role::Mongo {
                 tree,
                 state,

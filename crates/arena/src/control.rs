@@ -9,6 +9,7 @@
 pub(crate) mod agent;
 pub(crate) mod databases;
 mod grading;
+mod notices;
 mod seat;
 mod shared;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arena_database::{Before, Provisioner, SeatDatabase};
 use arena_grader::SeatAccess;
+use arena_local::watch::Stopped;
 use arena_store::{Actor, Order, OrderId, OrderKind, Store, Trigger};
 use arena_workshop::check::{MongodbStep, Step};
 use arena_workshop::{Exercise, SeatId};
@@ -57,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) built_in: Option<BuiltIn>,
     /// Seats whose collections or indexes were just redefined by themselves.
     pub(crate) schema_changes: Option<mpsc::Receiver<SeatId>>,
+    /// Seats that were just started again because they took too much.
+    pub(crate) stops: Option<mpsc::Receiver<Stopped>>,
 }
 
 /// What control knows of a seat.
@@ -126,6 +130,9 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
             changes,
             shutdown.clone(),
         ));
+    }
+    if let Some(stops) = settings.stops {
+        tasks.spawn(notices::tell(Arc::clone(&shared), stops, shutdown.clone()));
     }
     let outcome = carry_out(&shared, &shutdown, &mut tasks).await;
     shutdown.cancel();

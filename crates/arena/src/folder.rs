@@ -43,14 +43,46 @@ pub(crate) fn read(workshop: &Path) -> anyhow::Result<Folder> {
     let path = shown
         .canonicalize()
         .with_context(|| format!("cannot open workshop folder {}", shown.display()))?;
-    let mut files = BTreeSet::new();
-    list(&path, "", &mut files)?;
     let source = |inside: &str| read_file(&path.join(inside), &shown.join(inside));
     let config = read_file(&config_path, &config_path)?;
     let participants = match source("user_list.csv")? {
         Some(file) => Some(file),
         None => source("atlas-cluster/user_list.csv")?,
     };
+    let sources = Sources {
+        config,
+        participants,
+        workshop: source("arena/workshop.yaml")?,
+        ..Sources::default()
+    };
+    with_content(path, &shown, sources)
+}
+
+/// Reads the content of a repository that was fetched to `path` in place of the folder's own.
+/// Files that are links are not read: they are a stranger's.
+///
+/// # Errors
+/// When a file or folder cannot be read.
+pub(crate) fn with_fetched(own: &Folder, path: &Path, name: &str) -> anyhow::Result<Folder> {
+    let shown = Path::new(name);
+    let sources = Sources {
+        config: own.sources.config.clone(),
+        participants: own.sources.participants.clone(),
+        ..Sources::default()
+    };
+    let mut folder = with_content(path.to_owned(), shown, sources)?;
+    let workshop = "arena/workshop.yaml";
+    if folder.sources.files.contains(workshop) {
+        folder.sources.workshop = read_file(&path.join(workshop), &shown.join(workshop))?;
+    }
+    Ok(folder)
+}
+
+/// Adds navigations, exercises and the list of files.
+fn with_content(path: PathBuf, shown: &Path, sources: Sources) -> anyhow::Result<Folder> {
+    let mut files = BTreeSet::new();
+    list(&path, "", &mut files)?;
+    let source = |inside: &str| read_file(&path.join(inside), &shown.join(inside));
     let many = |folder: &str, endings: &[&str]| -> anyhow::Result<BTreeMap<String, SourceFile>> {
         let mut found = BTreeMap::new();
         for file in files.iter().filter(|file| {
@@ -63,12 +95,10 @@ pub(crate) fn read(workshop: &Path) -> anyhow::Result<Folder> {
         Ok(found)
     };
     let sources = Sources {
-        config,
-        participants,
-        workshop: source("arena/workshop.yaml")?,
         navigations: many("docs/_data/", &[".yml", ".yaml"])?,
         exercises: many("arena/exercises/", &[".yaml", ".yml"])?,
         files,
+        ..sources
     };
     Ok(Folder { path, sources })
 }

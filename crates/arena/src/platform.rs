@@ -236,10 +236,10 @@ async fn start(
     prepared.remote.fill(plan, &mut secrets);
     let mut databases = Databases::start(prepared, &secrets, parts, &line).await?;
     line.done(databases.description());
-    let seats = seats::start(prepared, &secrets, &databases, parts, progress).await?;
+    let mut seats = seats::start(prepared, &secrets, &databases, parts, progress).await?;
     serve_portal(prepared, &secrets, &store, parts)?;
     serve_gateway(prepared, &store, listener, &seats, parts);
-    serve_control(prepared, &store, &mut databases, &seats, parts);
+    serve_control(prepared, &store, &mut databases, &mut seats, parts);
     serve_door(prepared, &store, stop, parts)?;
     std::fs::write(
         places.state.join("plan.json"),
@@ -321,7 +321,7 @@ fn serve_control(
     prepared: &Prepared,
     store: &Store,
     databases: &mut Databases,
-    seats: &StartedSeats,
+    seats: &mut StartedSeats,
     parts: &mut Parts,
 ) {
     let controlled = prepared
@@ -348,6 +348,7 @@ fn serve_control(
         scenario: control::scenario(&prepared.workshop),
         built_in: databases.built_in(),
         schema_changes: databases.take_schema_changes(),
+        stops: seats.take_stops(),
     };
     parts.spawn("control", control::serve(settings, parts.doors.clone()));
 }

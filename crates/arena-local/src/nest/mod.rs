@@ -9,6 +9,7 @@
 
 mod files;
 mod inside;
+mod open;
 mod run;
 mod seccomp;
 
@@ -30,6 +31,9 @@ pub(crate) const SEAT_ID: u32 = 1000;
 
 /// Where our executable lies inside a sandbox.
 pub(crate) const INNER_EXECUTABLE: &str = "/opt/arena/bin/arena";
+
+/// Where a sandbox's own small files and sockets are.
+pub const PRIVATE: &str = "/run/arena";
 
 /// A work order of at most this many bytes is read.
 const WORK_BYTES_MAX: u64 = 4 << 20;
@@ -59,6 +63,9 @@ pub(crate) enum Work {
 pub(crate) struct Run {
     /// Whether this namespace holds a second user for the seat.
     pub(crate) own_user: bool,
+    /// For what is not separated: the folder that stands for [`PRIVATE`]. Then there is no sandbox,
+    /// and every path inside becomes the path that it stands for.
+    pub(crate) open: Option<PathBuf>,
     /// Process that must be our parent: if it is another, ours died before we could tell.
     pub(crate) parent: u32,
     /// Locked as long as the sandbox lives.
@@ -198,6 +205,8 @@ impl NestError {
     }
 }
 
+pub(crate) use open::{MARK, sweep};
+
 /// Does the work in the file `work`, or on standard input when it is `-`. Returns only when it is
 /// not a sandbox to become. Call it first thing in `main`, while there is one thread.
 ///
@@ -214,6 +223,7 @@ pub fn nest(work: &str) -> Result<(), NestError> {
     let work: Work = serde_json::from_slice(&text)
         .map_err(|error| NestError::new("cannot understand the work order")(error.into()))?;
     match work {
+        Work::Run(run) if run.open.is_some() => match open::run(&run)? {},
         Work::Run(run) => match run::run(&run)? {},
         Work::Own { folder } => files::own(&folder, SEAT_ID),
         Work::Seal { folder } => files::seal(&folder),

@@ -89,7 +89,7 @@ pub(super) fn run(run: &Run) -> Result<Infallible, NestError> {
 }
 
 /// Arms the parent-death signal, which every change of credentials disarms.
-fn die_with(parent: u32) -> Result<(), NestError> {
+pub(super) fn die_with(parent: u32) -> Result<(), NestError> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(NestError::at("cannot tie us to our parent"))?;
     let is_parent =
@@ -105,7 +105,7 @@ fn die_with(parent: u32) -> Result<(), NestError> {
 
 /// Takes the lock. The descriptor is inherited by the sandbox's first process and nobody else,
 /// so the lock ends with the sandbox. The last sandbox on these files may still be dying.
-fn hold(path: &Path) -> Result<OwnedFd, NestError> {
+pub(super) fn hold(path: &Path) -> Result<OwnedFd, NestError> {
     let what = || format!("cannot lock {}: it is in use", path.display());
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
     let lock =

@@ -316,7 +316,9 @@ pub(super) fn fetch(
     node_bin: Option<&Path>,
     packages: &[String],
 ) -> Result<(), ToolError> {
-    let mut command = Command::new("timeout");
+    // `timeout` has a process group of its own, which no Ctrl-C reaches: it ends with us.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--", "timeout"]);
     command.arg(FETCH_SECONDS).args([
         "npm",
         "install",

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use arena_local::template::{Progress, Supplies, TemplateError, Templates};
@@ -37,13 +37,13 @@ impl Author {
         Author { folder, templates }
     }
 
-    fn workshop(&self) -> String {
-        self.folder.path().join("workshop").display().to_string()
+    fn content(&self) -> PathBuf {
+        self.folder.path().join("workshop")
     }
 
     fn plan(&self, script: &str) -> TemplatePlan {
         TemplatePlan {
-            content: Content::Folder(self.workshop()),
+            content: Content::Folder(self.content().display().to_string()),
             repository: "workshop".to_owned(),
             removed: vec!["arena".to_owned(), "utils/".to_owned()],
             overlays: BTreeMap::from([(
@@ -65,11 +65,11 @@ impl Author {
 
     fn prepare(&self, plan: &TemplatePlan) -> (Result<String, TemplateError>, bool) {
         let reused = RefCell::new(false);
-        let outcome = self
-            .templates
-            .prepare(plan, &Supplies::default(), &|progress| {
-                *reused.borrow_mut() |= progress == Progress::Reused;
-            });
+        let outcome =
+            self.templates
+                .prepare(plan, &self.content(), &Supplies::default(), &|progress| {
+                    *reused.borrow_mut() |= progress == Progress::Reused;
+                });
         (outcome, reused.into_inner())
     }
 }
@@ -190,14 +190,16 @@ fn an_installation_cannot_reach_the_host() {
             precious.display()
         );
         let lines = RefCell::new(Vec::new());
-        let outcome =
-            author
-                .templates
-                .prepare(&author.plan(&script), &Supplies::default(), &|progress| {
-                    if let Progress::Line(line) = progress {
-                        lines.borrow_mut().push(line.to_owned());
-                    }
-                });
+        let outcome = author.templates.prepare(
+            &author.plan(&script),
+            &author.content(),
+            &Supplies::default(),
+            &|progress| {
+                if let Progress::Line(line) = progress {
+                    lines.borrow_mut().push(line.to_owned());
+                }
+            },
+        );
         outcome.unwrap();
         assert_eq!(text(&precious), "x");
         assert!(
@@ -205,33 +207,4 @@ fn an_installation_cannot_reach_the_host() {
             "the host's environment came along"
         );
     });
-}
-
-#[test]
-fn a_repository_is_cloned_inside_the_sandbox() {
-    as_ordinary_user(
-        "templates::a_repository_is_cloned_inside_the_sandbox",
-        || {
-            let author = Author::new();
-            let repository = author.folder.path().join("workshop");
-            fs::remove_dir_all(repository.join(".git")).unwrap();
-            let script = "git init -q -b main && git add -A && git -c user.name=a -c user.email=a@b commit -qm one";
-            assert!(
-                Command::new("sh")
-                    .args(["-c", script])
-                    .current_dir(&repository)
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-            let mut plan = author.plan(BUILD);
-            plan.content = Content::Repository {
-                url: author.workshop(),
-                branch: Some("main".to_owned()),
-            };
-            let (key, _) = author.prepare(&plan);
-            let home = author.templates.home(&key.unwrap());
-            assert_eq!(text(&home.join("workshop/server/index.js")), "start\n");
-        },
-    );
 }

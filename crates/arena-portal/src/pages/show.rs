@@ -26,6 +26,7 @@ struct Seat {
     instructions: String,
     app_url: String,
     ready: bool,
+    is_separated: bool,
     link: String,
     exercises: Vec<ExerciseLine>,
     databases: Vec<DatabaseLines>,
@@ -111,6 +112,7 @@ pub(crate) async fn seat(State(app): State<Arc<App>>, caller: Caller) -> Result<
         ),
         app_url: settings.app_url(&record.seat).unwrap_or_default(),
         ready: record.status.editor == EditorStatus::Ready,
+        is_separated: settings.is_separated,
         link: format!("{}/join/{token}", settings.portal_origin()),
         exercises: exercise_lines(&app, &record.seat),
         databases: (settings.databases)(&record.seat)

@@ -397,6 +397,7 @@ fn settings(store: Store, scoring: Scoring) -> Settings {
         prizes: None,
         app_path: Some("/app/".to_owned()),
         instructions_path: "/".to_owned(),
+        is_separated: true,
         instructions: Arc::new(move |path| (path == "/crud/1/").then(|| page.clone())),
         databases: Arc::new(|seat| {
             vec![

@@ -49,6 +49,7 @@ impl World {
                 .iter()
                 .map(|(after, text)| (*after, (*text).to_owned()))
                 .collect(),
+            has_checks: true,
         });
         self
     }

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use super::seat::{HOME, environment};
+use super::ports::Ports;
+use super::seat::{HOME, Surroundings, environment};
 use super::{
-    Address, AppKind, AppPlan, Content, DatabasesPlan, Forward, MongodbPlan, MongodbSource, Plan,
-    PostgresPlan, PostgresSource, QuotaPlan, RoutePlan, SeatPlan, SecretName, ServiceKind,
-    ServicePlan, Surface, Target, TemplatePlan,
+    Address, AppKind, AppPlan, Content, DatabasesPlan, Forward, Isolation, MongodbPlan,
+    MongodbSource, Plan, PostgresPlan, PostgresSource, QuotaPlan, RoutePlan, SeatPlan, SecretName,
+    ServiceKind, ServicePlan, Surface, Target, TemplatePlan,
 };
 use crate::participants::Seat;
 use crate::workshop::{AppKeys, answer_files};
@@ -32,11 +33,6 @@ const REMOVED: &[&str] = &[
     "terragrunt.hcl",
     "root.hcl",
 ];
-/// Ports inside a seat.
-const MONGODB_PORT: u16 = 27017;
-const POSTGRES_PORT: u16 = 5432;
-const OUTBOUND_PORT: u16 = 3128;
-pub(super) const LLM_PORT: u16 = 4000;
 
 /// Turns a workshop and a target into a plan. Pure: the same two give the same plan, byte for byte.
 pub fn plan(workshop: &Workshop, target: &Target) -> Plan {
@@ -46,13 +42,21 @@ pub fn plan(workshop: &Workshop, target: &Target) -> Plan {
         port: target.port,
     };
     let databases = databases(workshop, target);
-    let template = template(workshop, target);
+    let ports = Ports::of(target, &workshop.config.scenario.llm);
+    let template = template(workshop, target, &ports);
     let services = services(&databases);
+    let surroundings = Surroundings {
+        address: &address,
+        databases: &databases,
+        template: &template,
+        ports: &ports,
+    };
     let seats: Vec<SeatPlan> = workshop
         .participants
         .seats
         .iter()
-        .map(|seat| seat_plan(workshop, seat, &address, &databases, &template))
+        .take(seats_max(target.isolation))
+        .map(|seat| seat_plan(workshop, seat, &surroundings))
         .collect();
     let routes = routes(&address, &seats);
     let secrets = secrets(&databases, &seats);
@@ -79,10 +83,19 @@ pub fn plan(workshop: &Workshop, target: &Target) -> Plan {
         seats,
         routes,
         outbound: workshop.config.arena.seats.outbound.clone(),
+        seat_memory_mib: workshop.config.arena.seats.memory_mib,
         watched: watched.into_iter().collect(),
         first_file,
         secrets,
         defaults,
+    }
+}
+
+/// Seats that are not separated from each other would be one seat with several names.
+fn seats_max(isolation: Isolation) -> usize {
+    match isolation {
+        Isolation::OwnUser | Isolation::SharedUser => usize::MAX,
+        Isolation::None => 1,
     }
 }
 
@@ -147,7 +160,7 @@ fn quota(workshop: &Workshop) -> QuotaPlan {
     }
 }
 
-fn template(workshop: &Workshop, target: &Target) -> TemplatePlan {
+fn template(workshop: &Workshop, target: &Target, ports: &Ports) -> TemplatePlan {
     let backend = workshop
         .config
         .scenario
@@ -171,7 +184,7 @@ fn template(workshop: &Workshop, target: &Target) -> TemplatePlan {
         node_version: workshop.content.node.unwrap_or(NODE_VERSION).to_string(),
         apps: AppKind::ALL
             .into_iter()
-            .filter_map(|kind| app(workshop, kind))
+            .filter_map(|kind| app(workshop, kind, ports.app(kind)))
             .collect(),
     }
 }
@@ -207,7 +220,7 @@ fn repository_name(workshop: &Workshop, content: &Content) -> String {
     }
 }
 
-fn app(workshop: &Workshop, kind: AppKind) -> Option<AppPlan> {
+fn app(workshop: &Workshop, kind: AppKind, port: Option<u16>) -> Option<AppPlan> {
     let none = AppKeys::default();
     let said = workshop.content.apps.get(kind);
     let scenario = &workshop.config.scenario;
@@ -242,12 +255,6 @@ fn app(workshop: &Workshop, kind: AppKind) -> Option<AppPlan> {
         (None, true) if has("package.json") => ["out", "dist", "build"].map(str::to_owned).to_vec(),
         (None, true) => vec![".".to_owned()],
         (None, false) => Vec::new(),
-    };
-    let port = match kind {
-        AppKind::Backend => Some(5000),
-        AppKind::Frontend => None,
-        AppKind::React => Some(3001),
-        AppKind::Postgres => Some(5001),
     };
     let env_file = env_file(workshop, kind, port, &keys.env);
     let start = start.filter(|_| keys.autostart.unwrap_or(true));
@@ -397,31 +404,26 @@ impl ServiceKind {
     }
 }
 
-fn seat_plan(
-    workshop: &Workshop,
-    seat: &Seat,
-    address: &Address,
-    databases: &DatabasesPlan,
-    template: &TemplatePlan,
-) -> SeatPlan {
-    let llm = &workshop.config.scenario.llm;
-    let llm_port = llm
-        .proxy
-        .as_ref()
-        .and_then(|proxy| proxy.port)
-        .unwrap_or(LLM_PORT);
-    let has_mongodb = databases
+fn seat_plan(workshop: &Workshop, seat: &Seat, surroundings: &Surroundings<'_>) -> SeatPlan {
+    let Surroundings {
+        address,
+        databases,
+        ports,
+        ..
+    } = surroundings;
+    // Members of any other MongoDB have names and addresses of their own: see `Ways`.
+    let mongodb = databases
         .mongodb
         .as_ref()
-        .is_some_and(|mongodb| mongodb.source == MongodbSource::BuiltIn);
+        .filter(|mongodb| mongodb.source == MongodbSource::BuiltIn);
+    let postgres = &databases.postgres;
+    let has_llm = workshop.config.scenario.llm.has_proxy();
     let forwards = [
-        // Members of any other MongoDB have names and addresses of their own: see `Ways`.
-        ("mongodb.sock", MONGODB_PORT, has_mongodb),
-        ("postgres.sock", POSTGRES_PORT, databases.postgres.is_some()),
-        ("outbound.sock", OUTBOUND_PORT, true),
-        ("llm.sock", llm_port, llm.has_proxy()),
+        ("mongodb.sock", mongodb.map(|_| ports.mongodb)),
+        ("postgres.sock", postgres.as_ref().map(|_| ports.postgres)),
+        ("outbound.sock", ports.outbound),
+        ("llm.sock", has_llm.then_some(ports.llm)),
     ];
-    let forwards = forwards.into_iter().filter(|(_, _, planned)| *planned);
     SeatPlan {
         id: seat.id.clone(),
         display_name: seat.person.as_ref().map_or_else(
@@ -433,12 +435,15 @@ fn seat_plan(
         editor_host: format!("{}--code.{}", seat.id, address.domain),
         authority: format!("{}.1.invalid", seat.id),
         database: DatabaseName::from(&seat.id),
-        environment: environment(workshop, &seat.id, address, databases, template),
+        environment: environment(workshop, &seat.id, surroundings),
         forwards: forwards
-            .map(|(socket, port, _)| Forward {
-                socket: socket.to_owned(),
-                address: Ipv4Addr::LOCALHOST.into(),
-                port,
+            .into_iter()
+            .filter_map(|(socket, port)| {
+                Some(Forward {
+                    socket: socket.to_owned(),
+                    address: Ipv4Addr::LOCALHOST.into(),
+                    port: port?,
+                })
             })
             .collect(),
     }

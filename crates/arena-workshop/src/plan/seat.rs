@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::make::LLM_PORT;
+use super::ports::Ports;
 use super::{
     Address, AppKind, AppPlan, DatabasesPlan, MongodbSource, Plan, PostgresConnection, SeatPlan,
     SeatSettings, SecretName, TemplatePlan,
@@ -22,14 +22,26 @@ const SECRET: &str = "${secret:";
 #[error("the secret {0} has no value")]
 pub struct MissingSecret(pub SecretName);
 
+/// What seats have in common.
+pub(super) struct Surroundings<'a> {
+    pub(super) address: &'a Address,
+    pub(super) databases: &'a DatabasesPlan,
+    pub(super) template: &'a TemplatePlan,
+    pub(super) ports: &'a Ports,
+}
+
 /// Returns the variables of a seat's editor, terminals and apps.
 pub(super) fn environment(
     workshop: &Workshop,
     seat: &SeatId,
-    address: &Address,
-    databases: &DatabasesPlan,
-    template: &TemplatePlan,
+    surroundings: &Surroundings<'_>,
 ) -> BTreeMap<String, String> {
+    let Surroundings {
+        address,
+        databases,
+        template,
+        ports,
+    } = surroundings;
     let scenario = &workshop.config.scenario;
     let work = format!("{HOME}/{}", template.repository);
     let backend = template
@@ -42,7 +54,10 @@ pub(super) fn environment(
         ("DATABASE_NAME", seat.as_str().to_owned()),
         ("ENVIRONMENT", "prod".to_owned()),
         ("LOG_LEVEL", "INFO".to_owned()),
-        ("SERVICE_NAME", "http://localhost:5000".to_owned()),
+        (
+            "SERVICE_NAME",
+            format!("http://localhost:{}", ports.backend),
+        ),
         ("SIGNAL_FILE_PATH", format!("{work}/{backend}/signal")),
         ("LOG_PATH", "/tmp".to_owned()),
         ("WORKSHOP_USER", "/app".to_owned()),
@@ -52,22 +67,27 @@ pub(super) fn environment(
         ),
         ("BACKEND_URL", format!("{origin}/backend")),
     ]);
-    variables.extend(database_variables(seat, databases));
-    variables.extend(llm_variables(workshop));
+    variables.extend(database_variables(seat, databases, ports));
+    variables.extend(llm_variables(workshop, ports));
     variables
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
 }
 
-fn database_variables(seat: &SeatId, databases: &DatabasesPlan) -> Vec<(&'static str, String)> {
+fn database_variables(
+    seat: &SeatId,
+    databases: &DatabasesPlan,
+    ports: &Ports,
+) -> Vec<(&'static str, String)> {
     let password = SecretName::seat_database(seat).placeholder();
     let mut variables = Vec::new();
     if let Some(mongodb) = &databases.mongodb {
         let uri = match mongodb.source {
             // Participants paste it cut at `?`: what is behind must be needed by no client.
             MongodbSource::BuiltIn => {
-                format!("mongodb://{seat}:{password}@127.0.0.1:27017/{seat}?directConnection=true")
+                let port = ports.mongodb;
+                format!("mongodb://{seat}:{password}@127.0.0.1:{port}/{seat}?directConnection=true")
             }
             _ => SecretName::seat_mongodb_uri(seat).placeholder(),
         };
@@ -77,10 +97,11 @@ fn database_variables(seat: &SeatId, databases: &DatabasesPlan) -> Vec<(&'static
         ]);
     }
     if databases.postgres.is_some() {
-        let uri = PostgresConnection::new("127.0.0.1", 5432, seat.as_str(), &password, None).uri;
+        let port = ports.postgres;
+        let uri = PostgresConnection::new("127.0.0.1", port, seat.as_str(), &password, None).uri;
         variables.extend([
             ("PGHOST", "127.0.0.1".to_owned()),
-            ("PGPORT", "5432".to_owned()),
+            ("PGPORT", port.to_string()),
             ("PGUSER", seat.as_str().to_owned()),
             ("PGPASSWORD", password),
             ("PGDATABASE", seat.as_str().to_owned()),
@@ -90,7 +111,7 @@ fn database_variables(seat: &SeatId, databases: &DatabasesPlan) -> Vec<(&'static
     variables
 }
 
-fn llm_variables(workshop: &Workshop) -> Vec<(&'static str, String)> {
+fn llm_variables(workshop: &Workshop, ports: &Ports) -> Vec<(&'static str, String)> {
     let llm = &workshop.config.scenario.llm;
     let proxy = llm.proxy.clone().unwrap_or_default();
     let mut variables = vec![("LLM_PROXY_ENABLED", llm.has_proxy().to_string())];
@@ -105,7 +126,7 @@ fn llm_variables(workshop: &Workshop) -> Vec<(&'static str, String)> {
                 "LLM_PROXY_SERVICE",
                 proxy.service_name.unwrap_or_else(|| "localhost".to_owned()),
             ),
-            ("LLM_PROXY_PORT", proxy.port.unwrap_or(LLM_PORT).to_string()),
+            ("LLM_PROXY_PORT", ports.llm.to_string()),
         ]);
         variables.extend(llm.model.clone().map(|model| ("LLM_MODEL", model)));
         variables.extend(

@@ -91,11 +91,18 @@ impl Plan {
     fn template(&self) -> Vec<Branch> {
         let mut lines = vec![leaf(match &self.template.content {
             Content::Folder(path) => format!("from {path}"),
-            Content::Repository { url, branch: None } => format!("from {url}"),
             Content::Repository {
                 url,
-                branch: Some(branch),
-            } => format!("from {url}, branch {branch}"),
+                branch,
+                version,
+            } => {
+                let branch = branch.as_ref().map(|branch| format!(", branch {branch}"));
+                let version = match version {
+                    Some(version) => format!(", version {}", version.get(..8).unwrap_or(version)),
+                    None => ", not fetched yet".to_owned(),
+                };
+                format!("from {url}{}{version}", branch.unwrap_or_default())
+            }
         })];
         lines.push(leaf(format!(
             "without {}",
@@ -167,6 +174,7 @@ fn isolation(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::OwnUser => "namespaces and a user each",
         Isolation::SharedUser => "namespaces; kernel limits are shared",
+        Isolation::None => "none: one seat, as the user that Arena runs as",
     }
 }
 

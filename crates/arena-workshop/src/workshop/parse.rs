@@ -281,6 +281,9 @@ impl<'a> Reader<'a> {
         let base = &config.scenario.instructions.base;
         let path = format!("docs/_data/{base}");
         match parsed.remove(path.as_str()) {
+            None if self.sources.awaits_content => {
+                Some((Navigation::default(), Navigation::default()))
+            }
             Some(navigation) => {
                 let navigation = navigation?;
                 let wanted = &config.scenario.instructions.sections;
@@ -358,8 +361,7 @@ impl<'a> Reader<'a> {
             .filter_map(|file| file.split_once('/'))
             .map(|(folder, _)| folder)
             .collect();
-        let is_elsewhere = config.scenario.repository.is_some() && !folders.contains("docs");
-        if folders.is_empty() || is_elsewhere {
+        if folders.is_empty() || self.sources.awaits_content {
             return;
         }
         for (key, folder) in [

@@ -17,6 +17,7 @@ fn target() -> Target {
         mongodb_seen: None,
         postgres: PostgresSource::BuiltIn,
         isolation: Isolation::OwnUser,
+        first_port: 21_000,
     }
 }
 
@@ -168,6 +169,7 @@ fn names_of_work_folders_are_plain() {
         let content = Content::Repository {
             url: url.to_owned(),
             branch: None,
+            version: None,
         };
         let plan = planned(
             &reference(),
@@ -231,4 +233,24 @@ fn the_table_for_choosing_a_database_is_up_to_date() {
         "{} is stale; its comment says how to make it anew",
         path.display()
     );
+}
+
+#[test]
+fn without_isolation_there_is_one_seat_with_ports_of_its_own() {
+    let open = Target {
+        isolation: Isolation::None,
+        ..target()
+    };
+    let plan = planned(&example("harbour"), &open);
+    let [seat] = plan.seats.as_slice() else {
+        panic!("{} seats are not separated", plan.seats.len());
+    };
+    let value = |name: &str| seat.environment[name].as_str();
+    assert_eq!(value("SERVICE_NAME"), "http://localhost:21000");
+    assert_eq!(value("PGPORT"), "21004");
+    assert!(value("MONGODB_URI").contains("@127.0.0.1:21003/"));
+    let ports: Vec<u16> = seat.forwards.iter().map(|forward| forward.port).collect();
+    assert_eq!(ports, [21003, 21004], "and the machine's own way out");
+    assert_eq!(plan.template.apps[0].port, Some(21000));
+    assert_eq!(plan.template.apps[0].env_file["PORT"], "21000");
 }

@@ -9,11 +9,12 @@ use anyhow::Context;
 use arena_local::machine::{Requirement, Wanted, check_machine};
 use arena_local::tools::{self, ToolSettings};
 use arena_workshop::plan::Isolation;
-use arena_workshop::{Plan, Problems, Workshop};
+use arena_workshop::{Plan, Problems};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::inputs::{self, Inputs};
+use super::repository::{self, Content};
 use super::tools::{Needs, RUN_AS};
 use super::{databases, machine, print, print_json};
 use crate::cli::{Check, DEFAULT_PORT, Format};
@@ -49,21 +50,21 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     if arguments.format == Format::Json {
         return as_json(arguments);
     }
-    let inputs = inputs::read(&arguments.workshop)?;
+    // What was fetched stays until everything is said.
+    let (inputs, fetched, missing) = match repository::content(inputs::read(&arguments.workshop)?)?
+    {
+        Content::Whole(inputs, fetched) => (inputs, fetched, None),
+        Content::Mistaken(problems) => return Err(Failure::problems(&problems)),
+        Content::Missing(inputs, failure) => (inputs, None, Some(failure)),
+    };
     let plan = inputs.plan(inputs.port(arguments.port), Isolation::OwnUser);
     for note in notes(&inputs, &plan)?.iter() {
         eprintln!("{note}");
     }
-    let exercises = inputs.workshop.exercises.len();
-    print(&format!(
-        "{} {}: {}, {}\n",
-        paint("✓", Paint::Green),
-        inputs.workshop.title,
-        counted(plan.seats.len(), "seat"),
-        counted(exercises, "exercise"),
-    ))?;
+    drop(fetched);
+    print(&title(&inputs, &plan))?;
     if arguments.config_only {
-        return Ok(());
+        return missing.map_or(Ok(()), Err);
     }
     let found = machine(&inputs, &plan, arguments)?;
     let mut text = found.requirements.iter().map(line).collect::<String>();
@@ -78,10 +79,29 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     }
     print(&text)?;
     if found.is_ok() {
-        return Ok(());
+        return missing.map_or(Ok(()), Err);
+    }
+    if let Some(missing) = missing {
+        missing.report();
     }
     eprintln!("this machine cannot run the workshop yet: see the lines marked ✗");
     Err(Failure::said(Kind::Environment))
+}
+
+/// The first line: whose event, how many seats and exercises.
+fn title(inputs: &Inputs, plan: &Plan) -> String {
+    let exercises = if inputs.awaits_content() {
+        "exercises not known yet".to_owned()
+    } else {
+        counted(inputs.workshop.exercises.len(), "exercise")
+    };
+    let mark = if inputs.awaits_content() {
+        paint("…", Paint::Yellow)
+    } else {
+        paint("✓", Paint::Green)
+    };
+    let seats = counted(plan.seats.len(), "seat");
+    format!("{mark} {}: {seats}, {exercises}\n", inputs.workshop.title)
 }
 
 impl Found {
@@ -105,6 +125,9 @@ impl From<&Requirement> for Row {
 /// What is worth saying about files without a mistake: config, list, exercises, then pages.
 fn notes(inputs: &Inputs, plan: &Plan) -> Result<Problems, Failure> {
     let mut notes = inputs.notes.clone();
+    if inputs.awaits_content() {
+        return Ok(notes);
+    }
     notes.append(pages::site(&inputs.workshop, plan, &inputs.folder)?.notes);
     Ok(notes)
 }
@@ -207,17 +230,19 @@ fn to_type(fix: &str) -> String {
 
 fn as_json(arguments: &Check) -> Result<(), Failure> {
     let folder = inputs::open(&arguments.workshop)?;
-    let parsed = match Workshop::parse(&folder.sources) {
-        Ok(parsed) => parsed,
-        Err(problems) => {
-            print_json(&json!({ "ok": false, "problems": problems }))?;
-            return Err(Failure::said(Kind::Configuration));
-        }
+    let mistaken = |problems| {
+        print_json(&json!({ "ok": false, "problems": problems }))?;
+        Err(Failure::said(Kind::Configuration))
     };
-    let inputs = Inputs {
-        folder,
-        workshop: parsed.workshop,
-        notes: parsed.notes,
+    let inputs = match inputs::parse(folder) {
+        Ok(inputs) => inputs,
+        Err(problems) => return mistaken(problems),
+    };
+    // What was fetched stays until everything is said.
+    let (inputs, _fetched, missing) = match repository::content(inputs)? {
+        Content::Whole(inputs, fetched) => (inputs, fetched, None),
+        Content::Mistaken(problems) => return mistaken(problems),
+        Content::Missing(inputs, failure) => (inputs, None, Some(failure)),
     };
     let plan = inputs.plan(inputs.port(arguments.port), Isolation::OwnUser);
     let found = if arguments.config_only {
@@ -225,7 +250,7 @@ fn as_json(arguments: &Check) -> Result<(), Failure> {
     } else {
         Some(machine(&inputs, &plan, arguments)?)
     };
-    let is_ok = found.as_ref().is_none_or(Found::is_ok);
+    let is_ok = missing.is_none() && found.as_ref().is_none_or(Found::is_ok);
     let looked = match &found {
         Some(_) => databases::look(&inputs.workshop)?,
         None => None,
@@ -240,7 +265,9 @@ fn as_json(arguments: &Check) -> Result<(), Failure> {
         "machine": found.as_ref().map(|found| &found.requirements),
         "people": found.as_ref().map(|found| found.people),
     }))?;
-    if is_ok {
+    if let Some(missing) = missing {
+        Err(missing)
+    } else if is_ok {
         Ok(())
     } else {
         Err(Failure::said(Kind::Environment))

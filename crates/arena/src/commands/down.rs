@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use arena_local::sandbox::probe;
-use arena_local::seat::Seats;
+use arena_local::repository::Repositories;
+use arena_local::sandbox::{Sandbox, probe};
+use arena_local::seat::{Seats, are_open};
 use arena_local::template::Templates;
 use arena_store::Store;
 use arena_workshop::EventId;
@@ -141,27 +142,35 @@ fn export(event: &EventId, places: &Places) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the event's seats were made with.
+fn sandbox_of(places: &Places, executable: &Path, seats: usize) -> Result<Sandbox, Failure> {
+    if are_open(&places.state) {
+        return Ok(Sandbox::open(executable));
+    }
+    let seats = u32::try_from(seats).unwrap_or(u32::MAX);
+    probe(executable, &places.state, seats)
+        .sandbox
+        .context(
+            "seats' files cannot be removed: their namespaces do not work on this machine any more",
+        )
+        .map_err(Failure::environment)
+}
+
 fn purge(event: &EventId, places: &Places) -> Result<(), Failure> {
     let lock = lock(places)?;
     let executable = std::env::current_exe().context("cannot find this executable")?;
     let seats_folder = places.state.join("seats");
     let count = fs::read_dir(&seats_folder).map_or(0, |entries| entries.count());
     let templates_folder = places.state.join("template");
-    if count > 0 || templates_folder.exists() {
-        let probed = probe(
-            &executable,
-            &places.state,
-            u32::try_from(count).unwrap_or(u32::MAX),
-        );
-        let sandbox = probed
-            .sandbox
-            .context(
-                "seats' files cannot be removed: their namespaces do not work on this machine any more",
-            )
-            .map_err(Failure::environment)?;
+    let repository = places.state.join("repository");
+    if count > 0 || templates_folder.exists() || repository.exists() {
+        let sandbox = sandbox_of(places, &executable, count)?;
         // What a broken preparation left belongs to the sandbox's user, too.
         Templates::new(sandbox.clone(), &places.state)
             .collect(&BTreeSet::new())
+            .map_err(Failure::environment)?;
+        Repositories::new(sandbox.clone(), &repository)
+            .remove()
             .map_err(Failure::environment)?;
         let seats = Seats::new(sandbox, &places.state, &places.runtime);
         for seat in seats.made() {

@@ -1,17 +1,24 @@
 //! From an author's folder to a plan: what `check`, `plan` and `up` share.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::path::Path;
 
+use anyhow::Context;
 use arena_local::mongod::find_mongod;
-use arena_workshop::config::MongodbChoice;
-use arena_workshop::plan::{Content, Isolation, MongodbSource, PostgresSource};
+use arena_local::repository::{Fetched, Repository};
+use arena_workshop::config::{self, MongodbChoice};
+use arena_workshop::plan::{Content, Isolation, MongodbSource, PORTS, PostgresSource};
 use arena_workshop::{Capability, Plan, Problems, Target, Workshop};
 
 use crate::cli::DEFAULT_PORT;
+use crate::content::short;
 use crate::failure::{Failure, Kind};
 use crate::folder::{self, Folder};
 use crate::host::Host;
+
+/// Where a range of ports is looked for, for a seat that has no loopback of its own.
+const FIRST_PORT: u16 = 21_000;
 
 /// A workshop that was read without a mistake.
 pub(crate) struct Inputs {
@@ -21,20 +28,21 @@ pub(crate) struct Inputs {
     pub(crate) workshop: Workshop,
     /// Notes and warnings.
     pub(crate) notes: Problems,
+    /// The repository that holds the content, where the folder itself holds none.
+    pub(crate) repository: Option<Repository>,
+    /// The version of it that was fetched; until then pages, exercises and apps are not known.
+    pub(crate) version: Option<String>,
 }
 
-/// Reads the workshop.
+/// Reads the workshop's folder. What lies in a repository is not fetched: see
+/// [`Inputs::with_content`].
 ///
 /// # Errors
 /// Exit code 2 with every mistake printed; 3 when the folder cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Inputs, Failure> {
     let folder = open(path)?;
-    match Workshop::parse(&folder.sources) {
-        Ok(parsed) => Ok(Inputs {
-            folder,
-            workshop: parsed.workshop,
-            notes: parsed.notes,
-        }),
+    match parse(folder.clone()) {
+        Ok(inputs) => Ok(inputs),
         Err(problems) => {
             let failure = Failure::problems(&problems);
             Err(if folder.sources.config.is_none() {
@@ -47,6 +55,41 @@ pub(crate) fn read(path: &Path) -> Result<Inputs, Failure> {
             })
         }
     }
+}
+
+/// Parses a folder's texts.
+///
+/// # Errors
+/// Every mistake.
+pub(crate) fn parse(mut folder: Folder) -> Result<Inputs, Problems> {
+    let repository = repository(&folder);
+    folder.sources.awaits_content = repository.is_some();
+    let parsed = Workshop::parse(&folder.sources)?;
+    Ok(Inputs {
+        folder,
+        workshop: parsed.workshop,
+        notes: parsed.notes,
+        repository,
+        version: None,
+    })
+}
+
+/// The folder's own files are the content, unless it holds only the facilitator's config and that
+/// names a repository.
+fn repository(folder: &Folder) -> Option<Repository> {
+    let has_content = ["docs/", "arena/"].iter().any(|part| {
+        let mut files = folder.sources.files.iter();
+        files.any(|file| file.starts_with(part))
+    });
+    let file = folder.sources.config.as_ref().filter(|_| !has_content)?;
+    // Mistakes are reported when the whole is parsed.
+    let scenario = config::parse(file, &mut Problems::default())?
+        .config
+        .scenario;
+    Some(Repository {
+        url: scenario.repository?,
+        branch: scenario.branch,
+    })
 }
 
 /// Reads the author's folder.
@@ -68,6 +111,16 @@ pub(crate) fn open(path: &Path) -> Result<Folder, Failure> {
         Failure::new(Kind::Configuration, error)
             .hint("name a folder that holds config.yaml and that you may read")
     })
+}
+
+/// Returns the first of a range of ports on loopback that nobody listens on, the same one as long as
+/// nobody does.
+fn free_ports() -> u16 {
+    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut firsts = (FIRST_PORT..u16::MAX - PORTS).step_by(usize::from(PORTS));
+    firsts
+        .find(|first| (*first..first + PORTS).all(is_free))
+        .unwrap_or(FIRST_PORT)
 }
 
 impl Inputs {
@@ -101,6 +154,11 @@ impl Inputs {
                 PostgresSource::BuiltIn
             },
             isolation,
+            first_port: if isolation == Isolation::None {
+                free_ports()
+            } else {
+                FIRST_PORT
+            },
         };
         arena_workshop::plan(&self.workshop, &target)
     }
@@ -127,22 +185,47 @@ impl Inputs {
             .unwrap_or(DEFAULT_PORT)
     }
 
-    /// The folder's own files, unless it holds only the facilitator's config and names a repository.
     fn content(&self) -> Content {
-        let scenario = &self.workshop.config.scenario;
-        let has_files = ["docs/", "arena/"].iter().any(|part| {
-            self.folder
-                .sources
-                .files
-                .iter()
-                .any(|file| file.starts_with(part))
-        });
-        match &scenario.repository {
-            Some(url) if !has_files => Content::Repository {
-                url: url.to_string(),
-                branch: scenario.branch.clone(),
+        match &self.repository {
+            Some(repository) => Content::Repository {
+                url: repository.address(),
+                branch: repository.branch.clone(),
+                version: self.version.clone(),
             },
-            _ => Content::Folder(self.folder.path.display().to_string()),
+            None => Content::Folder(self.folder.path.display().to_string()),
         }
+    }
+
+    /// Returns whether pages, exercises and apps are not known yet.
+    pub(crate) fn awaits_content(&self) -> bool {
+        self.repository.is_some() && self.version.is_none()
+    }
+
+    /// Returns the same event with the content that was fetched.
+    ///
+    /// # Errors
+    /// Every mistake; or a file that cannot be read.
+    pub(crate) fn with_content(self, fetched: &Fetched) -> Result<Result<Self, Problems>, Failure> {
+        let address = self.repository.as_ref().map(Repository::address);
+        let address = address.context("only a repository is fetched")?;
+        let name = address.trim_end_matches('/').rsplit('/').next();
+        let name = format!(
+            "{}@{}",
+            name.unwrap_or("repository").trim_end_matches(".git"),
+            short(&fetched.version)
+        );
+        let folder = folder::with_fetched(&self.folder, &fetched.folder, &name)
+            .map_err(Failure::environment)?;
+        let parsed = match Workshop::parse(&folder.sources) {
+            Ok(parsed) => parsed,
+            Err(problems) => return Ok(Err(problems)),
+        };
+        Ok(Ok(Self {
+            folder,
+            workshop: parsed.workshop,
+            notes: parsed.notes,
+            version: Some(fetched.version.clone()),
+            ..self
+        }))
     }
 }

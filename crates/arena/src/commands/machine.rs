@@ -4,16 +4,23 @@ use arena_local::engine::EngineTree;
 use arena_local::machine::{install_command, install_packages, missing_packages};
 use arena_local::tools::{self, Origin, ToolSettings};
 
+use crate::cli::Separation;
 use crate::failure::{Failure, Paint, paint};
 use crate::host::{self, Host};
 use crate::progress::Progress;
+
+/// Packages that only separate seats from each other.
+const SEPARATING: [&str; 2] = ["bubblewrap", "uidmap"];
 
 /// Installs missing system packages with consent; as another user than root, names the command.
 ///
 /// # Errors
 /// When packages are missing and may not or cannot be installed.
-pub(crate) fn prepare(yes: bool, with_editor: bool) -> Result<(), Failure> {
-    let packages = missing(with_editor)?;
+pub(crate) fn prepare(yes: bool, with_editor: bool, separation: Separation) -> Result<(), Failure> {
+    let mut packages = missing(with_editor)?;
+    if separation == Separation::None {
+        packages.retain(|package| !SEPARATING.contains(package));
+    }
     if packages.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use anyhow::Context;
 use arena_workshop::Plan;
 use arena_workshop::plan::{Isolation, difference};
 
+use super::repository::{self, Content};
 use super::{inputs, print, print_json};
 use crate::cli::{Format, PlanArguments};
 use crate::failure::Failure;
@@ -11,7 +12,16 @@ use crate::host::Host;
 
 /// Prints the plan, or its difference from what was applied last.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Failure> {
-    let inputs = inputs::read(&arguments.workshop)?;
+    // What was fetched stays until the plan is printed.
+    let (inputs, _fetched) = match repository::content(inputs::read(&arguments.workshop)?)? {
+        Content::Whole(inputs, fetched) => (inputs, fetched),
+        Content::Mistaken(problems) => return Err(Failure::problems(&problems)),
+        Content::Missing(inputs, failure) => {
+            failure.report();
+            eprintln!("the plan shows what is known without the repository");
+            (inputs, None)
+        }
+    };
     let plan = inputs.plan(inputs.port(arguments.port), Isolation::OwnUser);
     if arguments.diff {
         return print_difference(&plan, arguments.format);

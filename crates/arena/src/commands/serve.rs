@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use arena_seat::TerminalSettings;
+use arena_seat::{Places, TerminalSettings};
 use listenfd::ListenFd;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +21,9 @@ pub(crate) fn nest(work: &str) -> Result<(), Failure> {
     arena_local::nest::nest(work).map_err(|error| Failure::new(Kind::Environment, error))
 }
 
-/// Serves a seat on the inherited listener until it is told to stop.
-pub(crate) fn seat(settings: &Path) -> Result<(), Failure> {
+/// Serves a seat on the inherited listener until it is told to stop. `folders` are those of its
+/// sockets and of its services' sockets, where it is not in a sandbox.
+pub(crate) fn seat(settings: &Path, folders: Option<(PathBuf, PathBuf)>) -> Result<(), Failure> {
     let text =
         std::fs::read(settings).with_context(|| format!("cannot read {}", settings.display()))?;
     if text.len() > SETTINGS_BYTES_MAX {
@@ -50,7 +51,11 @@ pub(crate) fn seat(settings: &Path) -> Result<(), Failure> {
         let mut terminated =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
                 .context("cannot listen for signals")?;
-        let served = arena_seat::serve(settings, listener, shutdown.clone());
+        let mut places = Places::in_sandbox().context("cannot find this executable")?;
+        if let Some((run, services)) = folders {
+            (places.run, places.services) = (run, services);
+        }
+        let served = arena_seat::serve_at(settings, places, listener, shutdown.clone());
         tokio::pin!(served);
         // The signal may be dropped: it is only waited for once. Serving goes on below.
         tokio::select! {

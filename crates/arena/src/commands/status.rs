@@ -1,5 +1,6 @@
 //! `arena status` and `arena open`: what runs now.
 
+use std::io::IsTerminal;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -41,10 +42,16 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
         if !arguments.watch {
             return print(&text);
         }
-        if !print_while_read(&format!("\u{1b}[H\u{1b}[2J{text}"))? {
+        // A screen is painted anew; what goes into a file or another program is one table after another.
+        let before = if std::io::stdout().is_terminal() {
+            "\u{1b}[H\u{1b}[2J"
+        } else {
+            ""
+        };
+        if !print_while_read(&format!("{before}{text}\n"))? {
             return Ok(());
         }
-        runtime.block_on(tokio::time::sleep(WATCH_EVERY));
+        std::thread::sleep(WATCH_EVERY);
     }
 }
 

@@ -17,7 +17,7 @@ use arena_workshop::config::MongodbChoice;
 use serde::Serialize;
 
 use super::{machine, print, print_json};
-use crate::cli::{Format, Tools, ToolsCommand};
+use crate::cli::{Format, Separation, Tools, ToolsCommand};
 use crate::failure::{Failure, Paint, paint};
 use crate::host::{self, Host};
 use crate::platform::seats::SeatTools;
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Tools) -> Result<(), Failure> {
         } if names.iter().any(|name| name == "mongod") => mongod(*accept_license),
         ToolsCommand::Install { names, yes, .. } => {
             let needs = needs(names)?;
-            machine::prepare(*yes, needs.seats)?;
+            machine::prepare(*yes, needs.seats, Separation::Sandbox)?;
             if host::is_root() {
                 host::make_user(RUN_AS, *yes)?;
                 let mut again: Vec<OsString> =
@@ -265,10 +265,20 @@ fn listed(found: &Found) -> Listed {
 ///
 /// # Errors
 /// When seats cannot be separated here, or a tool cannot be had; with what to do.
-pub(crate) fn install(needs: Needs, progress: &Progress) -> Result<SeatTools, Failure> {
+pub(crate) fn install(
+    needs: Needs,
+    separation: Separation,
+    progress: &Progress,
+) -> Result<SeatTools, Failure> {
     let host = Host::here()?;
     host.make()?;
-    let sandbox = sandbox(&host)?;
+    let sandbox = match separation {
+        Separation::Sandbox => sandbox(&host)?,
+        Separation::None => {
+            let executable = std::env::current_exe().context("cannot find this executable")?;
+            Sandbox::open(&executable)
+        }
+    };
     let npm = local::machine_npm();
     let mut tools = install_for_seats(&host, &sandbox, npm.clone(), progress)?;
     if needs.mongosh {
@@ -443,10 +453,14 @@ fn engine_hint(error: &engine::InstallError) -> &'static str {
 }
 
 /// Installs in a blocking task, then asks the machine's package clients for their registries.
-pub(crate) async fn for_event(needs: Needs, progress: &Progress) -> Result<SeatTools, Failure> {
+pub(crate) async fn for_event(
+    needs: Needs,
+    separation: Separation,
+    progress: &Progress,
+) -> Result<SeatTools, Failure> {
     let progress = progress.clone();
     let (tools, registries) = tokio::join!(
-        tokio::task::spawn_blocking(move || install(needs, &progress)),
+        tokio::task::spawn_blocking(move || install(needs, separation, &progress)),
         machine_registries()
     );
     let tools = tools.context("installing tools broke")??;
@@ -456,7 +470,11 @@ pub(crate) async fn for_event(needs: Needs, progress: &Progress) -> Result<SeatT
     })
 }
 
-fn sandbox(host: &Host) -> Result<Sandbox, Failure> {
+/// Returns how seats are separated on this machine.
+///
+/// # Errors
+/// When they cannot be, with what to do.
+pub(crate) fn sandbox(host: &Host) -> Result<Sandbox, Failure> {
     let executable = std::env::current_exe().context("cannot find this executable")?;
     let Probe { steps, sandbox } = probe(&executable, host.state(), 1);
     sandbox.ok_or_else(|| {
@@ -471,6 +489,6 @@ fn sandbox(host: &Host) -> Result<Sandbox, Failure> {
                 .unwrap_or_default();
             failure = failure.hint(format!("{}: {}{fix}", step.name, step.detail));
         }
-        failure
+        failure.hint("alone and only to try it out? `arena up --isolation none` makes one seat that is not separated")
     })
 }

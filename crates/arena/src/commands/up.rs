@@ -8,17 +8,20 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use arena_workshop::{Plan, Problems, Severity};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::inputs::{self, Inputs};
 use super::tools::Needs;
 use super::{machine, print, print_json, tools};
-use crate::cli::{Format, Up};
+use crate::cli::{Format, Separation, Up};
+use crate::content;
 use crate::failure::{Failure, Kind, Paint, paint};
 use crate::host::{self, Host};
 use crate::platform::door::Client;
 use crate::platform::places::{Places, lock};
 use crate::platform::remote::{self, Remote};
+use crate::platform::seats::SeatTools;
 use crate::platform::{self, Prepared, Stop, Summary};
 use crate::progress::Progress;
 
@@ -32,20 +35,14 @@ const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// Starts the event.
 pub(crate) fn run(arguments: &Up) -> Result<(), Failure> {
     let inputs = inputs::read(&arguments.workshop)?;
-    for note in inputs
-        .notes
-        .iter()
-        .filter(|note| note.severity == arena_workshop::Severity::Warning)
-    {
-        eprintln!("{note}");
-    }
+    warn(&inputs.notes, &Problems::default());
     // Refused before anything is installed or made.
     arena_gateway::check_loopback(&(arguments.listen, inputs.port(arguments.port)).into())
         .map_err(|error| {
             Failure::environment(error)
                 .hint("leave --listen out: the workshop is then at http://arena.localhost")
         })?;
-    machine::prepare(arguments.yes, true)?;
+    machine::prepare(arguments.yes, true, arguments.isolation)?;
     if host::is_root() {
         return as_user(arguments, &inputs);
     }
@@ -83,7 +80,12 @@ async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Fai
     };
     // Installing may be dropped halfway: nothing half-made is ever taken for a tool.
     let tools = tokio::select! {
-        tools = tools::for_event(Needs::of(&inputs.workshop), &progress) => tools?,
+        tools = tools::for_event(Needs::of(&inputs.workshop), arguments.isolation, &progress) => tools?,
+        () = stop.begin.cancelled() => return Ok(()),
+    };
+    // What was begun of a repository is swept by the next start.
+    let inputs = tokio::select! {
+        inputs = whole(inputs, &tools, &places, &progress) => inputs?,
         () = stop.begin.cancelled() => return Ok(()),
     };
     let seen = remote
@@ -91,6 +93,9 @@ async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Fai
         .as_ref()
         .map(|mongodb| mongodb.capabilities().clone());
     let plan = inputs.plan_seen(port, tools.sandbox.isolation(), seen);
+    if tools.sandbox.is_open() {
+        warn_of_openness(&inputs, &plan);
+    }
     let Inputs {
         folder, workshop, ..
     } = inputs;
@@ -155,6 +160,72 @@ async fn find_remote(inputs: &Inputs, progress: &Progress) -> Result<Remote, Fai
     found
 }
 
+/// Says what `--isolation none` means, each time.
+fn warn_of_openness(inputs: &Inputs, plan: &Plan) {
+    let left_out = inputs.workshop.participants.seats.len() - plan.seats.len();
+    let left_out = match left_out {
+        0 => String::new(),
+        more => format!("; {more} more of the list are left out"),
+    };
+    eprintln!(
+        "{} nothing is separated: the workshop's programs may do whatever you may. There is one seat{left_out}",
+        paint("warning:", Paint::Yellow)
+    );
+}
+
+/// Fetches what lies in a repository, and reads it like any folder.
+async fn whole(
+    inputs: Inputs,
+    tools: &SeatTools,
+    places: &Places,
+    progress: &Progress,
+) -> Result<Inputs, Failure> {
+    let Some(repository) = inputs.repository.clone() else {
+        return Ok(inputs);
+    };
+    let line = progress.begin("content");
+    let store = content::Store {
+        sandbox: tools.sandbox.clone(),
+        folder: &places.state.join("repository"),
+        services: &places.runtime.join("fetch"),
+    };
+    let fetched = match content::fetch(store, &repository, &line).await {
+        Ok(fetched) => fetched,
+        Err(failure) => {
+            line.failed(&repository.address());
+            return Err(failure);
+        }
+    };
+    line.done(&format!(
+        "{}, version {}",
+        repository.address(),
+        content::short(&fetched.version)
+    ));
+    if let Some(reason) = &fetched.stale {
+        eprintln!(
+            "{} {reason}\n  going on with the version that was fetched before",
+            paint("warning:", Paint::Yellow)
+        );
+    }
+    let said = inputs.notes.clone();
+    let inputs = inputs
+        .with_content(&fetched)?
+        .map_err(|problems| Failure::problems(&problems))?;
+    warn(&inputs.notes, &said);
+    Ok(inputs)
+}
+
+/// Prints the warnings that have not been said.
+fn warn(notes: &Problems, said: &Problems) {
+    let warnings = notes
+        .iter()
+        .filter(|note| note.severity == Severity::Warning)
+        .filter(|note| said.iter().all(|other| other != *note));
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
+}
+
 /// First signal: in order. Second: at once.
 async fn listen_for_signals(stop: Stop) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
@@ -181,7 +252,9 @@ fn show(summary: &Summary, format: Format, path: &Path) -> Result<(), Failure> {
     fs::write(path, &json).with_context(|| format!("cannot write {}", path.display()))?;
     match format {
         Format::Json => print(&format!("{json}\n")),
-        Format::Text => print(&summary_text(summary)),
+        Format::Text => {
+            print(&(summary_text(summary) + "  Ctrl-C stops; files and results stay.\n"))
+        }
     }
 }
 
@@ -208,14 +281,18 @@ fn summary_text(summary: &Summary) -> String {
     }
     if summary.spare_seats > 0 {
         text.push_str(&format!(
-            "\n  {} more seats for walk-ins with the event code\n",
-            summary.spare_seats
+            "\n  {} more {} for walk-ins with the event code\n",
+            summary.spare_seats,
+            if summary.spare_seats == 1 {
+                "seat"
+            } else {
+                "seats"
+            }
         ));
     }
     text.push_str(
         "\n  Firefox, Chrome and Edge resolve *.localhost by themselves; Safari does not.\n",
     );
-    text.push_str("  Ctrl-C stops; files and results stay.\n");
     text
 }
 
@@ -273,6 +350,9 @@ fn as_user(arguments: &Up, inputs: &Inputs) -> Result<(), Failure> {
         }
         .into(),
     ]);
+    if arguments.isolation == Separation::None {
+        rest.extend(["--isolation".into(), "none".into()]);
+    }
     rest.extend(arguments.yes.then(|| "--yes".into()));
     rest.extend(arguments.detach.then(|| "--detach".into()));
     host::become_user(&arguments.run_as, &rest)

@@ -18,6 +18,7 @@ use arena_workshop::{ExerciseSlug, SeatId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use url::form_urlencoded::byte_serialize;
 
 use super::agent::AgentClient;
 use super::{ControlledSeat, Shared};
@@ -49,7 +50,10 @@ struct Live {
     database_use: Option<DatabaseUse>,
     /// What is wrong with the database.
     database_message: Option<String>,
+    /// What facilitators should know of the seat.
     message: Option<String>,
+    /// What the terminal named *server* has not shown yet.
+    unsaid: Option<String>,
 }
 
 /// Exercises waiting for the app to come back after a save, and those that did not wait long enough.
@@ -75,6 +79,7 @@ impl SeatWatch {
                 database_use: None,
                 database_message: None,
                 message: None,
+                unsaid: None,
             }),
             editor: watch::Sender::new(EditorStatus::Stopped),
         }
@@ -159,6 +164,28 @@ impl SeatWatch {
         shared.publish_queue().await
     }
 
+    /// Shows facilitators why the seat was started again, and the participant as soon as the agent is
+    /// back; `None` takes it from the room.
+    pub(super) async fn notice(&self, shared: &Shared, text: Option<String>) -> anyhow::Result<()> {
+        {
+            let mut live = self.live();
+            live.message.clone_from(&text);
+            live.unsaid = text;
+        }
+        self.publish(shared, None).await
+    }
+
+    /// Shows in the seat's terminal what has not been said there.
+    async fn say(&self) {
+        let Some(text) = self.live().unsaid.take() else {
+            return;
+        };
+        let text: String = byte_serialize(text.as_bytes()).collect();
+        if let Err(error) = self.agent.tell(&format!("/notice?text={text}")).await {
+            tracing::debug!(seat.id = %self.id, %error, "the terminal was not told");
+        }
+    }
+
     fn live(&self) -> std::sync::MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,13 +202,8 @@ impl SeatWatch {
     fn status(&self, position: Option<u32>) -> SeatStatus {
         let live = self.live();
         let Some(health) = &live.health else {
-            let phase = if live.message.is_some() {
-                SeatPhase::Failed
-            } else {
-                SeatPhase::Preparing
-            };
             return SeatStatus {
-                phase,
+                phase: SeatPhase::Preparing,
                 database: live.database,
                 database_use: live.database_use.clone(),
                 message: live.message.clone().or(live.database_message.clone()),
@@ -279,6 +301,7 @@ async fn listen(
         Err(error) => return Ok(error),
     };
     let mut saved = Saved::default();
+    let mut is_first = true;
     loop {
         let deadline = saved.deadline();
         // `next` keeps what it has read when it is dropped; the timer is made anew.
@@ -294,6 +317,10 @@ async fn listen(
             Ok(None) => return Ok(anyhow::anyhow!("the agent ended its events")),
             Ok(Some(AgentEvent::Health(health))) => {
                 *wait = RETRY_FIRST;
+                if is_first {
+                    seat.say().await;
+                    is_first = false;
+                }
                 let came_back = saved.app_moved(seat.live().health.as_ref(), &health);
                 seat.live().health = Some(health);
                 let position = seat.live().queued.then_some(1);

@@ -11,7 +11,7 @@ use arena_portal::{
 use arena_site::{Section, SectionPage, Site, SiteExercise, SiteSources};
 use arena_store::Store;
 use arena_workshop::config::{self, JoinMode};
-use arena_workshop::plan::{AppKind, PostgresConnection};
+use arena_workshop::plan::{AppKind, Isolation, PostgresConnection};
 use arena_workshop::{Plan, SeatId, SourceFile, Workshop};
 use bytes::Bytes;
 
@@ -61,6 +61,7 @@ pub(crate) fn settings(
         prizes: prizes(workshop),
         app_path: app_path(plan),
         instructions_path: first,
+        is_separated: plan.isolation != Isolation::None,
         instructions: pages(site),
         databases: databases(plan, secrets)?,
         store: store.clone(),
@@ -179,6 +180,7 @@ pub(crate) fn site(workshop: &Workshop, plan: &Plan, folder: &Folder) -> Result<
                 .iter()
                 .map(|hint| (hint.after_attempts, hint.text.clone()))
                 .collect(),
+            has_checks: !exercise.checks.is_empty(),
         })
     });
     let sources = SiteSources {

@@ -11,14 +11,14 @@ use arena_local::engine::EngineTree;
 use arena_local::forward::{self, ForwardLimits, PlainSettings, PostgresSettings, Service};
 use arena_local::outbound::{self, Allowed, Network, Rule};
 use arena_local::sandbox::Sandbox;
-use arena_local::seat::{SETTINGS, SeatStart, Seats, Trees};
+use arena_local::seat::{PRIVATE, SERVICES, SETTINGS, SeatError, SeatStart, Seats, Trees};
 use arena_local::template::{Progress as TemplateProgress, Supplies, TemplateError, Templates};
-use arena_local::watch::{WatchLimits, watch};
+use arena_local::watch::{Stopped, WatchLimits, watch};
 use arena_supervisor::{Child, Supervisor};
 use arena_workshop::SeatId;
 use arena_workshop::config::Outbound;
 use arena_workshop::plan::{Plan, SeatPlan};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::failure::{Failure, Kind};
@@ -30,6 +30,8 @@ use crate::progress::{Line, Progress};
 
 /// Seats made at the same time: copying is one core's work.
 const MADE_AT_ONCE: usize = 4;
+/// News of seats that took too much, waiting to be told.
+const STOPS_WAITING_MAX: usize = 256;
 /// How long all agents together may take to answer.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 /// The template's own way out is named like a seat that cannot exist (ids are labels).
@@ -57,12 +59,19 @@ pub(crate) struct SeatTools {
 /// Seats that run.
 pub(crate) struct StartedSeats {
     seats: Arc<Seats>,
+    /// Seats that were started again because they took too much.
+    stops: Option<mpsc::Receiver<Stopped>>,
 }
 
 impl StartedSeats {
     /// Where a seat's agent listens.
     pub(crate) fn socket(&self, seat: &SeatId) -> PathBuf {
         self.seats.socket(seat)
+    }
+
+    /// Hands out the news of seats that took too much, once.
+    pub(crate) fn take_stops(&mut self) -> Option<mpsc::Receiver<Stopped>> {
+        self.stops.take()
     }
 }
 
@@ -88,6 +97,17 @@ pub(crate) async fn start(
         &places.state,
         &places.runtime,
     ));
+    // Before anything is made that the other kind could not remove again.
+    seats.check_isolation().map_err(|error| {
+        let hint = match &error {
+            SeatError::OtherIsolation { made, .. } => format!(
+                "start it {made} isolation as before, or begin anew: arena down --purge --event {}",
+                plan.event
+            ),
+            _ => "see the message".to_owned(),
+        };
+        Failure::environment(error).hint(hint)
+    })?;
     let line = progress.begin("template");
     let key = template(prepared, parts, &line).await?;
     line.done(&format!(
@@ -105,10 +125,14 @@ pub(crate) async fn start(
         let ways = MemberWays::open(mongodb, places, plan, parts.ground.clone())?;
         parts.spawn("ways to MongoDB", ways.follow(Arc::clone(&seats)));
     }
+    sweep_at_the_end(&seats, plan, parts);
     let children = run(&seats, prepared, secrets, &parts.supervisor, &line).await?;
-    watch_over(&seats, children, parts);
+    let stops = watch_over(&seats, children, plan.seat_memory_mib, parts);
     line.done(&format!("{} ready", plan.seats.len()));
-    Ok(StartedSeats { seats })
+    Ok(StartedSeats {
+        seats,
+        stops: Some(stops),
+    })
 }
 
 async fn template(prepared: &Prepared, parts: &mut Parts, line: &Line) -> Result<String, Failure> {
@@ -138,10 +162,10 @@ async fn template(prepared: &Prepared, parts: &mut Parts, line: &Line) -> Result
         services: Some(places.services(&id)),
         npm: tools.npm.clone(),
     };
-    let template = plan.template.clone();
-    let (sender, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let (template, content) = (plan.template.clone(), prepared.folder.path.clone());
+    let (sender, mut said) = mpsc::unbounded_channel();
     let work = tokio::task::spawn_blocking(move || {
-        templates.prepare(&template, &supplies, &|progress| {
+        templates.prepare(&template, &content, &supplies, &|progress| {
             let text = match progress {
                 TemplateProgress::Step(step) => step.to_owned(),
                 TemplateProgress::Line(_) => return,
@@ -207,13 +231,42 @@ async fn collect(seats: &Arc<Seats>, prepared: &Prepared, key: String) -> Result
         .map_err(Failure::environment)
 }
 
-/// Ends what takes too much memory or disk, as long as the doors are open.
-fn watch_over(seats: &Arc<Seats>, children: Vec<(SeatId, Child)>, parts: &mut Parts) {
-    let (seats, shutdown) = (Arc::clone(seats), parts.doors.clone());
-    parts.spawn("watcher", async move {
-        watch(seats, children, WatchLimits::default(), |_| {}, shutdown).await;
+/// Where there is no sandbox, what a seat's programs left running is ended after its agent.
+fn sweep_at_the_end(seats: &Arc<Seats>, plan: &Plan, parts: &mut Parts) {
+    if !seats.sandbox().is_open() {
+        return;
+    }
+    let (seats, ground) = (Arc::clone(seats), parts.ground.clone());
+    let ids: Vec<SeatId> = plan.seats.iter().map(|seat| seat.id.clone()).collect();
+    parts.spawn("sweeper", async move {
+        ground.cancelled().await;
+        for id in &ids {
+            seats.sweep(id);
+        }
         Ok(())
     });
+}
+
+/// Ends what takes too much memory or disk, as long as the doors are open; control tells people.
+fn watch_over(
+    seats: &Arc<Seats>,
+    children: Vec<(SeatId, Child)>,
+    memory_mib: u32,
+    parts: &mut Parts,
+) -> mpsc::Receiver<Stopped> {
+    let (seats, shutdown) = (Arc::clone(seats), parts.doors.clone());
+    let limits = WatchLimits {
+        memory_bytes: u64::from(memory_mib) << 20,
+        ..WatchLimits::default()
+    };
+    let (sender, stops) = mpsc::channel(STOPS_WAITING_MAX);
+    parts.spawn("watcher", async move {
+        // Nobody waits for control here: what does not fit is in the log and the seat's output.
+        let tell = move |stopped| drop(sender.try_send(stopped));
+        watch(seats, children, limits, tell, shutdown).await;
+        Ok(())
+    });
+    stops
 }
 
 /// Serves what a seat reaches through its own sockets, besides MongoDB.
@@ -311,9 +364,11 @@ async fn run(
 ) -> Result<Vec<(SeatId, Child)>, Failure> {
     let Prepared { plan, tools, .. } = prepared;
     let ways = prepared.remote.ways();
-    let agent: Vec<String> = ["serve", "seat", "--settings", SETTINGS]
-        .map(str::to_owned)
-        .into();
+    let mut agent = ["serve", "seat", "--settings", SETTINGS].to_vec();
+    if tools.sandbox.is_open() {
+        agent.extend(["--run", PRIVATE, "--services", SERVICES]);
+    }
+    let agent: Vec<String> = agent.into_iter().map(str::to_owned).collect();
     let mut children = Vec::new();
     for seat in &plan.seats {
         let mut settings = plan

@@ -3,6 +3,7 @@
 //! something. Whole events are told in `tests/story`.
 
 mod bad_input;
+mod interrupts;
 mod logs;
 mod machine;
 mod plans;

@@ -1,9 +1,11 @@
 //! The README's first page as tests: each tells a story as its people would,
 //! with the real executable, real sandboxes and real browsers.
 
+mod alone;
 mod attacks;
 mod browser;
 mod harbour;
+mod reference;
 mod remote;
 mod world;
 
@@ -212,6 +214,27 @@ fn a_second_up_of_the_same_event_says_who_holds_it() {
 }
 
 #[test]
+fn an_interrupted_start_ends_and_the_next_one_works() {
+    let world = World::copy("hello", "interrupted");
+    let folder = world.workshop().display().to_string();
+    for step in ["npm install", "seats"] {
+        let starting = world.begin(&["up", "--yes", "--port", "0", &folder]);
+        starting.says(step, 1);
+        starting.interrupt();
+        let (code, said) = starting.ends();
+        assert_eq!(code, 0, "{step}: {said}");
+        world::wait_until(Duration::from_secs(10), "no process is left", || {
+            !world::traces(&world.event)
+                .iter()
+                .any(|trace| trace.starts_with("process") || trace.starts_with("mount"))
+        });
+    }
+    let event = world.up();
+    event.interrupt();
+    world.purge();
+}
+
+#[test]
 fn a_taken_port_is_named_before_anything_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
@@ -276,8 +299,16 @@ fn a_detached_event_ends_with_down() {
         table.contains("ada") && table.lines().all(|line| line.chars().count() <= 80),
         "{table}"
     );
+    // `--watch` shows it again and again, and ends with the event.
+    let watching = world.begin(&["status", "--watch", "--event", &world.event]);
+    watching.says("ada", 3);
     let (code, _, error) = world.run(&["down", "--event", &world.event]);
     assert_eq!(code, 0, "{error}");
+    let (code, said) = watching.ends();
+    assert!(
+        code == 1 && said.contains("is not running"),
+        "{code}: {said}"
+    );
     world::wait_until(Duration::from_secs(10), "no process is left", || {
         !world::traces(&world.event)
             .iter()

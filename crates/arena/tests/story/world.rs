@@ -27,13 +27,46 @@ pub(crate) struct Event {
     pub(crate) summary: Value,
 }
 
+/// A command that goes on.
+pub(crate) struct Running {
+    process: Child,
+    said: PathBuf,
+}
+
+impl Running {
+    /// Waits until it has said a text so many times.
+    pub(crate) fn says(&self, text: &str, times: usize) {
+        wait_until(UP_LIMIT, &format!("it says {text} {times} times"), || {
+            self.said().matches(text).count() >= times
+        });
+    }
+
+    /// Presses Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        signal(self.process.id(), "INT");
+    }
+
+    /// Waits for its end; returns its exit code and everything it said.
+    pub(crate) fn ends(mut self) -> (i32, String) {
+        let status = wait_for_exit(&mut self.process, DOWN_LIMIT);
+        (status.code().unwrap_or(-1), self.said())
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.said).unwrap_or_default()
+    }
+}
+
 impl World {
     /// Returns a copy of `examples/{name}` for the event `{name}-{test}-{pid}`.
     pub(crate) fn copy(name: &str, test: &str) -> Self {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        Self::of(&examples.join(name), test)
+    }
+
+    /// Returns a copy of any workshop's folder for the event `{test}-{pid}`.
+    pub(crate) fn of(example: &Path, test: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let example = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../examples")
-            .join(name);
         let copied = Command::new("cp")
             .arg("-r")
             .arg(example)
@@ -69,9 +102,24 @@ impl World {
         self.folder.path().join("workshop")
     }
 
+    /// A path beside the workshop that goes with it.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Starts `arena up` and waits until the doors are open.
     pub(crate) fn up(&self) -> Event {
-        self.up_by(arena())
+        self.up_with(&[])
+    }
+
+    /// What the last `up` said to people.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.beside("up.log")).unwrap_or_default()
+    }
+
+    /// As [`World::up`], with further arguments.
+    pub(crate) fn up_with(&self, arguments: &[&str]) -> Event {
+        self.up_by(arena(), arguments)
     }
 
     /// As [`World::up`], on a machine that has this hosts file.
@@ -83,13 +131,14 @@ impl World {
             .arg(hosts)
             .arg(env!("CARGO_BIN_EXE_arena"));
         command.stdin(Stdio::null()).env("NO_COLOR", "1");
-        self.up_by(command)
+        self.up_by(command, &[])
     }
 
-    fn up_by(&self, mut arena: Command) -> Event {
+    fn up_by(&self, mut arena: Command, arguments: &[&str]) -> Event {
         let log = fs::File::create(self.folder.path().join("up.log")).expect("a log file");
         let mut process = arena
             .args(["up", "--yes", "--port", "0", "--format", "json"])
+            .args(arguments)
             .arg(self.workshop())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -125,6 +174,22 @@ impl World {
             String::from_utf8_lossy(&output.stdout).into_owned(),
             String::from_utf8_lossy(&output.stderr).into_owned(),
         )
+    }
+
+    /// Starts `arena` with arguments; what it says goes to a file.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
+        let said = self.folder.path().join(format!("{}.said", arguments[0]));
+        let output = fs::File::create(&said).expect("a file for what it says");
+        let mut command = arena();
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stderr(output.try_clone().expect("a second handle"))
+            .stdout(output);
+        Running {
+            process: command.spawn().expect("arena starts"),
+            said,
+        }
     }
 
     /// Returns a seat's line of `arena status`.
