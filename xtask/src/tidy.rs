@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "arena-site",
         "arena-supervisor",
     ],
-    &["arena-workshop"],
+    &["arena-workshop", "arena-data"],
 ];
 
 /// What the model may never depend on: it neither waits nor talks to anything.
@@ -169,7 +169,9 @@ fn arrows(findings: &mut Vec<String>) -> anyhow::Result<()> {
             {
                 findings.push(format!("{name} depends on {}: arrows only point down; move what is shared into a lower crate", dependency.name));
             }
-            if name == "arena-workshop" && FORBIDDEN_IN_MODEL.contains(&dependency.name.as_str()) {
+            if matches!(name, "arena-workshop" | "arena-data")
+                && FORBIDDEN_IN_MODEL.contains(&dependency.name.as_str())
+            {
                 findings.push(format!(
                     "arena-workshop depends on {}: the model is pure",
                     dependency.name

@@ -11,6 +11,7 @@
 
 mod address;
 mod data;
+mod database;
 mod guard;
 mod mongo;
 pub mod mongod;
@@ -29,9 +30,10 @@ use bson::Document;
 use thiserror::Error;
 
 pub use address::AddressError;
-pub use data::{DataError, DataFile};
+pub use arena_data::{Content, DataError, DataFile, DataSet, SetName};
+pub use database::{Held, MongodbDatabase};
 pub use guard::{PostgresLimits, PostgresUsage, Reason};
-pub use provision::{Before, Progress, Provisioner};
+pub use provision::{Before, Loading, Progress, Provisioner};
 pub use quota::Room;
 pub use scram::scram_verifier;
 pub use shared::{
@@ -116,6 +118,24 @@ impl Samples {
     /// Returns a collection's document.
     pub fn get(&self, collection: &str) -> Option<&Document> {
         self.0.get(collection)
+    }
+}
+
+/// Where the state before a restore is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keeping<'a> {
+    /// The database's name.
+    pub(crate) database: &'a str,
+    /// The order that it is kept for: done again after a crash, it keeps nothing a second time.
+    pub(crate) order: Option<i64>,
+}
+
+impl Keeping<'_> {
+    /// What is noted with the kept state; empty for none.
+    pub(crate) fn order_text(self) -> String {
+        self.order
+            .map(|order| order.to_string())
+            .unwrap_or_default()
     }
 }
 

@@ -1,20 +1,24 @@
 //! Seats' databases in MongoDB. Users live in `admin`, as Atlas has them, so
-//! that a URI cut at `?` still logs in.
+//! that a URI cut at `?` still logs in. The template is made in [`loading`],
+//! restores and the way back in [`keeping`].
+
+mod keeping;
+mod loading;
 
 use std::time::Duration;
 
+use arena_data::Collection;
 use arena_workshop::DatabaseName;
 use bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, Credential};
 use mongodb::{Client, Database};
 
-use crate::data::TemplateData;
 use crate::shared::{SHARED_DATABASE, SharedWriter};
-use crate::{MongodbAdmin, ProvisionError, Samples, SeatDatabase};
+use crate::{Held, MongodbAdmin, ProvisionError, SeatDatabase};
 
 /// Holds what is loaded and which seats are complete; in the template's database, never copied.
-const STATE: &str = "arena_state";
+pub(crate) const STATE: &str = "arena_state";
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// What `createUser` answers when there is one of that name.
 const USER_EXISTS: i32 = 51003;
@@ -61,74 +65,6 @@ impl Mongo {
         })
     }
 
-    /// Loads the data, unless the template holds exactly these files already.
-    pub(crate) async fn load(&self, data: &TemplateData, hash: &str) -> Result<(), ProvisionError> {
-        if self
-            .state("template")
-            .await?
-            .is_some_and(|state| state.get_str("hash").is_ok_and(|found| found == hash))
-        {
-            return Ok(());
-        }
-        for found in self.contents(&self.template).await? {
-            let name = &found.name;
-            self.template
-                .collection::<Document>(name)
-                .drop()
-                .await
-                .map_err(failed(format!("empty the template ({name})")))?;
-        }
-        for (name, documents) in &data.collections {
-            let what = || format!("load {} documents into {name}", documents.len());
-            let collection = self.template.collection::<Document>(name);
-            if documents.is_empty() {
-                self.template
-                    .create_collection(name)
-                    .await
-                    .map_err(failed(what()))?;
-            } else {
-                collection
-                    .insert_many(documents)
-                    .await
-                    .map_err(failed(what()))?;
-            }
-        }
-        for (name, indexes) in &data.indexes {
-            let specifications: Vec<Document> = indexes.iter().cloned().map(named).collect();
-            let command = doc! { "createIndexes": name, "indexes": specifications };
-            self.template
-                .run_command(command)
-                .await
-                .map_err(failed(format!("make the indexes of {name}")))?;
-        }
-        for view in &data.views {
-            let command = doc! { "create": &view.name, "viewOn": &view.source, "pipeline": view.pipeline.clone() };
-            self.template
-                .run_command(command)
-                .await
-                .map_err(failed(format!("make the view {}", view.name)))?;
-        }
-        self.remember("template", hash).await
-    }
-
-    /// Returns one document of each collection of the template.
-    pub(crate) async fn samples(&self) -> Result<Samples, ProvisionError> {
-        let mut samples = Vec::new();
-        for found in self
-            .contents(&self.template)
-            .await?
-            .into_iter()
-            .filter(|found| !found.is_view)
-        {
-            let collection = self.template.collection::<Document>(&found.name);
-            let document = collection.find_one(doc! {}).sort(doc! { "_id": 1 }).await;
-            let document =
-                document.map_err(failed(format!("read a document of {}", found.name)))?;
-            samples.extend(document.map(|document| (found.name, document)));
-        }
-        Ok(Samples::new(samples))
-    }
-
     pub(crate) fn shared_writer(&self) -> SharedWriter {
         SharedWriter::new(&self.client)
     }
@@ -145,6 +81,7 @@ impl Mongo {
         seat: &SeatDatabase,
         hash: &str,
     ) -> Result<(), ProvisionError> {
+        self.finish_exchange(seat, hash).await?;
         self.user(seat).await?;
         if self.state(&key(&seat.name)).await?.is_none() {
             self.copy(&self.template, &self.client.database(seat.name.as_str()))
@@ -155,42 +92,19 @@ impl Mongo {
         Ok(())
     }
 
-    pub(crate) async fn restore(
-        &self,
-        seat: &SeatDatabase,
-        before: Option<&str>,
-        hash: &str,
-    ) -> Result<(), ProvisionError> {
-        let database = self.client.database(seat.name.as_str());
-        if let Some(before) = before {
-            let kept = self.client.database(before);
-            kept.drop()
-                .await
-                .map_err(failed(format!("empty {before}")))?;
-            self.copy(&database, &kept).await?;
-        }
-        // A crash from here on leaves a seat that `create` makes anew.
-        self.forget(&key(&seat.name)).await?;
-        database
-            .drop()
-            .await
-            .map_err(failed(format!("empty {}", seat.name)))?;
-        self.create(seat, hash).await
-    }
-
     pub(crate) async fn drop(
         &self,
         name: &DatabaseName,
         before: &str,
     ) -> Result<(), ProvisionError> {
         self.forget(&key(name)).await?;
-        for database in [name.as_str(), before] {
-            self.client
-                .database(database)
-                .drop()
-                .await
-                .map_err(failed(format!("drop {database}")))?;
-        }
+        self.drop_kept(name, before).await?;
+        self.empty(name.as_str()).await?;
+        self.lock_out(name).await
+    }
+
+    /// Drops a seat's user: its databases stay, and nobody logs in until the seat is made again.
+    pub(crate) async fn lock_out(&self, name: &DatabaseName) -> Result<(), ProvisionError> {
         match self
             .client
             .database("admin")
@@ -254,11 +168,23 @@ impl Mongo {
         for found in contents.iter().filter(|found| !found.is_view) {
             let name = &found.name;
             let what = || failed(format!("copy {name} to {}", to.name()));
+            let (validation, others) = found.split_options();
+            if !others.is_empty() {
+                let mut command = doc! { "create": name };
+                command.extend(others);
+                to.run_command(command).await.map_err(what())?;
+            }
             let out = doc! { "$out": { "db": to.name(), "coll": name } };
             from.collection::<Document>(name)
                 .aggregate([out])
                 .await
                 .map_err(what())?;
+            // Behind the documents: the author's may be wrong on purpose.
+            if !validation.is_empty() {
+                let mut command = doc! { "collMod": name };
+                command.extend(validation);
+                to.run_command(command).await.map_err(what())?;
+            }
             let indexes = self.indexes(from, name).await?;
             if !indexes.is_empty() {
                 to.run_command(doc! { "createIndexes": name, "indexes": indexes })
@@ -324,6 +250,38 @@ impl Mongo {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn database(&self, name: &DatabaseName) -> Database {
+        self.client.database(name.as_str())
+    }
+
+    /// Lists what the template holds, with indexes and counts.
+    pub(crate) async fn held(&self) -> Result<Vec<Held>, ProvisionError> {
+        let mut held = Vec::new();
+        for found in self.contents(&self.template).await? {
+            let documents = self
+                .template
+                .collection::<Document>(&found.name)
+                .count_documents(doc! {})
+                .await
+                .map_err(failed(format!("count {}", found.name)))?;
+            let indexes = if found.is_view {
+                Vec::new()
+            } else {
+                self.indexes(&self.template, &found.name).await?
+            };
+            let collection = Collection {
+                name: found.name,
+                options: found.options,
+                indexes,
+            };
+            held.push(Held {
+                collection,
+                documents,
+            });
+        }
+        Ok(held)
     }
 
     /// Lists collections and views, without the server's own and ours.
@@ -409,6 +367,19 @@ impl Found {
     }
 }
 
+impl Found {
+    /// Splits what `create` was told into what `collMod` can say later, and the rest.
+    fn split_options(&self) -> (Document, Document) {
+        let is_validation =
+            |key: &str| matches!(key, "validator" | "validationLevel" | "validationAction");
+        self.options
+            .clone()
+            .into_iter()
+            .filter(|(key, _)| key != "uuid")
+            .partition(|(key, _)| is_validation(key))
+    }
+}
+
 fn key(name: &DatabaseName) -> String {
     format!("seat:{name}")
 }
@@ -418,27 +389,6 @@ fn batch(answer: &Document) -> impl Iterator<Item = &Document> {
         .get_document("cursor")
         .and_then(|cursor| cursor.get_array("firstBatch"));
     batch.into_iter().flatten().filter_map(Bson::as_document)
-}
-
-/// Gives an index the name that MongoDB's clients would give it.
-fn named(mut index: Document) -> Document {
-    if !index.contains_key("name")
-        && let Ok(key) = index.get_document("key")
-    {
-        let parts: Vec<String> = key
-            .iter()
-            .map(|(field, kind)| format!("{field}_{}", plain(kind)))
-            .collect();
-        index.insert("name", parts.join("_"));
-    }
-    index
-}
-
-fn plain(kind: &Bson) -> String {
-    match kind {
-        Bson::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 pub(crate) fn code(error: &Error) -> Option<i32> {

@@ -25,8 +25,10 @@ use self::harden::{Role, quoted};
 pub(crate) use self::link::{Link, failed};
 use crate::guard::Guarded;
 use crate::quota::{self, Room};
-use crate::{PostgresAdmin, ProvisionError, SeatDatabase};
+use crate::{Keeping, PostgresAdmin, ProvisionError, SeatDatabase};
 
+/// Begins the comment of what was kept before a restore; the order that it was kept for follows.
+const KEPT_MARK: &str = "arena kept ";
 /// Begins the comment of a complete seat's database.
 const SEAT_MARK: &str = "arena seat ";
 /// From here on a creator can be given what it makes by a setting.
@@ -195,7 +197,7 @@ impl Postgres {
     pub(crate) async fn restore(
         &self,
         seat: &SeatDatabase,
-        before: Option<&str>,
+        keeping: Option<Keeping<'_>>,
         hash: &str,
     ) -> Result<(), ProvisionError> {
         let _making = self.guarded.making.read().await;
@@ -203,15 +205,23 @@ impl Postgres {
         let name = seat.name.as_str();
         let what = || format!("put the old state of {name} aside");
         let is_complete = self.mark_of(&link, name).await?.is_some();
-        if let (Some(before), true) = (before, is_complete) {
+        let is_kept = match keeping {
+            Some(keeping) => is_kept(&link, keeping).await?,
+            None => false,
+        };
+        if let (Some(keeping), true, false) = (keeping, is_complete, is_kept) {
             self.shut(&link, name).await?;
-            let before = quoted(before);
+            let before = quoted(keeping.database);
             link.run(
                 &format!("DROP DATABASE IF EXISTS {before} WITH (FORCE)"),
                 what,
             )
             .await?;
-            let rename = format!("ALTER DATABASE {} RENAME TO {before}", quoted(name));
+            let rename = format!(
+                "ALTER DATABASE {} RENAME TO {before}; COMMENT ON DATABASE {before} IS '{KEPT_MARK}{}'",
+                quoted(name),
+                keeping.order_text()
+            );
             link.run(&rename, what).await?;
         }
         self.role(&link, seat).await?;
@@ -294,6 +304,24 @@ impl Postgres {
             .query(disconnect, &[&name])
             .await
             .map_err(failed(what()))?;
+
+        Ok(())
+    }
+
+    /// Ends a seat's sessions and lets its role log in no more, until it is made again.
+    pub(crate) async fn lock_out(&self, name: &DatabaseName) -> Result<(), ProvisionError> {
+        let link = self.admin_link(&self.admin.database).await?;
+        let what = || format!("lock {name} out");
+        let query = "SELECT FROM pg_catalog.pg_roles WHERE rolname = $1";
+        let found = link.client.query_opt(query, &[&name.as_str()]).await;
+        if found.map_err(failed(what()))?.is_some() {
+            let lock = format!("ALTER ROLE {} NOLOGIN", quoted(name.as_str()));
+            link.run(&lock, what).await?;
+            let disconnect = "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity WHERE usename = $1";
+            let ended = link.client.query(disconnect, &[&name.as_str()]).await;
+            ended.map_err(failed(what()))?;
+        }
+        link.close().await;
         Ok(())
     }
 
@@ -439,6 +467,12 @@ async fn comment(link: &Link, database: &str) -> Result<Option<String>, Provisio
         .await
         .map_err(failed(format!("look at {database}")))?;
     Ok(row.and_then(|row| row.get(0)))
+}
+
+/// Returns whether a state was kept for this order already.
+async fn is_kept(link: &Link, keeping: Keeping<'_>) -> Result<bool, ProvisionError> {
+    let mark = format!("{KEPT_MARK}{}", keeping.order_text());
+    Ok(keeping.order.is_some() && comment(link, keeping.database).await? == Some(mark))
 }
 
 fn random<const N: usize>() -> [u8; N] {

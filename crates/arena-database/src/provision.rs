@@ -11,12 +11,14 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::data::{self, DataFile};
+use arena_data::{DataError, DataFile};
+
+use crate::data;
 use crate::mongo::Mongo;
 use crate::postgres::Postgres;
 use crate::shared::SharedWriter;
 use crate::{
-    MongodbAdmin, PostgresAdmin, PostgresLimits, PostgresUsage, ProvisionError, Samples,
+    Keeping, MongodbAdmin, PostgresAdmin, PostgresLimits, PostgresUsage, ProvisionError, Samples,
     SeatDatabase, guard,
 };
 
@@ -45,6 +47,9 @@ struct Inner {
 pub enum Before {
     /// It is kept as a database beside (one undo); the seat itself cannot reach it.
     Keep,
+    /// The same, for the order of this number: when a crash makes it be carried out again, what
+    /// was kept the first time stays kept.
+    KeepFor(i64),
     /// It is gone.
     Discard,
 }
@@ -58,6 +63,15 @@ pub struct Progress {
     pub done: usize,
     /// Seats altogether.
     pub all: usize,
+}
+
+/// How far [`Provisioner::load_template_step_by_step`] is in MongoDB.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loading {
+    /// The collection that is being loaded.
+    pub collection: String,
+    /// Documents loaded so far, of all collections.
+    pub documents: usize,
 }
 
 impl Provisioner {
@@ -84,27 +98,40 @@ impl Provisioner {
         })
     }
 
-    /// Loads the workshop's data files into the template. Does nothing when they are loaded already; seats that
-    /// exist keep what they have. Leave `*.indexes.json` out where seats make their own indexes.
+    /// Loads the workshop's data files into the template. Does nothing when they are loaded already;
+    /// seats that exist keep what they have. Leave `*.indexes.json` out where seats make their own
+    /// indexes.
     ///
     /// # Errors
-    /// When a file cannot be read, or a server refuses it.
+    /// When a file cannot be read, or a server refuses it. The next call begins anew.
     pub async fn load_template(&self, files: &[DataFile]) -> Result<(), ProvisionError> {
-        let data = data::read(files).map_err(ProvisionError::Data)?;
-        let (sql, documents): (Vec<&DataFile>, Vec<&DataFile>) =
-            files.iter().partition(|file| data::is_sql(file));
-        let (sql, documents) = (data::hash(sql), data::hash(documents));
+        self.load_template_step_by_step(files, |_| {}).await
+    }
+
+    /// As [`load_template`](Self::load_template), and says after each step how far it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn load_template_step_by_step(
+        &self,
+        files: &[DataFile],
+        mut progress: impl FnMut(Loading) + Send,
+    ) -> Result<(), ProvisionError> {
         let mongodb = async {
-            match &self.inner.mongodb {
-                Some(mongodb) => mongodb.load(&data, &documents).await,
-                None => Ok(()),
-            }
+            let Some(mongodb) = &self.inner.mongodb else {
+                return Ok(());
+            };
+            let hash = hash(files, DataFile::is_for_mongodb).await?;
+            mongodb.load(files, &hash, &mut progress).await
         };
         let postgres = async {
-            match &self.inner.postgres {
-                Some(postgres) => postgres.load(&data.sql, &sql).await,
-                None => Ok(()),
-            }
+            let Some(postgres) = &self.inner.postgres else {
+                return Ok(());
+            };
+            let hash = hash(files, DataFile::is_for_postgres).await?;
+            let all = files.to_vec();
+            let sql = blocking(move || data::sql(&all)).await?;
+            postgres.load(&sql, &hash).await
         };
         within(
             "load the workshop's data",
@@ -206,16 +233,24 @@ impl Provisioner {
         before: Before,
     ) -> Result<(), ProvisionError> {
         let name = before_name(&seat.name);
-        let before = (before == Before::Keep).then_some(name.as_str());
+        let keeping = match before {
+            Before::Keep => Some(None),
+            Before::KeepFor(order) => Some(Some(order)),
+            Before::Discard => None,
+        };
+        let keeping = keeping.map(|order| Keeping {
+            database: &name,
+            order,
+        });
         let mongodb = async {
             match &self.inner.mongodb {
-                Some(mongodb) => mongodb.restore(seat, before, VERSION).await,
+                Some(mongodb) => mongodb.restore(seat, keeping, VERSION).await,
                 None => Ok(()),
             }
         };
         let postgres = async {
             match &self.inner.postgres {
-                Some(postgres) => postgres.restore(seat, before, VERSION).await,
+                Some(postgres) => postgres.restore(seat, keeping, VERSION).await,
                 None => Ok(()),
             }
         };
@@ -227,20 +262,52 @@ impl Provisioner {
         .await
     }
 
-    /// Undoes the last restore that kept the state before: exchanges the two, so that a second call
-    /// exchanges them back. In PostgreSQL only.
+    /// Exchanges a seat's databases with what the last restore kept; a second call exchanges them
+    /// back, so nothing is lost by either. Connections of the seat are cut.
     ///
     /// # Errors
-    /// When nothing is kept, or the server refuses.
+    /// When nothing is kept, or a server refuses; calling again goes on.
     pub async fn bring_back_seat(&self, seat: &SeatDatabase) -> Result<(), ProvisionError> {
         let before = before_name(&seat.name);
+        let mongodb = async {
+            match &self.inner.mongodb {
+                Some(mongodb) => mongodb.bring_back(seat, &before, VERSION).await,
+                None => Ok(()),
+            }
+        };
         let postgres = async {
             match &self.inner.postgres {
                 Some(postgres) => postgres.bring_back(seat, &before, VERSION).await,
-                None => Err(ProvisionError::NothingKept(seat.name.clone())),
+                None => Ok(()),
             }
         };
-        within("bring a seat's databases back", SEAT_TIME_MAX, postgres).await
+        within(
+            "bring back a seat's databases",
+            SEAT_TIME_MAX,
+            both(mongodb, postgres),
+        )
+        .await
+    }
+
+    /// Keeps a seat's databases and locks its user out, until [`create_seat`](Self::create_seat)
+    /// lets it in again and finds everything as it was.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub async fn lock_out(&self, name: &DatabaseName) -> Result<(), ProvisionError> {
+        let mongodb = async {
+            match &self.inner.mongodb {
+                Some(mongodb) => mongodb.lock_out(name).await,
+                None => Ok(()),
+            }
+        };
+        let postgres = async {
+            match &self.inner.postgres {
+                Some(postgres) => postgres.lock_out(name).await,
+                None => Ok(()),
+            }
+        };
+        within("lock a seat out", SEAT_TIME_MAX, both(mongodb, postgres)).await
     }
 
     /// Drops a seat's databases, its user and its role; those that are not there are no error.
@@ -360,6 +427,25 @@ fn before_name(name: &DatabaseName) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("{}_{tag}_before", &name.as_str()[..40])
+}
+
+/// Returns the hash of the files that are for one server.
+async fn hash(
+    files: &[DataFile],
+    is_for: impl Fn(&DataFile) -> bool,
+) -> Result<String, ProvisionError> {
+    let chosen: Vec<DataFile> = files.iter().filter(|file| is_for(file)).cloned().collect();
+    blocking(move || arena_data::hash(&chosen)).await
+}
+
+/// Reads files without holding up everybody else.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, DataError> + Send + 'static,
+) -> Result<T, ProvisionError> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read.map_err(ProvisionError::Data),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// Waits for both, so that a failure of one leaves the other complete.

@@ -78,6 +78,11 @@ pub enum OrderKind {
         /// The seat.
         seat: SeatId,
     },
+    /// Exchange the seat's database with what the last restore kept.
+    BringBackDatabase {
+        /// The seat.
+        seat: SeatId,
+    },
     /// Run an exercise's checks.
     Grade {
         /// The seat.
@@ -116,6 +121,7 @@ impl OrderKind {
             | Self::RestartApp { seat, .. }
             | Self::RestoreDatabase { seat }
             | Self::RaiseQuota { seat }
+            | Self::BringBackDatabase { seat }
             | Self::Grade { seat, .. } => seat,
         }
     }
@@ -136,6 +142,7 @@ impl OrderKind {
             Self::RestartApp { .. } => "restart_app",
             Self::RestoreDatabase { .. } => "restore_database",
             Self::RaiseQuota { .. } => "raise_quota",
+            Self::BringBackDatabase { .. } => "bring_back_database",
             Self::Grade { .. } => "grade",
         }
     }

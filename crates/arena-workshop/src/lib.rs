@@ -21,6 +21,6 @@ pub use ids::{DatabaseName, EventId, ExerciseSlug, InvalidId, SeatId, ServiceNam
 pub use plan::{Plan, Target, plan};
 pub use source::{Problem, Problems, Severity, SourceFile, Span};
 pub use workshop::{
-    AppKeys, AppsKeys, Capability, ContentKeys, DataKeys, Exercise, Hint, ParsedWorkshop, Sources,
-    Workshop,
+    AppKeys, AppsKeys, Capability, ContentKeys, DataKeys, DataSetName, Exercise, Hint,
+    ParsedWorkshop, Sources, Workshop,
 };

@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Outbound;
-use crate::{Capability, DatabaseName, EventId, Exercise, SeatId, ServiceName};
+use crate::{Capability, DataSetName, DatabaseName, EventId, Exercise, SeatId, ServiceName};
 
 pub use connection::PostgresConnection;
 pub use difference::{Change, Difference, difference};
@@ -289,6 +289,9 @@ pub struct DatabasesPlan {
     pub mongodb: Option<MongodbPlan>,
     /// PostgreSQL, where the scenario asks for one.
     pub postgres: Option<PostgresPlan>,
+    /// A data set that is made and loaded besides the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<DataSetPlan>,
     /// What exercises can count on.
     pub capabilities: BTreeSet<Capability>,
 }
@@ -302,6 +305,17 @@ impl DatabasesPlan {
             .copied()
             .collect()
     }
+}
+
+/// A data set that Arena makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataSetPlan {
+    /// Which.
+    pub name: DataSetName,
+    /// The same seed gives the same bytes.
+    pub seed: u64,
+    /// Documents of its collection; `None`: as many as it usually has.
+    pub documents: Option<u32>,
 }
 
 /// MongoDB for all seats.

@@ -19,7 +19,7 @@ use crate::{EventId, ExerciseSlug};
 
 pub(crate) use parse::answer_files;
 
-pub use content::{AppKeys, AppsKeys, ContentKeys, DataKeys};
+pub use content::{AppKeys, AppsKeys, ContentKeys, DataKeys, DataSetName};
 
 /// The texts of an author's folder that decide what a workshop is. The caller reads them.
 #[derive(Debug, Clone, Default)]

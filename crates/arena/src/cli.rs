@@ -71,6 +71,12 @@ pub(crate) enum Command {
     Open(Which),
     /// Stop a detached event; with --purge remove everything it made.
     Down(Down),
+    /// Put seats' databases back to their start, or bring back what was before.
+    Restore(RestoreArguments),
+    /// Give seats new database passwords.
+    Rotate(Rotate),
+    /// Make, load, verify and dump workshop data.
+    Data(Data),
     /// List or install what Arena fetches: Node, editor, database engine.
     Tools(Tools),
     /// Print the JSON schema of config.yaml (or of an exercise) for editors.
@@ -276,6 +282,196 @@ pub(crate) enum ToolsCommand {
         #[arg(short, long)]
         yes: bool,
     },
+}
+
+/// Arguments of `arena restore`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena restore ada                  what Ada had is kept beside
+  arena restore ada --undo           and comes back
+  arena restore --all --format json")]
+pub(crate) struct RestoreArguments {
+    /// Seats.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) seats: Vec<String>,
+    /// Every seat.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Exchange each database with what its last restore kept.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// How to print the outcome.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `arena rotate`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena rotate ada                   a new password for Ada's databases
+  arena rotate --all                 for everybody
+
+The new passwords are in force when the event starts next (`arena down`,
+`arena up`): seats then have them in their environment and files. Files that
+participants wrote stay; what they pasted into a program of their own they
+paste again from the portal.")]
+pub(crate) struct Rotate {
+    /// Seats.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) seats: Vec<String>,
+    /// Every seat.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// How to print the outcome.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `arena data`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  arena data generate listings --seed 7 --out arena/data
+  arena data load arena/data/*.ndjson --to mongodb://127.0.0.1/ --database shop
+  arena data verify listings --seed 7 --in mongodb://127.0.0.1/ --database shop
+  arena data dump --from mongodb://127.0.0.1/ --database shop --out shop.archive.gz
+  arena data embed \"cozy apartment near beach\"
+
+A workshop needs no files for it: `data: { set: listings, seed: 7 }` in
+arena/workshop.yaml makes the same data when it starts.")]
+pub(crate) struct Data {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
+}
+
+/// What to do about data.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Make a data set: the same seed gives the same bytes on every machine.
+    Generate(Generate),
+    /// Load data files into a MongoDB database.
+    Load {
+        /// Files: .ndjson, .json, .csv, .bson, .archive, .indexes.json,
+        /// .validator.json, .view.json, each with .gz behind it or not.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        to: To,
+        /// Drop what the database holds first; without it, it must be empty.
+        #[arg(long)]
+        replace: bool,
+        /// How to print the outcome.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Compare a MongoDB database with a data set, document by document.
+    Verify {
+        #[command(flatten)]
+        set: SetArguments,
+        #[command(flatten)]
+        within: In,
+        /// How to print the outcome.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Write a MongoDB database to a folder of data files, or to an archive.
+    Dump {
+        #[command(flatten)]
+        from: From,
+        /// A folder, or a file that ends in .archive or .archive.gz.
+        #[arg(long)]
+        out: PathBuf,
+        /// How to print the outcome.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Print the vector of a text, as the data set `listings` has them.
+    Embed {
+        /// The text.
+        text: String,
+    },
+}
+
+/// Arguments of `arena data generate`.
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    pub(crate) set: SetArguments,
+    /// Folder to write into; made if it is missing.
+    #[arg(long, default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// Which forms to write; the truth file always is.
+    #[arg(long = "as", value_enum, value_delimiter = ',', default_values_t = [Form::Ndjson, Form::Sql])]
+    pub(crate) forms: Vec<Form>,
+    /// How to print the outcome.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// A form of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// A document a line, relaxed extended JSON.
+    Ndjson,
+    /// The same with every type written out.
+    Canonical,
+    /// Tables for PostgreSQL (with pgvector).
+    Sql,
+    /// As `mongodump --archive` writes it.
+    Archive,
+}
+
+/// A data set on the command line.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct SetArguments {
+    /// The data set.
+    #[arg(value_parser = ["listings"])]
+    pub(crate) set: String,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Documents of its collection; from 500 on all guarantees hold.
+    #[arg(long, default_value_t = 5555, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) documents: u32,
+}
+
+/// Where to load.
+#[derive(Debug, Args)]
+pub(crate) struct To {
+    /// The server.
+    #[arg(long, value_name = "URI")]
+    pub(crate) to: String,
+    /// The database.
+    #[arg(long)]
+    pub(crate) database: String,
+}
+
+/// Where to look.
+#[derive(Debug, Args)]
+pub(crate) struct In {
+    /// The server.
+    #[arg(long = "in", value_name = "URI")]
+    pub(crate) server: String,
+    /// The database.
+    #[arg(long)]
+    pub(crate) database: String,
+}
+
+/// Where to read.
+#[derive(Debug, Args)]
+pub(crate) struct From {
+    /// The server.
+    #[arg(long, value_name = "URI")]
+    pub(crate) from: String,
+    /// The database.
+    #[arg(long)]
+    pub(crate) database: String,
 }
 
 /// Arguments of `arena schema`.

@@ -2,6 +2,7 @@
 //! goes to standard output, everything said to people to standard error.
 
 mod check;
+mod data;
 mod databases;
 mod down;
 mod inputs;
@@ -9,6 +10,8 @@ mod logs;
 mod machine;
 mod plan;
 mod repository;
+mod restore;
+mod rotate;
 mod schema;
 mod serve;
 mod status;
@@ -53,6 +56,9 @@ pub(crate) fn run(arguments: &Arena) -> Result<(), Failure> {
         Command::Logs(arguments) => logs::run(arguments),
         Command::Open(which) => status::open(which),
         Command::Down(arguments) => down::run(arguments),
+        Command::Restore(arguments) => restore::run(arguments),
+        Command::Rotate(arguments) => rotate::run(arguments),
+        Command::Data(arguments) => data::run(&arguments.command),
         Command::Tools(arguments) => tools::run(arguments),
         Command::Schema(arguments) => schema::schema(arguments),
         Command::Completions(arguments) => schema::completions(arguments),

@@ -254,7 +254,7 @@ async fn act(shared: Arc<Shared>, order: Order) -> anyhow::Result<()> {
         None => Err(format!("there is no seat {seat} in what runs now")),
         Some(watch) => {
             shared.store.start_order(order.id).await?;
-            carry_out_one(&shared, watch, &order.kind)
+            carry_out_one(&shared, watch, &order)
                 .await
                 .map_err(|error| format!("{error:#}"))
         }
@@ -269,9 +269,9 @@ async fn act(shared: Arc<Shared>, order: Order) -> anyhow::Result<()> {
 async fn carry_out_one(
     shared: &Shared,
     watch: &SeatWatch,
-    kind: &OrderKind,
+    order: &Order,
 ) -> anyhow::Result<String> {
-    match kind {
+    match &order.kind {
         OrderKind::WakeEditor { .. } => wake_editor(shared, watch).await,
         OrderKind::StopEditor { .. } => watch
             .agent()
@@ -286,7 +286,11 @@ async fn carry_out_one(
                 .await
                 .map(|()| format!("{name} restarted"))
         }
-        OrderKind::RestoreDatabase { .. } => restore(shared, watch).await,
+        OrderKind::RestoreDatabase { .. } => {
+            // Carried out again after a crash, it must not keep the half-restored state.
+            restore(shared, watch, Restore::Start(order.id)).await
+        }
+        OrderKind::BringBackDatabase { .. } => restore(shared, watch, Restore::Undo).await,
         OrderKind::RaiseQuota { .. } => databases::raise_quota(shared, watch),
         OrderKind::Grade { .. } => unreachable!("gradings go to the grading queue"),
     }
@@ -306,7 +310,15 @@ async fn wake_editor(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<Strin
     Ok("the editor is awake".to_owned())
 }
 
-async fn restore(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<String> {
+/// What a seat's database is put back to.
+enum Restore {
+    /// The template; the state before is kept for this order.
+    Start(OrderId),
+    /// What the last restore kept.
+    Undo,
+}
+
+async fn restore(shared: &Shared, watch: &SeatWatch, to: Restore) -> anyhow::Result<String> {
     let provisioner = shared
         .provisioner
         .as_ref()
@@ -317,15 +329,27 @@ async fn restore(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<String> {
         .acquire()
         .await
         .context("control is stopping")?;
-    provisioner
-        .restore_seat(database, Before::Keep)
-        .await
-        .with_context(|| format!("cannot restore the database of {}", watch.id()))?;
+    let (done, action, told) = match to {
+        Restore::Start(order) => {
+            let kept = Before::KeepFor(order);
+            let done = provisioner.restore_seat(database, kept).await;
+            (done, "database_restored", "database restored")
+        }
+        Restore::Undo => {
+            let done = provisioner.bring_back_seat(database).await;
+            (
+                done,
+                "database_brought_back",
+                "the state before the restore is back",
+            )
+        }
+    };
+    done.with_context(|| format!("cannot restore the database of {}", watch.id()))?;
     shared
         .store
-        .audit(Actor::System, "database_restored", watch.id().as_str())
+        .audit(Actor::System, action, watch.id().as_str())
         .await?;
-    Ok("database restored".to_owned())
+    Ok(told.to_owned())
 }
 
 impl Shared {

@@ -36,10 +36,7 @@ async fn source(cluster: &Cluster) -> DataFile {
         .unwrap();
     source.batch_execute("GRANT CREATE ON SCHEMA public TO the_owner; GRANT CREATE ON DATABASE source TO the_owner").await.unwrap();
     source.batch_execute(CONTENT).await.unwrap();
-    DataFile {
-        name: "arena/data/shop.sql".to_owned(),
-        bytes: pg_dump(cluster, "source"),
-    }
+    DataFile::new("arena/data/shop.sql", pg_dump(cluster, "source"))
 }
 
 /// Returns what `pg_dump` makes of a database, as the superuser.
@@ -59,7 +56,7 @@ fn pg_dump(cluster: &Cluster, database: &str) -> Vec<u8> {
 async fn a_dump_of_somebody_elses_database_becomes_every_seats_own() {
     let cluster = Cluster::start();
     let dump = source(&cluster).await;
-    let text = String::from_utf8_lossy(&dump.bytes).into_owned();
+    let text = text_of(&dump);
     assert!(
         text.contains("OWNER TO the_owner")
             && text.contains("FROM stdin")
@@ -219,4 +216,11 @@ async fn a_copy_with_other_rows_than_the_template_is_not_handed_out() {
         1,
         "it is not complete"
     );
+}
+
+fn text_of(file: &DataFile) -> String {
+    match &file.content {
+        arena_database::Content::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => panic!("{other:?} is not in memory"),
+    }
 }

@@ -9,8 +9,10 @@ mod cluster;
 mod dumps;
 mod health;
 mod hosted;
+mod killed;
 mod mongodb;
 mod postgres;
+mod sets;
 mod shared;
 mod traps;
 mod world;
@@ -30,8 +32,5 @@ pub(crate) fn seat(text: &str) -> SeatDatabase {
 }
 
 pub(crate) fn file(name: &str, text: &str) -> DataFile {
-    DataFile {
-        name: name.to_owned(),
-        bytes: text.as_bytes().to_vec(),
-    }
+    DataFile::new(name, text)
 }

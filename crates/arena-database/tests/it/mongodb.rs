@@ -11,14 +11,14 @@ use mongodb::options::{ClientOptions, Credential};
 use crate::{file, name, seat};
 
 /// One event on the server, dropped by the test itself.
-struct World {
+pub(crate) struct World {
     uri: String,
-    provisioner: Provisioner,
-    tag: String,
+    pub(crate) provisioner: Provisioner,
+    pub(crate) tag: String,
 }
 
 impl World {
-    async fn start(tag: &str) -> Self {
+    pub(crate) async fn start(tag: &str) -> Self {
         let uri = std::env::var("ARENA_TEST_MONGODB_URI").expect(
             "this test needs a MongoDB whose administrator may make users: \
              run `cargo xtask test`, or set ARENA_TEST_MONGODB_URI=mongodb://admin:…@127.0.0.1:27017/",
@@ -62,11 +62,11 @@ impl World {
         self.provisioner.load_template(&files).await.unwrap();
     }
 
-    fn seat(&self, text: &str) -> SeatDatabase {
+    pub(crate) fn seat(&self, text: &str) -> SeatDatabase {
         seat(&format!("{text}-{}", self.tag))
     }
 
-    async fn as_seat(&self, seat: &SeatDatabase) -> mongodb::Database {
+    pub(crate) async fn as_seat(&self, seat: &SeatDatabase) -> mongodb::Database {
         let mut options = ClientOptions::parse(&self.uri).await.unwrap();
         let credential = Credential::builder()
             .username(seat.name.to_string())
@@ -77,7 +77,7 @@ impl World {
             .database(seat.name.as_str())
     }
 
-    async fn end(self, seats: &[&SeatDatabase]) {
+    pub(crate) async fn end(self, seats: &[&SeatDatabase]) {
         for seat in seats {
             self.provisioner.drop_seat(&seat.name).await.unwrap();
         }
@@ -91,7 +91,7 @@ impl World {
     }
 }
 
-async fn count(database: &mongodb::Database, collection: &str) -> u64 {
+pub(crate) async fn count(database: &mongodb::Database, collection: &str) -> u64 {
     database
         .collection::<Document>(collection)
         .count_documents(doc! {})
@@ -230,10 +230,134 @@ async fn restoring_gives_the_template_back_and_keeps_the_old_state_aside() {
         .find_one(doc! {})
         .await
         .unwrap_err();
+    // One way back, and back again.
+    world.provisioner.bring_back_seat(&ada).await.unwrap();
+    assert_eq!(
+        (
+            count(&database, "listings").await,
+            count(&database, "mine").await
+        ),
+        (0, 1)
+    );
+    world.provisioner.bring_back_seat(&ada).await.unwrap();
+    assert_eq!(
+        (
+            count(&database, "listings").await,
+            count(&database, "mine").await
+        ),
+        (100, 0)
+    );
     world
         .provisioner
         .restore_seat(&ada, Before::Discard)
         .await
         .unwrap();
+    world.end(&[&ada]).await;
+}
+
+#[tokio::test]
+async fn a_restore_that_is_done_again_after_a_crash_keeps_what_was_kept() {
+    let world = World::start("order").await;
+    let ada = world.seat("ada");
+    world.provisioner.create_seat(&ada).await.unwrap();
+    let database = world.as_seat(&ada).await;
+    let error = world.provisioner.bring_back_seat(&ada).await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("nothing is kept of ada-"),
+        "{error}"
+    );
+    let mine = database.collection::<Document>("mine");
+    mine.insert_one(doc! { "a": 1 }).await.unwrap();
+    for _ in 0..2 {
+        world
+            .provisioner
+            .restore_seat(&ada, Before::KeepFor(7))
+            .await
+            .unwrap();
+    }
+    world.provisioner.bring_back_seat(&ada).await.unwrap();
+    assert_eq!(count(&database, "mine").await, 1);
+    // The negative control: another order keeps what is there now.
+    for order in [8, 9] {
+        world
+            .provisioner
+            .restore_seat(&ada, Before::KeepFor(order))
+            .await
+            .unwrap();
+    }
+    world.provisioner.bring_back_seat(&ada).await.unwrap();
+    assert_eq!(count(&database, "mine").await, 0);
+    world.end(&[&ada]).await;
+}
+
+#[tokio::test]
+async fn who_is_locked_out_finds_everything_again() {
+    let world = World::start("locked").await;
+    let ada = world.seat("ada");
+    world.provisioner.create_seat(&ada).await.unwrap();
+    let mine = world.as_seat(&ada).await.collection::<Document>("mine");
+    mine.insert_one(doc! { "a": 1 }).await.unwrap();
+    world.provisioner.lock_out(&ada.name).await.unwrap();
+    world.provisioner.lock_out(&ada.name).await.unwrap();
+    let again = world.as_seat(&ada).await.collection::<Document>("mine");
+    again.find_one(doc! {}).await.unwrap_err();
+    world.provisioner.create_seat(&ada).await.unwrap();
+    assert_eq!(count(&world.as_seat(&ada).await, "mine").await, 1);
+    world.end(&[&ada]).await;
+}
+
+#[tokio::test]
+async fn validators_come_with_the_copy_and_dirty_documents_too() {
+    let world = World::start("valid").await;
+    let files = [
+        file(
+            "arena/data/towns.ndjson",
+            "{\"_id\":1,\"people\":5}\n{\"_id\":2,\"people\":\"many\"}",
+        ),
+        file(
+            "arena/data/towns.validator.json",
+            "{\"$jsonSchema\":{\"properties\":{\"people\":{\"bsonType\":\"int\"}}}}",
+        ),
+        file("arena/data/empty.json", "[]"),
+    ];
+    world.provisioner.load_template(&files).await.unwrap();
+    let ada = world.seat("ada");
+    world.provisioner.create_seat(&ada).await.unwrap();
+    let database = world.as_seat(&ada).await;
+    assert_eq!(count(&database, "towns").await, 2);
+    let towns = database.collection::<Document>("towns");
+    let refused = towns
+        .insert_one(doc! { "people": "few" })
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("121"), "{refused}");
+    towns.insert_one(doc! { "people": 3 }).await.unwrap();
+    let names = database.list_collection_names().await.unwrap();
+    assert!(names.contains(&"empty".to_owned()), "{names:?}");
+    world.end(&[&ada]).await;
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_file_stops_loading_and_the_next_try_begins_anew() {
+    let world = World::start("wrong").await;
+    let lines = "{\"a\":1}\n".repeat(2500) + "{\"a\":";
+    let broken = [file("arena/data/many.ndjson", &lines)];
+    let error = world.provisioner.load_template(&broken).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        source.starts_with("arena/data/many.ndjson, line 2501: "),
+        "{source}"
+    );
+    world.load(100).await;
+    let ada = world.seat("ada");
+    world.provisioner.create_seat(&ada).await.unwrap();
+    let database = world.as_seat(&ada).await;
+    assert_eq!(
+        (
+            count(&database, "listings").await,
+            count(&database, "many").await
+        ),
+        (100, 0)
+    );
     world.end(&[&ada]).await;
 }

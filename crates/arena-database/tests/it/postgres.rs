@@ -42,7 +42,7 @@ async fn log_in(
     Ok(client)
 }
 
-async fn as_seat(admin: &PostgresAdmin, seat: &SeatDatabase) -> Client {
+pub(crate) async fn as_seat(admin: &PostgresAdmin, seat: &SeatDatabase) -> Client {
     log_in(
         admin,
         seat.name.as_str(),

@@ -34,10 +34,7 @@ impl World {
                 .unwrap();
         let lines: Vec<String> =
             (1..=20).map(|n| format!("{{\"_id\":\"{n}\",\"name\":\"N{n:02}\",\"price\":{{\"$numberDecimal\":\"{n}.50\"}},\"beds\":{}}}", n % 4)).collect();
-        let data = DataFile {
-            name: "listings.ndjson".to_owned(),
-            bytes: lines.join("\n").into_bytes(),
-        };
+        let data = DataFile::new("listings.ndjson", lines.join("\n"));
         provisioner.load_template(&[data]).await.unwrap();
         let name = DatabaseName::new(format!("grader-{tag}-{}", std::process::id())).unwrap();
         let seat = SeatDatabase {

@@ -34,10 +34,7 @@ impl World {
         let provisioner = Provisioner::connect(&template, None, Some(&cluster.admin()))
             .await
             .unwrap();
-        let data = DataFile {
-            name: "data.sql".to_owned(),
-            bytes: SQL.as_bytes().to_vec(),
-        };
+        let data = DataFile::new("data.sql", SQL);
         provisioner.load_template(&[data]).await.unwrap();
         let seat = SeatDatabase {
             name: DatabaseName::new("ada").unwrap(),

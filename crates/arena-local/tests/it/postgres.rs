@@ -110,10 +110,7 @@ async fn seats_live_in_the_cluster_and_outlive_a_kill() {
     cluster.prepare().unwrap();
     let mut server = start(&cluster);
     let provisioner = log_in(&cluster).await;
-    let data = DataFile {
-        name: "data.sql".to_owned(),
-        bytes: b"CREATE TABLE a AS SELECT 1 AS b".to_vec(),
-    };
+    let data = DataFile::new("data.sql", "CREATE TABLE a AS SELECT 1 AS b");
     provisioner
         .load_template(std::slice::from_ref(&data))
         .await

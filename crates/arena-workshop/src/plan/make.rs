@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use super::ports::Ports;
 use super::seat::{HOME, Surroundings, environment};
 use super::{
-    Address, AppKind, AppPlan, Content, DatabasesPlan, Forward, Isolation, MongodbPlan,
+    Address, AppKind, AppPlan, Content, DataSetPlan, DatabasesPlan, Forward, Isolation, MongodbPlan,
     MongodbSource, Plan, PostgresPlan, PostgresSource, QuotaPlan, RoutePlan, SeatPlan, SecretName,
     ServiceKind, ServicePlan, Surface, Target, TemplatePlan,
 };
@@ -19,6 +19,10 @@ use crate::{DatabaseName, ServiceName, Workshop};
 const DOMAIN: &str = "arena.localhost";
 /// Node for workshops that name none.
 const NODE_VERSION: u32 = 24;
+/// Endings of files for MongoDB, each also compressed (`.gz`).
+const MONGODB_DATA: &[&str] = &[".ndjson", ".jsonl", ".json", ".csv", ".bson", ".archive"];
+/// What declares a collection's indexes; made in seats only where the config says so.
+const INDEXES: &str = ".indexes.json";
 /// What a seat never gets: Arena's files, answers, the people's list and passwords, histories.
 const REMOVED: &[&str] = &[
     "arena",
@@ -107,7 +111,10 @@ fn databases(workshop: &Workshop, target: &Target) -> DatabasesPlan {
             .iter()
             .filter(|file| file.starts_with("arena/data/"));
         files
-            .filter(|file| endings.iter().any(|ending| file.ends_with(ending)))
+            .filter(|file| {
+                let plain = file.strip_suffix(".gz").unwrap_or(file);
+                endings.iter().any(|ending| plain.ends_with(ending))
+            })
             .cloned()
             .collect()
     };
@@ -118,7 +125,10 @@ fn databases(workshop: &Workshop, target: &Target) -> DatabasesPlan {
             .data
             .mongodb
             .clone()
-            .unwrap_or_else(|| in_data(&[".ndjson", ".jsonl", ".json", ".csv"])),
+            .unwrap_or_else(|| in_data(MONGODB_DATA))
+            .into_iter()
+            .filter(|file| workshop.config.mongodb.create_indexes || !file.ends_with(INDEXES))
+            .collect(),
         create_indexes: workshop.config.mongodb.create_indexes,
         quota: quota(workshop),
     });
@@ -132,17 +142,17 @@ fn databases(workshop: &Workshop, target: &Target) -> DatabasesPlan {
             .unwrap_or_else(|| in_data(&[".sql", ".dump"])),
         extensions: workshop.config.arena.database.extensions.clone(),
     });
-    let mut capabilities = BTreeSet::new();
-    if let Some(mongodb) = &mongodb {
-        let seen = target.mongodb_seen.clone();
-        capabilities.extend(seen.unwrap_or_else(|| mongodb.source.capabilities()));
-    }
-    if let Some(postgres) = &postgres {
-        capabilities.extend(postgres.source.capabilities());
-    }
+    let content = &workshop.content.data;
+    let set = content.set.map(|name| DataSetPlan {
+        name,
+        seed: content.seed.unwrap_or(1),
+        documents: content.documents,
+    });
+    let capabilities = capabilities(target, mongodb.as_ref(), postgres.as_ref());
     DatabasesPlan {
         mongodb,
         postgres,
+        set,
         capabilities,
     }
 }
@@ -158,6 +168,22 @@ fn quota(workshop: &Workshop) -> QuotaPlan {
         statement_seconds: keys.statement_seconds,
         commands_per_second: keys.commands_per_second,
     }
+}
+
+fn capabilities(
+    target: &Target,
+    mongodb: Option<&MongodbPlan>,
+    postgres: Option<&PostgresPlan>,
+) -> BTreeSet<Capability> {
+    let mut capabilities = BTreeSet::new();
+    if let Some(mongodb) = mongodb {
+        let seen = target.mongodb_seen.clone();
+        capabilities.extend(seen.unwrap_or_else(|| mongodb.source.capabilities()));
+    }
+    if let Some(postgres) = postgres {
+        capabilities.extend(postgres.source.capabilities());
+    }
+    capabilities
 }
 
 fn template(workshop: &Workshop, target: &Target, ports: &Ports) -> TemplatePlan {

@@ -89,10 +89,36 @@ pub struct AppKeys {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataKeys {
-    /// For MongoDB: `.ndjson`, `.json`, `.csv`, `.indexes.json`, `.view.json`.
+    /// For MongoDB: `.ndjson`, `.json`, `.csv`, `.bson`, `.archive`, `.indexes.json`,
+    /// `.validator.json`, `.view.json`.
     pub mongodb: Option<Vec<String>>,
     /// For PostgreSQL: `.sql`, or `.dump` as `pg_dump` makes it.
     pub postgres: Option<Vec<String>>,
+    /// A data set that Arena makes, besides the files: `listings` is `listingsAndReviews` in MongoDB
+    /// and five tables in PostgreSQL.
+    pub set: Option<DataSetName>,
+    /// Seed of the data set: the same one gives the same bytes. Without it, 1.
+    pub seed: Option<u64>,
+    /// Documents of the data set. Without it, 5555; from 500 on all its guarantees hold.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub documents: Option<u32>,
+}
+
+/// Data sets that Arena makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DataSetName {
+    /// Holiday lettings with hosts and reviews.
+    Listings,
+}
+
+impl DataSetName {
+    /// Returns the name as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Listings => "listings",
+        }
+    }
 }
 
 /// Checks what a schema cannot say: paths stay inside the workshop, variables have names. Returns
@@ -104,6 +130,17 @@ pub(super) fn check(
     problems: &mut Problems,
 ) -> bool {
     let before = problems.len();
+    if keys.data.set.is_none() {
+        for key in ["seed", "documents"] {
+            if node.get("data").and_then(|data| data.get(key)).is_some() {
+                let problem = file.error(
+                    node.find_key(&["data", key]),
+                    format!("`{key}` needs a data set"),
+                );
+                problems.push(problem.hint("name one: `data: { set: listings }`"));
+            }
+        }
+    }
     let mut path = |place: &[&str], path: &str| {
         if !stays_inside(path) && path != "." {
             let problem = file.error(node.find(place), format!("`{path}` leaves the workshop"));

@@ -9,19 +9,22 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arena_database::remote::RemoteMongodb;
-use arena_database::{DataFile, MongodbAdmin, PostgresAdmin, Provisioner, Samples, SeatDatabase};
+use arena_database::{
+    DataFile, DataSet, MongodbAdmin, PostgresAdmin, ProvisionError, Provisioner, Samples,
+    SeatDatabase, SetName,
+};
 use arena_grader::{MongodbAccess, PostgresAccess, SeatAccess};
 use arena_local::engine::{Engine, EngineTree, Invocation};
 use arena_local::postgres::{PostgresCluster, PostgresPrograms};
 use arena_mongo::{Guard, Listener, Quota, Role, RoleName, ScramVerifier, Socket, User, Users};
 use arena_supervisor::{Child, ChildSpec, LogFile, ParentDeath, Ready, State, Status, StopSignal};
-use arena_workshop::plan::{MongodbSource, PostgresSource, SeatPlan, SecretName};
-use arena_workshop::{DatabaseName, Plan, SeatId};
+use arena_workshop::plan::{DataSetPlan, MongodbSource, PostgresSource, SeatPlan, SecretName};
+use arena_workshop::{DataSetName, DatabaseName, Plan, SeatId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::databases::BuiltIn;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::platform::places::{self, Places};
 use crate::platform::secrets::{self, Secrets};
 use crate::platform::{Parts, Prepared};
@@ -98,7 +101,7 @@ impl Databases {
             .start_mongodb(prepared, tree.clone(), parts, line)
             .await?;
         databases.postgres = start_postgres(prepared, tree, parts, line).await?;
-        databases.provision(prepared, line).await?;
+        databases.provision(prepared, secrets, line).await?;
         databases.description = describe(plan);
         Ok(databases)
     }
@@ -297,7 +300,12 @@ impl Databases {
         })
     }
 
-    async fn provision(&mut self, prepared: &Prepared, line: &Line) -> Result<(), Failure> {
+    async fn provision(
+        &mut self,
+        prepared: &Prepared,
+        secrets: &Secrets,
+        line: &Line,
+    ) -> Result<(), Failure> {
         line.update("loading the workshop's data");
         // No seat has an underscore in its name; on a shared server every event has its own.
         let template = DatabaseName::new(format!("{}_template", prepared.plan.event))
@@ -308,10 +316,32 @@ impl Databases {
             .await
             .map_err(Failure::environment)?;
         provisioner
-            .load_template(&data_files(prepared)?)
+            .load_template_step_by_step(&data_files(prepared)?, |loading| {
+                line.tick(&format!(
+                    "loading {}: {} documents",
+                    loading.collection, loading.documents
+                ))
+            })
             .await
-            .map_err(Failure::environment)?;
+            .map_err(|error| match error {
+                ProvisionError::Data(_) => Failure::new(Kind::Configuration, error),
+                error => Failure::environment(error),
+            })?;
         self.samples = Arc::new(provisioner.samples().await.map_err(Failure::environment)?);
+        // Who is no longer on the list keeps a database that nobody can log in to; back on the list,
+        // the seat is made again and finds everything as it was.
+        let known = provisioner.list().await.map_err(Failure::environment)?;
+        let gone = known
+            .iter()
+            .filter(|name| !self.seats.iter().any(|(_, seat)| seat.name == **name))
+            // On a shared server there are seats of other events.
+            .filter(|name| secrets.has_seat(name.as_str()));
+        for name in gone {
+            provisioner
+                .lock_out(name)
+                .await
+                .map_err(Failure::environment)?;
+        }
         let seats: Vec<SeatDatabase> = self
             .seats
             .iter()
@@ -485,37 +515,58 @@ fn data_files(prepared: &Prepared) -> Result<Vec<DataFile>, Failure> {
         .postgres
         .iter()
         .flat_map(|postgres| &postgres.data);
-    let read = |name: &String| -> Result<DataFile, Failure> {
+    let mut files: Vec<DataFile> = mongodb
+        .map(|name| DataFile::on_disk(name, prepared.folder.path.join(name)))
+        .collect();
+    for name in postgres {
         let path = prepared.folder.path.join(name);
-        let bytes = std::fs::read(&path)
-            .with_context(|| format!("cannot read {}", path.display()))
-            .map_err(Failure::environment)?;
-        if is_sql_dump(name, &bytes) {
-            return dump_as_sql(name, &path, bytes, prepared.tools.engine.clone());
-        }
-        Ok(DataFile {
-            name: name.clone(),
-            bytes,
-        })
+        files.push(if is_sql_dump(name, &path)? {
+            dump_as_sql(name, &path, prepared.tools.engine.clone())?
+        } else {
+            DataFile::on_disk(name, path)
+        });
+    }
+    files.extend(databases.set.map(|set| DataFile::set(data_set(set))));
+    Ok(files)
+}
+
+/// The data set that the plan names.
+fn data_set(plan: DataSetPlan) -> DataSet {
+    let name = match plan.name {
+        DataSetName::Listings => SetName::Listings,
     };
-    mongodb.chain(postgres).map(read).collect()
+    let set = DataSet::new(name).with_seed(plan.seed);
+    // The workshop's schema allows no number that the set does not.
+    let sized = plan
+        .documents
+        .and_then(|documents| set.with_documents(documents));
+    sized.unwrap_or(set)
 }
 
 /// What begins a dump in `pg_dump`'s custom format.
 const DUMP_MAGIC: &[u8] = b"PGDMP";
 
-fn is_sql_dump(name: &str, bytes: &[u8]) -> bool {
-    name.ends_with(".dump") || bytes.starts_with(DUMP_MAGIC)
+fn is_sql_dump(name: &str, path: &std::path::Path) -> Result<bool, Failure> {
+    Ok(name.ends_with(".dump") || begins_as_dump(path)?)
+}
+
+fn begins_as_dump(path: &std::path::Path) -> Result<bool, Failure> {
+    use std::io::Read;
+    let mut begin = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(5).read_to_end(&mut begin))
+        .with_context(|| format!("cannot read {}", path.display()))
+        .map_err(Failure::environment)?;
+    Ok(begin == DUMP_MAGIC)
 }
 
 /// Reads a dump of PostgreSQL as the SQL text that it stands for.
 fn dump_as_sql(
     name: &str,
     path: &std::path::Path,
-    bytes: Vec<u8>,
     tree: Option<EngineTree>,
 ) -> Result<DataFile, Failure> {
-    let sql = if bytes.starts_with(DUMP_MAGIC) {
+    let sql = if begins_as_dump(path)? {
         let programs = tree
             .map(PostgresPrograms::Tree)
             .or_else(PostgresPrograms::installed)
@@ -530,12 +581,11 @@ fn dump_as_sql(
             .map_err(Failure::environment)?
     } else {
         // A plain dump with another ending.
-        bytes
+        std::fs::read(path)
+            .with_context(|| format!("cannot read {}", path.display()))
+            .map_err(Failure::environment)?
     };
-    Ok(DataFile {
-        name: format!("{name}.sql"),
-        bytes: sql,
-    })
+    Ok(DataFile::new(format!("{name}.sql"), sql))
 }
 
 /// A seat's URI from the platform's side.

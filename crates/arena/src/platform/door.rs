@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use arena_store::{EditorStatus, SeatRecord, Store};
+use arena_store::{Actor, EditorStatus, Order, OrderKind, OrderState, SeatRecord, Store};
 use arena_supervisor::{Child, State, Supervisor};
-use arena_workshop::Plan;
+use arena_workshop::{Plan, SeatId};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -77,6 +77,45 @@ pub(crate) struct SeatLine {
     pub(crate) message: Option<String>,
 }
 
+/// What `arena restore` asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RestoreRequest {
+    /// Seats by id; empty for all.
+    pub(crate) seats: Vec<String>,
+    /// Bring back what the last restore kept.
+    pub(crate) undo: bool,
+}
+
+/// How far an order is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OrderLine {
+    /// Its number.
+    pub(crate) id: i64,
+    /// The seat.
+    pub(crate) seat: String,
+    /// `waits`, `runs`, `done`, `failed`.
+    pub(crate) state: String,
+    /// What came of it.
+    pub(crate) message: Option<String>,
+}
+
+impl OrderLine {
+    fn of(order: &Order) -> Self {
+        let (state, message) = match &order.state {
+            OrderState::Pending => ("waits", None),
+            OrderState::Running => ("runs", None),
+            OrderState::Done(text) => ("done", Some(text.clone())),
+            OrderState::Failed(text) => ("failed", Some(text.clone())),
+        };
+        Self {
+            id: order.id,
+            seat: order.kind.seat().to_string(),
+            state: state.to_owned(),
+            message,
+        }
+    }
+}
+
 /// What the door tells, and what it can do.
 pub(crate) struct Keeper {
     /// The plan that runs.
@@ -119,6 +158,41 @@ impl Keeper {
                 .collect(),
             exercises: self.exercises,
         }
+    }
+
+    /// Places orders to restore; a message for the person where a seat does not exist.
+    async fn restore(&self, request: RestoreRequest) -> Result<Vec<OrderLine>, String> {
+        let seats: Vec<SeatId> = self.plan.seats.iter().map(|seat| seat.id.clone()).collect();
+        let unknown = request
+            .seats
+            .iter()
+            .find(|name| !seats.iter().any(|seat| seat.as_str() == name.as_str()));
+        if let Some(unknown) = unknown {
+            return Err(format!("there is no seat {unknown} in what runs now"));
+        }
+        let chosen = seats.into_iter().filter(|seat| {
+            request.seats.is_empty() || request.seats.iter().any(|name| name == seat.as_str())
+        });
+        let mut placed = Vec::new();
+        for seat in chosen {
+            let kind = if request.undo {
+                OrderKind::BringBackDatabase { seat }
+            } else {
+                OrderKind::RestoreDatabase { seat }
+            };
+            let by = Actor::Facilitator("command line".to_owned());
+            let id = self.store.place_order(kind, by).await;
+            let id = id.map_err(|error| error.to_string())?;
+            placed.extend(self.store.order(id).as_ref().map(OrderLine::of));
+        }
+        Ok(placed)
+    }
+
+    fn orders(&self, query: &str) -> Vec<OrderLine> {
+        let ids = query.strip_prefix("ids=").unwrap_or_default().split(',');
+        ids.filter_map(|id| self.store.order(id.parse().ok()?))
+            .map(|order| OrderLine::of(&order))
+            .collect()
     }
 
     fn seat_line(&self, seat: &SeatRecord) -> SeatLine {
@@ -209,14 +283,11 @@ async fn answer(
     keeper: Arc<Keeper>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (status, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/status") => match serde_json::to_vec(&keeper.status()) {
-            Ok(json) => (StatusCode::OK, json),
-            Err(error) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                error.to_string().into_bytes(),
-            ),
-        },
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let (status, body) = match (&method, uri.path()) {
+        (&Method::GET, "/status") => json(&keeper.status()),
+        (&Method::GET, "/orders") => json(&keeper.orders(uri.query().unwrap_or_default())),
+        (&Method::POST, "/restore") => restore(&keeper, request).await,
         (&Method::POST, "/stop") => {
             keeper.stop.cancel();
             (StatusCode::ACCEPTED, Vec::new())
@@ -226,6 +297,32 @@ async fn answer(
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     Ok(response)
+}
+
+fn json(value: &impl Serialize) -> (StatusCode, Vec<u8>) {
+    match serde_json::to_vec(value) {
+        Ok(json) => (StatusCode::OK, json),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            error.to_string().into_bytes(),
+        ),
+    }
+}
+
+async fn restore(keeper: &Keeper, request: Request<Incoming>) -> (StatusCode, Vec<u8>) {
+    let body = Limited::new(request.into_body(), ANSWER_BYTES_MAX)
+        .collect()
+        .await;
+    let request = body
+        .ok()
+        .and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
+    let Some(request) = request else {
+        return (StatusCode::BAD_REQUEST, Vec::new());
+    };
+    match keeper.restore(request).await {
+        Ok(placed) => json(&placed),
+        Err(message) => (StatusCode::NOT_FOUND, message.into_bytes()),
+    }
 }
 
 /// The command line's side of the door.
@@ -252,7 +349,7 @@ impl Client {
     /// # Errors
     /// When nobody answers in 10 seconds.
     pub(crate) async fn status(&self) -> anyhow::Result<EventStatus> {
-        let body = self.call(Method::GET, "/status").await?;
+        let body = self.call(Method::GET, "/status", Bytes::new()).await?;
         serde_json::from_slice(&body).context("cannot read the platform's status")
     }
 
@@ -261,10 +358,33 @@ impl Client {
     /// # Errors
     /// When nobody answers in 10 seconds.
     pub(crate) async fn stop(&self) -> anyhow::Result<()> {
-        self.call(Method::POST, "/stop").await.map(|_| ())
+        self.call(Method::POST, "/stop", Bytes::new())
+            .await
+            .map(|_| ())
     }
 
-    async fn call(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
+    /// Places orders to restore databases.
+    ///
+    /// # Errors
+    /// When nobody answers in 10 seconds, or there is no such seat.
+    pub(crate) async fn restore(&self, request: &RestoreRequest) -> anyhow::Result<Vec<OrderLine>> {
+        let body = serde_json::to_vec(request)?;
+        let answer = self.call(Method::POST, "/restore", body.into()).await?;
+        serde_json::from_slice(&answer).context("cannot read the platform's orders")
+    }
+
+    /// Asks how far orders are.
+    ///
+    /// # Errors
+    /// When nobody answers in 10 seconds.
+    pub(crate) async fn orders(&self, ids: &[i64]) -> anyhow::Result<Vec<OrderLine>> {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let path = format!("/orders?ids={}", ids.join(","));
+        let answer = self.call(Method::GET, &path, Bytes::new()).await?;
+        serde_json::from_slice(&answer).context("cannot read the platform's orders")
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
         let exchange = async {
             let stream = UnixStream::connect(&self.socket).await.with_context(|| {
                 format!("cannot reach the platform at {}", self.socket.display())
@@ -277,16 +397,21 @@ impl Client {
                 .method(method)
                 .uri(path)
                 .header("host", "arena.invalid")
-                .body(Full::<Bytes>::default())?;
+                .body(Full::new(body))?;
             let response = sender.send_request(request).await?;
-            if !response.status().is_success() {
-                bail!("the platform answered {}", response.status());
-            }
+            let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
                 .collect()
                 .await
                 .map_err(|error| anyhow::anyhow!("{error}"))?;
-            Ok(body.to_bytes())
+            let body = body.to_bytes();
+            if status == StatusCode::NOT_FOUND && !body.is_empty() {
+                bail!("{}", String::from_utf8_lossy(&body));
+            }
+            if !status.is_success() {
+                bail!("the platform answered {status}");
+            }
+            Ok(body)
         };
         tokio::time::timeout(ANSWER_TIMEOUT, exchange)
             .await

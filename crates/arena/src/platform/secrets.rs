@@ -82,6 +82,22 @@ impl Secrets {
         write(&path, &value)?;
         Ok(value)
     }
+
+    /// Returns whether this event ever had that seat.
+    pub(crate) fn has_seat(&self, seat: &str) -> bool {
+        self.folder
+            .join(format!("seat--{seat}--database"))
+            .is_file()
+    }
+
+    /// Replaces a secret by a fresh one, for whoever opens them next.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub(crate) fn renew(state: &Path, name: &SecretName) -> anyhow::Result<()> {
+        let path = state.join("secrets").join(name.0.replace('/', "--"));
+        write(&path, &random()?)
+    }
 }
 
 /// Writes a file that only we can read, all of it or nothing.
