@@ -13,7 +13,7 @@ use super::{
 };
 use crate::participants::Seat;
 use crate::workshop::{AppKeys, answer_files};
-use crate::{DatabaseName, ServiceName, Workshop};
+use crate::{Capability, DatabaseName, ServiceName, Workshop};
 
 /// Domain on one machine: browsers resolve everything below `localhost` to loopback.
 const DOMAIN: &str = "arena.localhost";
