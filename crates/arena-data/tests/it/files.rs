@@ -250,94 +250,97 @@ fn a_folder_of_a_dump_is_read_file_by_file() {
     );
 }
 
+/// A file's name, its text, and how the message about its mistake begins.
+const MISTAKES: [(&str, &str, &str); 20] = [
+    (
+        "a.ndjson",
+        "{}\n{\n",
+        "a.ndjson, line 2: EOF while parsing an object",
+    ),
+    (
+        "a.ndjson",
+        "3",
+        "a.ndjson, line 1: this is not a document: write `{ … }`",
+    ),
+    (
+        "a.ndjson",
+        "{\"a\":{\"$oid\":\"zz\"}}",
+        "a.ndjson, line 1: this is not extended JSON",
+    ),
+    (
+        "a.json",
+        "[{\"a\":1},\n\n{\"a\":}]",
+        "a.json, line 3: expected value",
+    ),
+    (
+        "a.json",
+        "[{\"a\":1}\n{\"a\":2}]",
+        "a.json, line 2: between two documents of a list there must be a comma",
+    ),
+    (
+        "a.json",
+        "\n{\"a\":",
+        "a.json, line 2: the document that begins here does not end",
+    ),
+    ("a.json", "[{}", "a.json, line 1: the list does not end"),
+    (
+        "a.json",
+        "[{}]\n{}",
+        "a.json, line 2: there is something behind the end of the list",
+    ),
+    ("a.json", "true", "a.json, line 1: this is not a document"),
+    (
+        "a.csv",
+        "n:int\nx\n",
+        "a.csv, line 2: `x` in the column n is no int",
+    ),
+    (
+        "a.csv",
+        "n:integer\n",
+        "a.csv, line 1: the column n has the type `integer`; there are: string, ",
+    ),
+    (
+        "a.csv",
+        "a,b\n1\n",
+        "a.csv, line 2: the line has 1 fields, the header has 2",
+    ),
+    (
+        "a.csv",
+        "a,a.b\n",
+        "a.csv, line 1: the column a.b is there twice, or is part of another",
+    ),
+    (
+        "a.indexes.json",
+        "[{\"name\":\"x\"}]",
+        "a.indexes.json, line 1: index 1 has no `key`",
+    ),
+    (
+        "a.view.json",
+        "{\"pipeline\":[]}",
+        "a.view.json, line 1: `viewOn` is missing",
+    ),
+    (
+        "a.validator.json",
+        "{\"validator\":{},\"capped\":true}",
+        "a.validator.json, line 1: `capped` does not belong here",
+    ),
+    ("a.txt", "", "the data file a.txt is of no known kind"),
+    (
+        "a.archive",
+        "PK\u{3}\u{4}",
+        "a.archive, at byte 0: this is no archive",
+    ),
+    ("a.archive", "", "a.archive, at byte 0: this is no archive"),
+    (
+        "a.ndjson.gz",
+        "{} and no gzip",
+        "cannot read the data file a.ndjson.gz: invalid gzip header",
+    ),
+];
+
 #[test]
 fn a_mistake_is_told_with_its_place() {
-    for (name, text, message) in [
-        (
-            "a.ndjson",
-            "{}\n{\n",
-            "a.ndjson, line 2: EOF while parsing an object",
-        ),
-        (
-            "a.ndjson",
-            "3",
-            "a.ndjson, line 1: this is not a document: write `{ … }`",
-        ),
-        (
-            "a.ndjson",
-            "{\"a\":{\"$oid\":\"zz\"}}",
-            "a.ndjson, line 1: this is not extended JSON",
-        ),
-        (
-            "a.json",
-            "[{\"a\":1},\n\n{\"a\":}]",
-            "a.json, line 3: expected value",
-        ),
-        (
-            "a.json",
-            "[{\"a\":1}\n{\"a\":2}]",
-            "a.json, line 2: between two documents of a list there must be a comma",
-        ),
-        (
-            "a.json",
-            "\n{\"a\":",
-            "a.json, line 2: the document that begins here does not end",
-        ),
-        ("a.json", "[{}", "a.json, line 1: the list does not end"),
-        (
-            "a.json",
-            "[{}]\n{}",
-            "a.json, line 2: there is something behind the end of the list",
-        ),
-        ("a.json", "true", "a.json, line 1: this is not a document"),
-        (
-            "a.csv",
-            "n:int\nx\n",
-            "a.csv, line 2: `x` in the column n is no int",
-        ),
-        (
-            "a.csv",
-            "n:integer\n",
-            "a.csv, line 1: the column n has the type `integer`; there are: string, ",
-        ),
-        (
-            "a.csv",
-            "a,b\n1\n",
-            "a.csv, line 2: the line has 1 fields, the header has 2",
-        ),
-        (
-            "a.csv",
-            "a,a.b\n",
-            "a.csv, line 1: the column a.b is there twice, or is part of another",
-        ),
-        (
-            "a.indexes.json",
-            "[{\"name\":\"x\"}]",
-            "a.indexes.json, line 1: index 1 has no `key`",
-        ),
-        (
-            "a.view.json",
-            "{\"pipeline\":[]}",
-            "a.view.json, line 1: `viewOn` is missing",
-        ),
-        (
-            "a.validator.json",
-            "{\"validator\":{},\"capped\":true}",
-            "a.validator.json, line 1: `capped` does not belong here",
-        ),
-        ("a.txt", "", "the data file a.txt is of no known kind"),
-        (
-            "a.archive",
-            "PK\u{3}\u{4}",
-            "a.archive, at byte 0: this is no archive",
-        ),
-        ("a.archive", "", "a.archive, at byte 0: this is no archive"),
-        (
-            "a.ndjson.gz",
-            "{} and no gzip",
-            "cannot read the data file a.ndjson.gz: invalid gzip header",
-        ),
-    ] {
+    for (name, text, message) in MISTAKES {
         let said = told(name, text);
         assert!(said.starts_with(message), "{name} {text:?}: {said}");
     }

@@ -7,9 +7,9 @@ use std::net::Ipv4Addr;
 use super::ports::Ports;
 use super::seat::{HOME, Surroundings, environment};
 use super::{
-    Address, AppKind, AppPlan, Content, DataSetPlan, DatabasesPlan, Forward, Isolation, MongodbPlan,
-    MongodbSource, Plan, PostgresPlan, PostgresSource, QuotaPlan, RoutePlan, SeatPlan, SecretName,
-    ServiceKind, ServicePlan, Surface, Target, TemplatePlan,
+    Address, AppKind, AppPlan, Content, DataSetPlan, DatabasesPlan, Forward, Isolation,
+    MongodbPlan, MongodbSource, Plan, PostgresPlan, PostgresSource, QuotaPlan, RoutePlan, SeatPlan,
+    SecretName, ServiceKind, ServicePlan, Surface, Target, TemplatePlan,
 };
 use crate::participants::Seat;
 use crate::workshop::{AppKeys, answer_files};
