@@ -133,16 +133,14 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// Returns a time as people read it: `4.2 s`, `3 min 5 s`.
 fn seconds(seconds: f64) -> String {
-    if seconds < 60.0 {
-        format!("{seconds:.1} s")
-    } else {
-        format!(
-            "{:.0} min {:.0} s",
-            (seconds / 60.0).floor(),
-            seconds % 60.0
-        )
+    // What would print as 60.0 s is a minute already.
+    if seconds < 59.95 {
+        return format!("{seconds:.1} s");
     }
+    let whole = seconds.round();
+    format!("{:.0} min {:.0} s", (whole / 60.0).floor(), whole % 60.0)
 }
 
 /// Sizes below 2^52 bytes are exact as `f64`.
@@ -150,4 +148,17 @@ fn precise(bytes: u64) -> f64 {
     let high = u32::try_from(bytes >> 32).unwrap_or(u32::MAX);
     let low = u32::try_from(bytes & u64::from(u32::MAX)).unwrap_or(u32::MAX);
     f64::from(high) * 4_294_967_296.0 + f64::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_never_shows_sixty_seconds() {
+        assert_eq!(seconds(59.94), "59.9 s");
+        assert_eq!(seconds(59.96), "1 min 0 s");
+        assert_eq!(seconds(239.7), "4 min 0 s");
+        assert_eq!(seconds(185.2), "3 min 5 s");
+    }
 }
