@@ -4,6 +4,7 @@
 //! What exercises rely on is planted by number, never left to chance.
 
 pub(crate) mod document;
+mod markets;
 pub(crate) mod relational;
 pub(crate) mod truth;
 pub(crate) mod words;
@@ -12,10 +13,8 @@ use std::ops::Range;
 
 use crate::embed::{DIMENSIONS, embed_scaled};
 use crate::random::Random;
-use words::{
-    ADJECTIVES, AMENITIES, HAWAII, MARKETS, Market, PEOPLE, PRAISE, PROPERTIES, RESPONSE_TIMES,
-    ROOMS, SENTENCES,
-};
+use markets::{HAWAII, MARKETS, Market};
+use words::{ADJECTIVES, AMENITIES, PEOPLE, PRAISE, PROPERTIES, RESPONSE_TIMES, ROOMS, SENTENCES};
 
 /// Numbers of bedrooms that occur.
 pub(crate) const BEDROOMS: [i32; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15];

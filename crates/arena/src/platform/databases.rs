@@ -2,6 +2,8 @@
 //! MongoDB front with a socket for every seat, loads the data and makes every
 //! seat's database.
 
+mod seed;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,16 +12,15 @@ use std::time::Duration;
 use anyhow::Context;
 use arena_database::remote::RemoteMongodb;
 use arena_database::{
-    DataFile, DataSet, MongodbAdmin, PostgresAdmin, ProvisionError, Provisioner, Samples,
-    SeatDatabase, SetName,
+    MongodbAdmin, PostgresAdmin, ProvisionError, Provisioner, Samples, SeatDatabase,
 };
 use arena_grader::{MongodbAccess, PostgresAccess, SeatAccess};
 use arena_local::engine::{Engine, EngineTree, Invocation};
 use arena_local::postgres::{PostgresCluster, PostgresPrograms};
 use arena_mongo::{Guard, Listener, Quota, Role, RoleName, ScramVerifier, Socket, User, Users};
 use arena_supervisor::{Child, ChildSpec, LogFile, ParentDeath, Ready, State, Status, StopSignal};
-use arena_workshop::plan::{DataSetPlan, MongodbSource, PostgresSource, SeatPlan, SecretName};
-use arena_workshop::{DataSetName, DatabaseName, Plan, SeatId};
+use arena_workshop::plan::{MongodbSource, PostgresSource, SeatPlan, SecretName};
+use arena_workshop::{DatabaseName, Plan, SeatId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -316,7 +317,7 @@ impl Databases {
             .await
             .map_err(Failure::environment)?;
         provisioner
-            .load_template_step_by_step(&data_files(prepared)?, |loading| {
+            .load_template_step_by_step(&seed::data_files(prepared)?, |loading| {
                 line.tick(&format!(
                     "loading {}: {} documents",
                     loading.collection, loading.documents
@@ -506,86 +507,6 @@ fn seat_database(seat: &SeatPlan, secrets: &Secrets) -> anyhow::Result<SeatDatab
         name: seat.database.clone(),
         password,
     })
-}
-
-fn data_files(prepared: &Prepared) -> Result<Vec<DataFile>, Failure> {
-    let databases = &prepared.plan.databases;
-    let mongodb = databases.mongodb.iter().flat_map(|mongodb| &mongodb.data);
-    let postgres = databases
-        .postgres
-        .iter()
-        .flat_map(|postgres| &postgres.data);
-    let mut files: Vec<DataFile> = mongodb
-        .map(|name| DataFile::on_disk(name, prepared.folder.path.join(name)))
-        .collect();
-    for name in postgres {
-        let path = prepared.folder.path.join(name);
-        files.push(if is_sql_dump(name, &path)? {
-            dump_as_sql(name, &path, prepared.tools.engine.clone())?
-        } else {
-            DataFile::on_disk(name, path)
-        });
-    }
-    files.extend(databases.set.map(|set| DataFile::set(data_set(set))));
-    Ok(files)
-}
-
-/// The data set that the plan names.
-fn data_set(plan: DataSetPlan) -> DataSet {
-    let name = match plan.name {
-        DataSetName::Listings => SetName::Listings,
-    };
-    let set = DataSet::new(name).with_seed(plan.seed);
-    // The workshop's schema allows no number that the set does not.
-    let sized = plan
-        .documents
-        .and_then(|documents| set.with_documents(documents));
-    sized.unwrap_or(set)
-}
-
-/// What begins a dump in `pg_dump`'s custom format.
-const DUMP_MAGIC: &[u8] = b"PGDMP";
-
-fn is_sql_dump(name: &str, path: &std::path::Path) -> Result<bool, Failure> {
-    Ok(name.ends_with(".dump") || begins_as_dump(path)?)
-}
-
-fn begins_as_dump(path: &std::path::Path) -> Result<bool, Failure> {
-    use std::io::Read;
-    let mut begin = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(5).read_to_end(&mut begin))
-        .with_context(|| format!("cannot read {}", path.display()))
-        .map_err(Failure::environment)?;
-    Ok(begin == DUMP_MAGIC)
-}
-
-/// Reads a dump of PostgreSQL as the SQL text that it stands for.
-fn dump_as_sql(
-    name: &str,
-    path: &std::path::Path,
-    tree: Option<EngineTree>,
-) -> Result<DataFile, Failure> {
-    let sql = if begins_as_dump(path)? {
-        let programs = tree
-            .map(PostgresPrograms::Tree)
-            .or_else(PostgresPrograms::installed)
-            .context("the database engine is not installed, and it reads this dump")
-            .map_err(|error| {
-                Failure::environment(error)
-                    .hint("run: arena tools install, or make the dump with: pg_dump --format=plain")
-            })?;
-        programs
-            .dump_as_sql(path)
-            .with_context(|| format!("cannot read the dump {name}"))
-            .map_err(Failure::environment)?
-    } else {
-        // A plain dump with another ending.
-        std::fs::read(path)
-            .with_context(|| format!("cannot read {}", path.display()))
-            .map_err(Failure::environment)?
-    };
-    Ok(DataFile::new(format!("{name}.sql"), sql))
 }
 
 /// A seat's URI from the platform's side.
