@@ -113,7 +113,7 @@ pub fn check_machine(wanted: &Wanted<'_>) -> Machine {
     requirements.push(disk(wanted));
     requirements.extend(tools_disk(wanted));
     requirements.push(port(wanted.port));
-    requirements.push(inotify(&probe, wanted.seats));
+    requirements.push(inotify(wanted.seats));
     requirements.extend(limits(&probe));
     Machine {
         requirements,
@@ -406,12 +406,12 @@ fn limits(probe: &Probe) -> Option<Requirement> {
     let processes = Limits::default().processes;
     let found = if sandbox.isolation() == Isolation::OwnUser {
         Ok(format!(
-            "{processes} processes, file watchers, pipes and descriptors of its own; memory and disk are watched"
+            "{processes} processes, pipes and descriptors of its own; memory and disk are watched"
         ))
     } else {
         Err((
             format!(
-                "{processes} processes of its own; memory and disk are watched; file watchers, pipes and descriptors are shared by all seats"
+                "{processes} processes of its own; memory and disk are watched; pipes and descriptors are shared by all seats"
             ),
             subuid_fix(),
         ))
@@ -422,23 +422,15 @@ fn limits(probe: &Probe) -> Option<Requirement> {
     })
 }
 
-/// Watchers are counted per user id: with one for all seats, the machine's limit is shared.
-fn inotify(probe: &Probe, seats: u32) -> Requirement {
+/// Watchers are counted for whoever made the namespaces, which is our own user for every seat: the
+/// machine's limit is shared, whatever user ids the seats have.
+fn inotify(seats: u32) -> Requirement {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances");
     let limit: u64 = limit
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(0);
-    let has_own_users = probe
-        .sandbox
-        .as_ref()
-        .is_some_and(|sandbox| sandbox.isolation() == Isolation::OwnUser);
-    let sharing = if has_own_users {
-        1
-    } else {
-        u64::from(seats.max(1))
-    };
-    let needed = SEAT_INOTIFY * sharing;
+    let needed = SEAT_INOTIFY * u64::from(seats.max(1));
     let found = if limit >= needed {
         Ok(format!("{limit}, {needed} needed"))
     } else {

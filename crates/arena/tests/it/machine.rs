@@ -102,6 +102,7 @@ fn without_user_namespaces_the_setting_is_named() {
     insta::assert_snapshot!(said.transcript(&world), @"
     error: seats cannot be separated from each other on this machine
     help: user namespaces: this machine's limit on them is reached; sudo sysctl -w user.max_user_namespaces=15000 (in a container: on its host)
+    help: alone and only to try it out? `arena up --isolation none` makes one seat that is not separated
     exit code 3
     ");
 }
