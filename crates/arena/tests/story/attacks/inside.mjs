@@ -64,7 +64,10 @@ async function theMachine() {
   }
   await control('write in its own folder', async () => { fs.writeFileSync('/home/workspace/attack', 'x'); return 'written'; });
   await attack('replace a service socket', async () => { fs.unlinkSync('/run/svc/mongodb.sock'); return 'gone'; });
-  await attack("see what is not the seat's among service sockets", async () => fs.readdirSync('/run/svc').filter((name) => !['mongodb.sock', 'postgres.sock', 'outbound.sock'].includes(name)).join(' '));
+  await attack("see what is not the seat's among service sockets", async () => fs.readdirSync('/run/svc').filter((name) => !['mongodb.sock', 'postgres.sock', 'outbound.sock', 'hosts', 'ways.json'].includes(name)).join(' '));
+  await attack('lead the name of a server elsewhere', async () => { fs.appendFileSync('/run/svc/hosts', '127.0.0.1 elsewhere\n'); return 'written'; });
+  await attack('change its own ways to servers', async () => { fs.writeFileSync('/run/svc/ways.json', '[]'); return 'written'; });
+  await attack('read of others in its ways and names', async () => sh(`cat /run/svc/hosts /run/svc/ways.json | grep -F -e ${other} -e ${state}`));
   await attack('see a process of the machine', () => sh(`cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -aE 'arena (up|serve platform)|postgres -D|dockerd|systemd' | grep -av grep`));
   await control('see its own processes', () => sh(`cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -a npm`));
   await attack('mount', () => sh('mount -t tmpfs none /tmp && echo mounted'));
