@@ -20,6 +20,9 @@ use crate::{Held, MongodbAdmin, ProvisionError, SeatDatabase};
 /// Holds what is loaded and which seats are complete; in the template's database, never copied.
 pub(crate) const STATE: &str = "arena_state";
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often a copy that met another's is tried again, and after how long.
+const COLLISIONS_MAX: u32 = 20;
+const COLLISION_PAUSE: Duration = Duration::from_millis(100);
 /// What `createUser` answers when there is one of that name.
 const USER_EXISTS: i32 = 51003;
 /// What `dropUser` answers when there is none.
@@ -30,6 +33,28 @@ pub(crate) struct Mongo {
     client: Client,
     options: ClientOptions,
     template: Database,
+}
+
+/// Copies a collection's documents into another database. The server may still do what a process
+/// asked for that was killed a moment ago: a collision with that is tried again.
+async fn write_out(from: &Database, name: &str, to: &Database) -> Result<(), Error> {
+    let mut tries = 0;
+    loop {
+        let out = doc! { "$out": { "db": to.name(), "coll": name } };
+        match from.collection::<Document>(name).aggregate([out]).await {
+            Err(error) if tries < COLLISIONS_MAX && is_collision(&error) => {
+                tries += 1;
+                tokio::time::sleep(COLLISION_PAUSE).await;
+            }
+            done => return done.map(|_| ()),
+        }
+    }
+}
+
+/// A collection that is being made by somebody else (internal error of the built-in database, or
+/// "exists"), or a write conflict.
+fn is_collision(error: &Error) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Command(command) if matches!(command.code, 1 | 48 | 112))
 }
 
 pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> ProvisionError {
@@ -174,11 +199,7 @@ impl Mongo {
                 command.extend(others);
                 to.run_command(command).await.map_err(what())?;
             }
-            let out = doc! { "$out": { "db": to.name(), "coll": name } };
-            from.collection::<Document>(name)
-                .aggregate([out])
-                .await
-                .map_err(what())?;
+            write_out(from, name, to).await.map_err(what())?;
             // Behind the documents: the author's may be wrong on purpose.
             if !validation.is_empty() {
                 let mut command = doc! { "collMod": name };
