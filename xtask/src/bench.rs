@@ -7,6 +7,7 @@ use crate::{cargo, setup, step};
 /// # Errors
 /// When the build or a bench fails.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    step("build arena", cargo().args(["build", "--package", "arena"]))?;
     let environment = setup::run()?;
     let mut bench = cargo();
     bench.args(["bench", "--workspace"]).envs(&environment);

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["test", rest @ ..] => test::run(rest),
-        ["setup"] => setup::run().map(|_| ()),
+        ["setup"] => test::build().and_then(|()| setup::run()).map(|_| ()),
         ["tidy"] => tidy::run(),
         ["engine", rest @ ..] => engine::run(rest),
         ["bench", rest @ ..] => bench::run(rest),

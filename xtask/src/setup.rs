@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::{cargo, root, step};
+use crate::{root, step};
 
 /// Debian packages by the program or file that proves them installed.
 const PACKAGES: &[(&str, &str)] = &[
@@ -41,13 +41,13 @@ const PYMONGO: &str = "4.20.1";
 /// Variables that tests find tools by.
 pub(crate) type Environment = BTreeMap<&'static str, PathBuf>;
 
-/// Installs everything.
+/// Installs everything with the executable that was built before. (Not built here: a build of the
+/// one package has other features than a build of all tests, and each would undo the other's.)
 ///
 /// # Errors
 /// When a package cannot be installed; the installer's own output is shown.
 pub(crate) fn run() -> anyhow::Result<Environment> {
     packages()?;
-    step("build arena", cargo().args(["build", "--package", "arena"]))?;
     let arena = arena();
     step(
         "arena tools install",
@@ -72,7 +72,7 @@ pub(crate) fn run() -> anyhow::Result<Environment> {
     ]))
 }
 
-/// Returns where the executable is that set-up builds.
+/// Returns where the executable is that builds of tests make.
 pub(crate) fn arena() -> PathBuf {
     target_dir().join("debug/arena")
 }
@@ -111,7 +111,11 @@ fn tool_paths(json: &[u8]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
         .collect())
 }
 
-fn packages() -> anyhow::Result<()> {
+/// Installs what Debian has.
+///
+/// # Errors
+/// When something is missing and cannot be installed.
+pub(crate) fn packages() -> anyhow::Result<()> {
     let missing: Vec<&str> = PACKAGES
         .iter()
         .filter(|(_, proof)| !Path::new(proof).exists())

@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         "cargo fmt --check",
         cargo().args(["fmt", "--all", "--check"]),
     )?;
-    let environment = setup::run()?;
+    setup::packages()?;
     step(
         "cargo clippy",
         cargo().args([
@@ -38,11 +38,20 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
             "warnings",
         ]),
     )?;
+    build()?;
+    let environment = setup::run()?;
+    tests(&environment, &filters, long)
+}
+
+/// Builds all tests, and with them the executables that they run.
+///
+/// # Errors
+/// When something does not compile.
+pub(crate) fn build() -> anyhow::Result<()> {
     step(
         "build tests",
         cargo().args(["test", "--workspace", "--no-run", "--quiet"]),
-    )?;
-    tests(&environment, &filters, long)
+    )
 }
 
 fn tests(environment: &setup::Environment, filters: &[&str], long: bool) -> anyhow::Result<()> {

@@ -211,7 +211,7 @@ fn severity(state: AppState) -> u8 {
     match state {
         AppState::Ready => 0,
         AppState::Starting => 1,
-        AppState::Preparing => 2,
+        AppState::Asleep => 2,
         AppState::Stopped => 3,
         AppState::Failed => 4,
     }
@@ -238,7 +238,7 @@ fn editor_word(editor: EditorStatus) -> String {
 
 fn app_word(state: AppState) -> &'static str {
     match state {
-        AppState::Preparing => "preparing",
+        AppState::Asleep => "asleep",
         AppState::Starting => "starting",
         AppState::Ready => "ready",
         AppState::Failed => "failed",

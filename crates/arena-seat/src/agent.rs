@@ -114,7 +114,7 @@ impl Agent {
                 path: settings.work.clone(),
                 source,
             })?;
-        let apps = App::start_all(&settings, &supervisor);
+        let apps = App::all(&settings, &supervisor);
         let health = AgentHealth {
             editor: EditorHealth {
                 state: EditorPhase::Stopped,

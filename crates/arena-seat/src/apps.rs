@@ -1,4 +1,5 @@
-//! The workshop's apps: started with the agent, restarted within bounds, and
+//! The workshop's apps: started with the editor or by the first request, whichever
+//! comes first, so that a seat where nobody sits costs nothing; restarted within bounds, and
 //! watched by who listens on their port. Apps under `node --watch` restart by
 //! themselves, which the supervisor cannot see; so every sign of life (a line
 //! of output, a saved file, a refused connection) makes us look at the port for
@@ -9,6 +10,7 @@ mod npm;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arena_supervisor::{Child, ChildSpec, Restart, State, Supervisor};
@@ -33,19 +35,21 @@ const TAIL_LINES: usize = 500;
 /// Lines of output in a message.
 const LAST_LINES: usize = 20;
 
-/// An app that runs.
+/// An app of the workshop that has a command and a port.
 pub(crate) struct App {
     pub(crate) kind: AppKind,
     pub(crate) port: u16,
     pub(crate) child: Child,
     /// Something happened that may change who listens.
     look: Notify,
+    /// Whether somebody has asked for it.
+    woken: AtomicBool,
 }
 
 impl App {
-    /// Starts all apps that have a command and a port.
-    pub(crate) fn start_all(settings: &SeatSettings, supervisor: &Supervisor) -> Vec<App> {
-        let started = settings.apps.iter().filter_map(|plan| {
+    /// Returns all apps that have a command and a port; they sleep.
+    pub(crate) fn all(settings: &SeatSettings, supervisor: &Supervisor) -> Vec<App> {
+        let apps = settings.apps.iter().filter_map(|plan| {
             let (program, args) = plan.start.as_ref()?.split_first()?;
             let port = plan.port?;
             let child = supervisor.start(spec(settings, plan, program, args, port));
@@ -54,15 +58,29 @@ impl App {
                 port,
                 child,
                 look: Notify::new(),
+                woken: AtomicBool::new(false),
             })
         });
-        started.collect()
+        apps.collect()
+    }
+
+    /// Starts it unless that was done before.
+    pub(crate) fn wake(&self) {
+        if !self.woken.swap(true, Ordering::Relaxed) {
+            self.child.restart();
+        }
+    }
+
+    /// Starts it again.
+    pub(crate) fn restart(&self) {
+        self.woken.store(true, Ordering::Relaxed);
+        self.child.restart();
     }
 
     pub(crate) fn first_health(&self) -> AppHealth {
         AppHealth {
             kind: self.kind,
-            state: AppPhase::Starting,
+            state: AppPhase::Asleep,
             message: None,
             restarts: 0,
         }
@@ -73,8 +91,9 @@ impl App {
         self.look.notify_one();
     }
 
-    /// A file was saved: look, and try again if the app was given up.
+    /// A file was saved: look; start it if nobody has yet, and try again if it was given up.
     pub(crate) fn saved(&self) {
+        self.wake();
         if matches!(self.child.status().state, State::Failed(_)) {
             self.child.restart();
         }
@@ -117,8 +136,24 @@ fn spec(
         grace: Duration::from_secs(3),
         tail_lines: TAIL_LINES,
         together: Some("apps".to_owned()),
+        asleep: true,
         ..ChildSpec::new(name(plan.kind), program)
     }
+}
+
+/// Wakes an app and waits for its first start to end well or badly.
+///
+/// # Cancellation
+/// The app starts all the same.
+pub(crate) async fn awake(agent: &Agent, index: usize) {
+    agent.apps[index].wake();
+    let mut health = agent.health.subscribe();
+    let settled = health.wait_for(|health| {
+        let app = &health.apps[index];
+        !matches!(app.state, AppPhase::Asleep | AppPhase::Starting) || app.restarts > 0
+    });
+    // Whoever asked is answered in any case.
+    let _ = tokio::time::timeout(PATIENCE, settled).await;
 }
 
 /// The environment of editor, terminals and apps. What the settings leave out gets a default.
@@ -247,6 +282,7 @@ fn look(port: u16, seen: &mut Seen) {
 
 fn assess(app: &App, state: &State, seen: &Seen, restarts: u32) -> AppHealth {
     let (state, message) = match state {
+        State::Asleep => (AppPhase::Asleep, None),
         State::Starting | State::Ready => match seen.listener {
             Some(_) => (AppPhase::Ready, None),
             None => silent(app, seen),

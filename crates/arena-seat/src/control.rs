@@ -31,10 +31,13 @@ pub(crate) async fn answer(agent: &Arc<Agent>, request: Request<Incoming>) -> Re
     match (request.method().clone(), parts.as_slice()) {
         (Method::GET, ["health"]) => json(&agent.health_now()),
         (Method::GET, ["events"]) => events(agent),
-        (Method::POST, ["editor", "wake"]) => order(agent, Order::Wake),
+        (Method::POST, ["editor", "wake"]) => {
+            agent.apps.iter().for_each(App::wake);
+            order(agent, Order::Wake)
+        }
         (Method::POST, ["editor", "stop"]) => order(agent, Order::Stop),
         (Method::POST, ["apps", kind, "restart"]) => with_app(agent, kind, |app| {
-            app.child.restart();
+            app.restart();
             text(StatusCode::ACCEPTED, "restarting")
         }),
         (Method::GET, ["apps", kind, "log"]) => with_app(agent, kind, |app| {

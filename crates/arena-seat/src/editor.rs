@@ -81,7 +81,7 @@ async fn followed(agent: &Agent, child: &Child) {
     let mut changes = child.changes();
     loop {
         let (phase, message) = match changes.borrow_and_update().state.clone() {
-            State::Starting => (EditorPhase::Starting, None),
+            State::Asleep | State::Starting => (EditorPhase::Starting, None),
             State::Waiting(why) => (EditorPhase::Starting, Some(why)),
             State::Ready => (EditorPhase::Ready, None),
             State::Failed(why) | State::Ended(_, why) => (EditorPhase::Failed, Some(why)),

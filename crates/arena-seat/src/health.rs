@@ -59,8 +59,8 @@ pub struct AppHealth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AppPhase {
-    /// Its files are being prepared.
-    Preparing,
+    /// Not started yet: the editor or the first request starts it.
+    Asleep,
     /// Started; its port is not open yet, or not open again.
     Starting,
     /// Its port is open.

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::proxy::{self, Upstream};
-use crate::{control, editor, statics};
+use crate::{apps, control, editor, statics};
 
 /// Connections at a time; a browser with editor and app uses about twenty.
 const CONNECTIONS: usize = 512;
@@ -151,13 +151,11 @@ async fn app(agent: Arc<Agent>, mut request: Request<Incoming>) -> Response<Body
         return statics::answer(&agent, &request, prefix);
     }
     // The reference's ports, also for an app that the participant starts by hand.
-    let port = match agent
-        .apps
-        .iter()
-        .find(|app| app.kind == kind)
-        .map(|app| app.port)
-    {
-        Some(port) => port,
+    let port = match agent.apps.iter().position(|app| app.kind == kind) {
+        Some(index) => {
+            apps::awake(&agent, index).await;
+            agent.apps[index].port
+        }
         None => match kind {
             AppKind::Backend | AppKind::Frontend => 5000,
             AppKind::React => 3001,

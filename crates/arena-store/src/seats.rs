@@ -129,8 +129,8 @@ pub struct AppStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AppState {
-    /// Installing or building.
-    Preparing,
+    /// Not started yet: it starts with the editor.
+    Asleep,
     /// Started, not answering yet.
     Starting,
     /// Answers.

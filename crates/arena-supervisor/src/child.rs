@@ -12,6 +12,8 @@ use crate::output::{Follow, Output};
 /// How a child is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
+    /// Not started yet, on purpose ([`ChildSpec::asleep`]).
+    Asleep,
     /// Runs, not ready yet.
     Starting,
     /// Runs and is ready.
@@ -78,7 +80,7 @@ pub(crate) struct Inner {
 impl Child {
     pub(crate) fn new(spec: &ChildSpec) -> Child {
         let status = Status {
-            state: State::Starting,
+            state: if spec.asleep { State::Asleep } else { State::Starting },
             restarts: 0,
             pid: None,
         };
@@ -132,7 +134,7 @@ impl Child {
     pub async fn ready(&self, limit: Duration) -> Result<(), NotReady> {
         let mut changes = self.changes();
         let settled =
-            changes.wait_for(|status| !matches!(status.state, State::Starting | State::Waiting(_)));
+            changes.wait_for(|status| !matches!(status.state, State::Asleep | State::Starting | State::Waiting(_)));
         let Ok(status) = tokio::time::timeout(limit, settled).await else {
             return Err(NotReady::TooLate {
                 name: self.name().to_owned(),
@@ -143,7 +145,7 @@ impl Child {
         let message = match &status.state {
             State::Ready => return Ok(()),
             State::Failed(message) | State::Ended(_, message) => message.clone(),
-            State::Stopped | State::Starting | State::Waiting(_) => "it was stopped".to_owned(),
+            State::Stopped | State::Asleep | State::Starting | State::Waiting(_) => "it was stopped".to_owned(),
         };
         Err(NotReady::Ended {
             name: self.name().to_owned(),
@@ -151,8 +153,8 @@ impl Child {
         })
     }
 
-    /// Asks for a restart: a running child is stopped with its grace first; one that waits or was
-    /// given up starts at once. A stopped child stays stopped.
+    /// Asks for a restart: a running child is stopped with its grace first; one that sleeps, waits
+    /// or was given up starts at once. A stopped child stays stopped.
     pub fn restart(&self) {
         self.inner.restart.notify_one();
     }

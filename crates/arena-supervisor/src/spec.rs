@@ -50,6 +50,8 @@ pub struct ChildSpec {
     pub tail_lines: usize,
     /// Children with the same label are stopped at the same time, such as all seats.
     pub together: Option<String>,
+    /// Whether it sleeps until the first [`crate::Child::restart`].
+    pub asleep: bool,
 }
 
 impl ChildSpec {
@@ -72,6 +74,7 @@ impl ChildSpec {
             log: None,
             tail_lines: 200,
             together: None,
+            asleep: false,
         }
     }
 }

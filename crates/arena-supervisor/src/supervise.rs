@@ -19,6 +19,9 @@ const DRAIN: Duration = Duration::from_millis(200);
 pub(crate) async fn supervise(spec: ChildSpec, child: Child, spawner: Spawner) {
     let _farewell = Farewell(child.clone());
     let mut failures = 0_u32;
+    if spec.asleep && wait_for_orders(&child, None).await {
+        return;
+    }
     loop {
         child.set(State::Starting, None);
         let started = Instant::now();

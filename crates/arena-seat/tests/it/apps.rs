@@ -26,6 +26,37 @@ server.listen(process.env.PORT, '127.0.0.1', () => console.log('listening'));
 ";
 
 #[tokio::test]
+async fn an_app_sleeps_until_the_first_request_which_is_answered() {
+    let seat = World::new().backend(ECHO).start_asleep().await;
+    assert_eq!(seat.health().await.apps[0].state, AppPhase::Asleep);
+    // Both wait for the one start.
+    let (first, second) = tokio::join!(
+        seat.get("apps", "/backend/first"),
+        seat.get("apps", "/backend/second"),
+    );
+    assert_eq!((first.status, second.status), (200, 200));
+    let app = seat.app_in(AppPhase::Ready).await.apps.remove(0);
+    assert_eq!(app.restarts, 0, "started once");
+    seat.stop().await;
+}
+
+#[tokio::test]
+async fn an_app_starts_with_the_editor() {
+    let seat = World::new().backend(ECHO).start_asleep().await;
+    assert_eq!(seat.post("/editor/wake").await.status, 202);
+    seat.app_in(AppPhase::Ready).await;
+    seat.stop().await;
+}
+
+#[tokio::test]
+async fn a_first_request_to_a_broken_app_is_told_so() {
+    let seat = World::new().backend("process.exit(3)").start_asleep().await;
+    let answer = seat.get("apps", "/backend/").await;
+    assert_eq!((answer.status, answer.code()), (502, "app-not-running"));
+    seat.stop().await;
+}
+
+#[tokio::test]
 async fn an_app_is_reached_under_its_prefix_and_speaks_only_for_itself() {
     let seat = World::new()
         .backend(ECHO)

@@ -15,13 +15,13 @@ fn watching(files: &[&str]) -> World {
 async fn the_first_line_is_the_whole_health() {
     let seat = watching(&[])
         .backend("setInterval(() => {}, 1000)")
-        .start()
+        .start_asleep()
         .await;
     let AgentEvent::Health(health) = seat.events().await.next().await else {
         panic!("not health")
     };
     assert_eq!(health.editor.state, EditorPhase::Stopped);
-    assert_eq!(health.apps[0].state, AppPhase::Starting);
+    assert_eq!(health.apps[0].state, AppPhase::Asleep);
     assert!(health.memory_bytes > 1024 * 1024);
     seat.stop().await;
 }

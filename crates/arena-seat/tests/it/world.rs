@@ -126,7 +126,18 @@ impl World {
         PathBuf::from(&self.settings.work)
     }
 
+    /// Starts the agent, and the apps as somebody's coming would.
     pub(crate) async fn start(self) -> Seat {
+        let seat = self.start_asleep().await;
+        for app in &seat.world.settings.apps {
+            let kind = serde_json::to_value(app.kind).unwrap();
+            seat.post(&format!("/apps/{}/restart", kind.as_str().unwrap()))
+                .await;
+        }
+        seat
+    }
+
+    pub(crate) async fn start_asleep(self) -> Seat {
         let root = self.folder.path().to_owned();
         let places = Places {
             run: root.join("run"),

@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    /// Waits until every seat of `arena status` and each of its apps is ready.
+    /// Waits until every seat of `arena status` is ready, its apps asleep or running.
     pub(crate) fn all_ready(&self, limit: Duration) -> anyhow::Result<()> {
         let arguments = ["status", "--event", &self.event, "--format", "json"];
         until(limit, "all seats are ready", || {
@@ -127,7 +127,8 @@ impl World {
             let seats = status["seats"].as_array().context("no seats")?;
             Ok(seats.iter().all(|seat| {
                 let apps = seat["apps"].as_str().unwrap_or_default();
-                seat["phase"] == "ready" && apps.split(", ").all(|app| app.ends_with(" ready"))
+                let settled = |app: &str| app.ends_with(" ready") || app.ends_with(" asleep");
+                seat["phase"] == "ready" && apps.split(", ").all(settled)
             }))
         })
     }

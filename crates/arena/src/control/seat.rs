@@ -437,7 +437,7 @@ fn editor_status(state: EditorPhase) -> EditorStatus {
 
 fn app_state(state: AppPhase) -> arena_store::AppState {
     match state {
-        AppPhase::Preparing => arena_store::AppState::Preparing,
+        AppPhase::Asleep => arena_store::AppState::Asleep,
         AppPhase::Starting => arena_store::AppState::Starting,
         AppPhase::Ready => arena_store::AppState::Ready,
         AppPhase::Failed => arena_store::AppState::Failed,

@@ -239,6 +239,7 @@ fn service_status(child: &Child) -> ServiceStatus {
         State::Failed(message) => ("failed", Some(message)),
         State::Waiting(message) => ("restarting", Some(message)),
         State::Stopped | State::Ended(..) => ("stopped", None),
+        State::Asleep => ("asleep", None),
         State::Starting => ("starting", None),
     };
     ServiceStatus {

@@ -79,6 +79,7 @@ fn code_of_the_seats_own_reaches_nothing_else(event: &Event) {
         "cat > /tmp/attacks-input.json",
         input.to_string().as_bytes(),
     );
+    event.opens_link(0);
     event.in_seat(
         "ada",
         &format!("cat > {SERVER}/src/attacks.mjs"),

@@ -131,6 +131,27 @@ impl Person {
         }
     }
 
+    /// Goes on in the window that the page has opened.
+    pub(crate) async fn enter_new_window(&self) {
+        let deadline = tokio::time::Instant::now() + PAGE_LIMIT;
+        loop {
+            let windows = self.page.windows().await.expect("windows");
+            if windows.len() > 1 {
+                let newest = windows.last().cloned().expect("a window");
+                return self.page.switch_to_window(newest).await.expect("it is there");
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no window opens");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Closes the window that a page had opened, and goes on in the first.
+    pub(crate) async fn close_new_window(&self) {
+        self.page.close_window().await.expect("it closes");
+        let first = self.page.windows().await.expect("windows").remove(0);
+        self.page.switch_to_window(first).await.expect("it is there");
+    }
+
     /// Waits until an element's text contains the words.
     pub(crate) async fn sees(&self, css: &str, words: &str) {
         let deadline = tokio::time::Instant::now() + PAGE_LIMIT;

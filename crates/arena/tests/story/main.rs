@@ -136,6 +136,7 @@ async fn a_workshop_from_config_to_leaderboard_and_back() {
         .sees("tr[data-seat=ada] [data-field=solved]", "1")
         .await;
     facilitator.screenshot("room").await;
+    looks_into_the_seat(&facilitator).await;
     facilitator.click("button[value=freeze]").await;
     facilitator.element("button[value=unfreeze]").await;
     facilitator
@@ -317,10 +318,31 @@ fn a_detached_event_ends_with_down() {
     world.purge();
 }
 
+/// From the room's menu into Ada's own editor, on a host of its own.
+async fn looks_into_the_seat(facilitator: &Person) {
+    facilitator
+        .click("tr[data-seat=ada] details.menu summary")
+        .await;
+    facilitator
+        .click("tr[data-seat=ada] form[action$='/look'] button")
+        .await;
+    facilitator.enter_new_window().await;
+    facilitator.sees(".explorer-folders-view", "server").await;
+    let host = facilitator.page.current_url().await.expect("an address");
+    assert!(host.as_str().starts_with("http://look-"), "{host}");
+    facilitator.screenshot("look-in").await;
+    facilitator.close_new_window().await;
+    facilitator
+        .click("tr[data-seat=ada] details.menu summary")
+        .await;
+}
+
 #[test]
 fn what_an_app_prints_is_in_the_seats_log_and_a_second_interrupt_ends_at_once() {
     let world = World::copy("hello", "logs");
     let event = world.up();
+    assert_eq!(world.seat("ada")["apps"], "backend asleep");
+    event.opens_link(0);
     world::wait_until(
         Duration::from_secs(60),
         "the app has said that it listens",

@@ -78,6 +78,7 @@ async fn a_repository_of_the_system_before_runs_unchanged() {
     assert!(lab("crud-2.lab.js").contains("findOne"));
     let gone = event.try_in_seat("ada-lovelace", "ls /home/workspace/homes/utils", b"");
     assert!(gone.is_err(), "the answers came along: {gone:?}");
+    event.opens_link(0);
     wait_until(LIMIT, "the back end listens", || {
         world.seat("ada-lovelace")["apps"] == "backend ready"
     });

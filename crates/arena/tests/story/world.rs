@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -373,6 +374,22 @@ impl Event {
     /// The personal link of the n-th seat.
     pub(crate) fn link(&self, seat: usize) -> String {
         self.text(&format!("/seats/{seat}/link"))
+    }
+
+    /// Opens the personal link of the n-th seat as a browser's window does: editor and apps wake.
+    pub(crate) fn opens_link(&self, seat: usize) {
+        let link = self.link(seat);
+        let rest = link.strip_prefix("http://").expect("a link");
+        let (host, path) = rest.split_once('/').expect("a path");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).expect("the gateway");
+        let head = format!(
+            "GET /{path} HTTP/1.1\r\nHost: {host}\r\nSec-Fetch-Dest: document\r\n\
+             Sec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 
     /// Ends it as Ctrl-C does, and waits.
