@@ -221,22 +221,20 @@ pub async fn serve(
 /// Returns rules for the registries that npm and pip of this machine are configured with.
 /// A client that is missing or does not answer adds none.
 pub async fn machine_registries() -> Vec<Rule> {
-    let mut rules = Vec::new();
-    for (program, arguments) in [
-        ("npm", &["config", "get", "registry"][..]),
-        ("pip3", &["config", "get", "global.index-url"][..]),
-    ] {
+    let ask = async |program: &str, key: &str| {
         let mut command = tokio::process::Command::new(program);
         command
-            .args(arguments)
+            .args(["config", "get", key])
             .current_dir("/")
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true);
-        let Ok(Ok(output)) = tokio::time::timeout(CONFIG_WAIT, command.output()).await else {
-            continue;
-        };
-        rules.extend(registry_of(&String::from_utf8_lossy(&output.stdout)));
-    }
+        let answer = tokio::time::timeout(CONFIG_WAIT, command.output()).await;
+        let output = answer.ok()?.ok()?;
+        registry_of(&String::from_utf8_lossy(&output.stdout))
+    };
+    // Each takes half a second and more.
+    let (npm, pip) = tokio::join!(ask("npm", "registry"), ask("pip3", "global.index-url"));
+    let mut rules: Vec<Rule> = npm.into_iter().chain(pip).collect();
     rules.extend(
         std::env::var("PIP_INDEX_URL")
             .ok()

@@ -351,10 +351,14 @@ pub fn machine_npm() -> BTreeMap<String, String> {
         let value = value.lines().last()?.trim().to_owned();
         (!matches!(value.as_str(), "" | "null" | "undefined")).then_some(value)
     };
-    let registry = ask("registry").map(|value| ("registry".to_owned(), value));
+    let (registry, cafile) = std::thread::scope(|scope| {
+        let registry = scope.spawn(|| ask("registry"));
+        let cafile = ask("cafile");
+        (registry.join().ok().flatten(), cafile)
+    });
+    let registry = registry.map(|value| ("registry".to_owned(), value));
     // Only what lies where a sandbox sees it.
-    let cafile =
-        ask("cafile").filter(|path| path.starts_with("/etc/ssl/") || path.starts_with("/usr/"));
+    let cafile = cafile.filter(|path| path.starts_with("/etc/ssl/") || path.starts_with("/usr/"));
     registry
         .into_iter()
         .chain(cafile.map(|value| ("cafile".to_owned(), value)))

@@ -80,7 +80,11 @@ pub(crate) struct Inner {
 impl Child {
     pub(crate) fn new(spec: &ChildSpec) -> Child {
         let status = Status {
-            state: if spec.asleep { State::Asleep } else { State::Starting },
+            state: if spec.asleep {
+                State::Asleep
+            } else {
+                State::Starting
+            },
             restarts: 0,
             pid: None,
         };
@@ -133,8 +137,12 @@ impl Child {
     /// It was given up, ended or stopped; or `limit` has passed.
     pub async fn ready(&self, limit: Duration) -> Result<(), NotReady> {
         let mut changes = self.changes();
-        let settled =
-            changes.wait_for(|status| !matches!(status.state, State::Asleep | State::Starting | State::Waiting(_)));
+        let settled = changes.wait_for(|status| {
+            !matches!(
+                status.state,
+                State::Asleep | State::Starting | State::Waiting(_)
+            )
+        });
         let Ok(status) = tokio::time::timeout(limit, settled).await else {
             return Err(NotReady::TooLate {
                 name: self.name().to_owned(),
@@ -145,7 +153,9 @@ impl Child {
         let message = match &status.state {
             State::Ready => return Ok(()),
             State::Failed(message) | State::Ended(_, message) => message.clone(),
-            State::Stopped | State::Asleep | State::Starting | State::Waiting(_) => "it was stopped".to_owned(),
+            State::Stopped | State::Asleep | State::Starting | State::Waiting(_) => {
+                "it was stopped".to_owned()
+            }
         };
         Err(NotReady::Ended {
             name: self.name().to_owned(),

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -105,6 +106,20 @@ impl Host {
             let _ = fs::remove_dir_all(self.paths.state.join(".bin"));
             let _ = fs::remove_dir(&self.paths.state);
             let _ = fs::remove_dir(&self.paths.runtime);
+        }
+    }
+
+    /// Returns the event that is meant: the named one, else the only one that runs, else the only one.
+    ///
+    /// # Errors
+    /// When there is none, or several and none is named.
+    pub(crate) fn chosen_to_use(&self, named: Option<&str>) -> Result<EventId, Failure> {
+        let answers =
+            |event: &EventId| UnixStream::connect(self.event(event).door_socket()).is_ok();
+        let mut running = self.events().into_iter().filter(answers);
+        match (named, running.next(), running.next()) {
+            (None, Some(only), None) => Ok(only),
+            _ => self.chosen(named),
         }
     }
 

@@ -81,12 +81,11 @@ pub(crate) fn crowds(executable: &Path, rounds: usize, table: &mut Table) -> any
             table.add("100 seats made and verified", made_after);
             idle(running, table)
         })?;
-        made(executable, JOINING + LISTED, |running, _| joins(running, table))?;
+        made(executable, JOINING + LISTED, |running, _| {
+            joins(running, table)
+        })?;
         let seats = f64::from(u32::try_from(SEATS_MANY - SEATS_FEW)?);
-        table.add(
-            "CPU of an extra seat",
-            (many - few) / seats,
-        );
+        table.add("CPU of an extra seat", (many - few) / seats);
     }
     Ok(())
 }

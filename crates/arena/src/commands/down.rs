@@ -27,7 +27,13 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Ends the event, and removes it if asked to.
 pub(crate) fn run(arguments: &Down) -> Result<(), Failure> {
     let host = Host::here()?;
-    let event = host.chosen(arguments.which.event.as_deref())?;
+    let named = arguments.which.event.as_deref();
+    // What is removed for good is named, or alone.
+    let event = if arguments.purge {
+        host.chosen(named)?
+    } else {
+        host.chosen_to_use(named)?
+    };
     if arguments.purge {
         let export = if arguments.without_export {
             ""

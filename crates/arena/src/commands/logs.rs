@@ -19,7 +19,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 /// Prints the end of a log, and what is added with `-f`.
 pub(crate) fn run(arguments: &Logs) -> Result<(), Failure> {
     let host = Host::here()?;
-    let event = host.chosen(arguments.which.event.as_deref())?;
+    let event = host.chosen_to_use(arguments.which.event.as_deref())?;
     let folder = host.event(&event).state.join("logs");
     let names = names(&folder);
     let Some(of) = &arguments.of else {

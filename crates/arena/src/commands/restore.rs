@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Restores, or brings back.
 pub(crate) fn run(arguments: &RestoreArguments) -> Result<(), Failure> {
     let host = Host::here()?;
-    let event = host.chosen(arguments.which.event.as_deref())?;
+    let event = host.chosen_to_use(arguments.which.event.as_deref())?;
     let door = Client::new(&host.event(&event).door_socket());
     let orders = runtime()?.block_on(carry_out(&door, arguments, event.as_str()))?;
     let failed = orders

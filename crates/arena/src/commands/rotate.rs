@@ -15,7 +15,7 @@ use crate::platform::secrets::Secrets;
 /// Writes new passwords.
 pub(crate) fn run(arguments: &Rotate) -> Result<(), Failure> {
     let host = Host::here()?;
-    let event = host.chosen(arguments.which.event.as_deref())?;
+    let event = host.chosen_to_use(arguments.which.event.as_deref())?;
     let places = host.event(&event);
     let path = places.state.join("plan.json");
     let text = std::fs::read(&path)

@@ -20,7 +20,7 @@ const WIDTH: usize = 80;
 /// Prints the status once, or again and again.
 pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
     let host = Host::here()?;
-    let event = host.chosen(arguments.which.event.as_deref())?;
+    let event = host.chosen_to_use(arguments.which.event.as_deref())?;
     let client = Client::new(&host.event(&event).door_socket());
     let runtime = runtime()?;
     loop {
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
 /// Opens the portal in this machine's browser.
 pub(crate) fn open(which: &Which) -> Result<(), Failure> {
     let host = Host::here()?;
-    let event = host.chosen(which.event.as_deref())?;
+    let event = host.chosen_to_use(which.event.as_deref())?;
     let client = Client::new(&host.event(&event).door_socket());
     let status = runtime()?.block_on(client.status()).map_err(|_| {
         Failure::new(Kind::CheckFailed, anyhow::anyhow!("{event} is not running"))

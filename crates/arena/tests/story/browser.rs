@@ -138,7 +138,11 @@ impl Person {
             let windows = self.page.windows().await.expect("windows");
             if windows.len() > 1 {
                 let newest = windows.last().cloned().expect("a window");
-                return self.page.switch_to_window(newest).await.expect("it is there");
+                return self
+                    .page
+                    .switch_to_window(newest)
+                    .await
+                    .expect("it is there");
             }
             assert!(tokio::time::Instant::now() < deadline, "no window opens");
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -149,7 +153,10 @@ impl Person {
     pub(crate) async fn close_new_window(&self) {
         self.page.close_window().await.expect("it closes");
         let first = self.page.windows().await.expect("windows").remove(0);
-        self.page.switch_to_window(first).await.expect("it is there");
+        self.page
+            .switch_to_window(first)
+            .await
+            .expect("it is there");
     }
 
     /// Waits until an element's text contains the words.
