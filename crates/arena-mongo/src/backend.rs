@@ -7,15 +7,17 @@ mod transaction;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bson::RawDocumentBuf;
 use bytes::{BufMut, BytesMut};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use transaction::{Lost, Transaction};
@@ -24,9 +26,11 @@ use crate::error::{CommandError, chain};
 
 const DATABASE: &str = "postgres";
 const ROLE: &str = "arena_front";
-/// Without the second, a count without a filter is what the last statistics say.
-const SETTINGS: &str =
-    "SET client_min_messages = warning; SET documentdb.use_pg_stats_live_tuples_for_count = off";
+/// Without the second, a count without a filter is what the last statistics say. The third ends a statement
+/// whose connection is gone, also when this process was killed.
+const SETTINGS: &str = "SET client_min_messages = warning; \
+    SET documentdb.use_pg_stats_live_tuples_for_count = off; \
+    SET client_connection_check_interval = 1000";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An engine that was killed is back in a moment; so long a statement waits for it.
 const AWAY_MAX: Duration = Duration::from_secs(10);
@@ -97,6 +101,8 @@ pub(crate) struct Budget<'a> {
     pub(crate) time: Duration,
     /// Where the statement belongs to, if it is not one of its own.
     pub(crate) transaction: Option<&'a Transaction>,
+    /// Ends the statement in the engine.
+    pub(crate) interruption: &'a CancellationToken,
 }
 
 #[derive(Debug)]
@@ -164,7 +170,7 @@ impl Backend {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, CommandError> {
         if let Some(transaction) = budget.transaction {
-            return transaction.rows(budget.time, sql, parameters).await;
+            return transaction.rows(budget, sql, parameters).await;
         }
         let deadline = Instant::now() + budget.time;
         let run = async {
@@ -174,9 +180,10 @@ impl Backend {
                 let mut connection = self.connection().await?;
                 connection.limit_time(budget.time).await?;
                 let statement = connection.prepared(sql).await?;
-                let result = connection.client.query(&statement, parameters).await;
-                self.give_back(connection);
-                match result.map_err(|error| CommandError::from_postgres(&error)) {
+                let query = connection.client.query(&statement, parameters);
+                let result = connection.finish(query, budget.interruption).await;
+                self.give_back(connection, budget.interruption);
+                match result {
                     Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => {
                         sleep(CONFLICT_PAUSE * tries).await;
                         tries += 1;
@@ -202,10 +209,10 @@ impl Backend {
             let _turn = self.turn(budget).await?;
             let mut connection = self.connection().await?;
             connection.limit_time(budget.time).await?;
-            let result = connection.client.simple_query(sql).await;
-            self.give_back(connection);
-            let messages = result.map_err(|error| CommandError::from_postgres(&error))?;
-            Ok(messages.iter().filter_map(first_column).collect())
+            let query = connection.client.simple_query(sql);
+            let result = connection.finish(query, budget.interruption).await;
+            self.give_back(connection, budget.interruption);
+            Ok(result?.iter().filter_map(first_column).collect())
         };
         timeout_at(deadline + CANCEL_MARGIN, run)
             .await
@@ -224,9 +231,13 @@ impl Backend {
         CommandError,
     > {
         let closed = |_| CommandError::engine_away();
-        let own = budget.share.statements.acquire().await.map_err(closed)?;
-        let all = self.statements.acquire().await.map_err(closed)?;
-        Ok((own, all))
+        let waiting = async {
+            let own = budget.share.statements.acquire().await.map_err(closed)?;
+            let all = self.statements.acquire().await.map_err(closed)?;
+            Ok((own, all))
+        };
+        let waited = budget.interruption.run_until_cancelled(waiting).await;
+        waited.unwrap_or_else(|| Err(CommandError::interrupted()))
     }
 
     /// Returns an idle connection or a new one. Nothing has been asked of the engine yet, so waiting for one
@@ -275,8 +286,10 @@ impl Backend {
         })
     }
 
-    fn give_back(&self, connection: Connection) {
-        if !connection.client.is_closed() {
+    /// Keeps a connection for others. One whose statement was interrupted is closed: the request to cancel may
+    /// come late, and would end another's statement.
+    fn give_back(&self, connection: Connection, interruption: &CancellationToken) {
+        if !connection.client.is_closed() && !interruption.is_cancelled() {
             self.idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -286,6 +299,28 @@ impl Backend {
 }
 
 impl Connection {
+    /// Waits for a statement; asks the engine to end it when interrupted.
+    async fn finish<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        interruption: &CancellationToken,
+    ) -> Result<T, CommandError> {
+        let mut statement = pin!(statement);
+        // The statement is waited for below when the other branch was first.
+        let result = tokio::select! {
+            biased;
+            result = &mut statement => return result.map_err(|error| CommandError::from_postgres(&error)),
+            () = interruption.cancelled() => async {
+                let _ = self.client.cancel_token().cancel_query(NoTls).await;
+                statement.await
+            },
+        };
+        match timeout(CANCEL_MARGIN, result).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) | Err(_) => Err(CommandError::interrupted()),
+        }
+    }
+
     async fn limit_time(&mut self, limit: Duration) -> Result<(), CommandError> {
         if self.time_limit != limit {
             let sql = format!("SET statement_timeout = {}", limit.as_millis().max(1));

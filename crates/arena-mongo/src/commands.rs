@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use bson::{RawDocument, RawDocumentBuf};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Budget, Transaction};
 use crate::connection::Session;
@@ -50,6 +51,9 @@ pub(crate) use values::{is_collection_name, is_database_name};
 const VERSION: &str = "8.0.0";
 
 type Answer = Result<RawDocumentBuf, CommandError>;
+
+/// A write whose client has left has this long to finish.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Fields that any command may carry and that the engine must not see.
 const GENERIC_FIELDS: [&str; 16] = [
@@ -167,10 +171,16 @@ pub(crate) struct Call<'a> {
     time: Duration,
     fields: &'a Fields,
     transaction: Option<&'a Transaction>,
+    interruption: &'a CancellationToken,
 }
 
-/// Runs one request and returns the answer's body.
-pub(crate) async fn run(server: &Server, session: &mut Session, request: &Request) -> Answer {
+/// Runs one request and returns the answer's body. An interruption ends what it does in the engine.
+pub(crate) async fn run(
+    server: &Server,
+    session: &mut Session,
+    request: &Request,
+    interruption: &CancellationToken,
+) -> Answer {
     let body: &RawDocument = &request.body;
     let Some(Ok((name, _))) = body.iter().next() else {
         return Err(CommandError::failed_to_parse("empty command"));
@@ -208,6 +218,7 @@ pub(crate) async fn run(server: &Server, session: &mut Session, request: &Reques
         user_name: &user_name,
         user: &user,
         fields: &fields,
+        interruption,
     };
     let answer = task.run(server, session, request).await;
     match answer {
@@ -225,6 +236,7 @@ struct Task<'a> {
     user_name: &'a Arc<str>,
     user: &'a User,
     fields: &'a Fields,
+    interruption: &'a CancellationToken,
 }
 
 impl Task<'_> {
@@ -267,6 +279,7 @@ impl Task<'_> {
             time,
             fields,
             transaction: scope.as_ref().map(|scope| &scope.open.transaction),
+            interruption: self.interruption,
         };
         let started = Instant::now();
         let mut answer = dispatch(self.kind, &call)
@@ -312,6 +325,27 @@ pub(crate) async fn tidy(server: &Server) {
 
 pub(crate) use once::forget_old;
 
+/// How long a command runs on when its client has left. A write is finished, as MongoDB does: a program that ends
+/// right after it has sent one means it. What it would hold up others with is short.
+pub(crate) fn patience(request: &Request) -> Duration {
+    let body: &RawDocument = &request.body;
+    let name = body.iter().next().and_then(Result::ok);
+    let name = name.map_or("", |(name, _)| name.as_str());
+    let kind = KNOWN.iter().find(|(known, _)| *known == name);
+    let writes = match kind.map(|(_, kind)| *kind) {
+        Some(Kind::Writing | Kind::Definition | Kind::Accounts | Kind::Sessions) => true,
+        Some(Kind::Aggregation) => aggregation::writes_to(body).is_some(),
+        _ => false,
+    };
+    // What a transaction does is taken back in any case.
+    let is_in_transaction = body.get_bool("autocommit").is_ok();
+    if writes && !is_in_transaction {
+        WRITE_PATIENCE
+    } else {
+        Duration::ZERO
+    }
+}
+
 /// `maxTimeMS`, never more than the ceiling; 0 means none was asked for.
 fn time_limit(
     server: &Server,
@@ -347,6 +381,7 @@ impl<'a> Call<'a> {
             share: &self.place.share,
             time: self.time,
             transaction: self.transaction,
+            interruption: self.interruption,
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Server {
     pub(crate) secret: [u8; 32],
     /// The front's own work, beside everybody's.
     pub(crate) own_share: Share,
+    /// Nobody interrupts it.
+    own_interruption: CancellationToken,
     connections: Arc<Semaphore>,
     next_connection: AtomicI32,
 }
@@ -74,6 +76,7 @@ impl Server {
             started: Instant::now(),
             secret: random(),
             own_share: Share::of(WATCHING_STATEMENTS),
+            own_interruption: CancellationToken::new(),
             connections: Arc::new(Semaphore::new(settings.limits.connections)),
             next_connection: AtomicI32::new(1),
             settings,
@@ -94,6 +97,7 @@ impl Server {
             share: &self.own_share,
             time: OWN_TIME,
             transaction: None,
+            interruption: &self.own_interruption,
         }
     }
 }

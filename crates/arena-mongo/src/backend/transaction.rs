@@ -8,8 +8,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_util::sync::CancellationToken;
 
-use super::{Backend, CANCEL_MARGIN, Connection};
+use super::{Backend, Budget, CANCEL_MARGIN, Connection};
 use crate::error::CommandError;
 
 /// Long enough for a write that is being committed just now, too short to be felt.
@@ -69,19 +70,20 @@ impl Backend {
             timeout_at(Instant::now() + END_MAX, ending).await,
             Ok(Ok(()))
         ) {
-            self.give_back(open.connection);
+            self.give_back(open.connection, &CancellationToken::new());
         }
     }
 
     /// Makes everything lasting, together with what this statement notes.
     pub(crate) async fn commit(
         &self,
+        budget: Budget<'_>,
         transaction: &Transaction,
         note: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<(), Lost> {
         transaction
-            .rows(END_MAX, note, parameters)
+            .rows(budget, note, parameters)
             .await
             .map_err(Lost::Refused)?;
         let Some(open) = transaction.open.lock().await.take() else {
@@ -90,14 +92,14 @@ impl Backend {
         let ending = open.connection.client.batch_execute("COMMIT");
         match timeout_at(Instant::now() + END_MAX, ending).await {
             Ok(Ok(())) => {
-                self.give_back(open.connection);
+                self.give_back(open.connection, budget.interruption);
                 Ok(())
             }
             Ok(Err(error))
                 if error.as_db_error().is_some() && !open.connection.client.is_closed() =>
             {
                 let refused = CommandError::from_postgres(&error);
-                self.give_back(open.connection);
+                self.give_back(open.connection, budget.interruption);
                 Err(Lost::Refused(refused))
             }
             _ => Err(Lost::Unknown),
@@ -107,31 +109,34 @@ impl Backend {
 
 impl Transaction {
     /// Runs a statement in the transaction. After a failure the engine runs no other one; the caller rolls
-    /// back.
+    /// back. An interruption ends the transaction.
     ///
     /// # Cancellation
     /// The connection is closed, which ends the transaction.
     pub(super) async fn rows(
         &self,
-        time: Duration,
+        budget: Budget<'_>,
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, CommandError> {
-        let deadline = Instant::now() + time + CANCEL_MARGIN;
+        let deadline = Instant::now() + budget.time + CANCEL_MARGIN;
         let mut place = self.open.lock().await;
         // Taken out while the statement runs: whoever is interrupted leaves nothing half done behind.
         let Some(mut open) = place.take() else {
             return Err(CommandError::no_such_transaction());
         };
         let run = async {
-            open.limit_time(time).await?;
+            open.limit_time(budget.time).await?;
             let statement = open.connection.prepared(sql).await?;
-            let result = open.connection.client.query(&statement, parameters).await;
-            result.map_err(|error| CommandError::from_postgres(&error))
+            let query = open.connection.client.query(&statement, parameters);
+            open.connection.finish(query, budget.interruption).await
         };
         let result = timeout_at(deadline, run)
             .await
             .map_err(|_| CommandError::time_limit())?;
+        if budget.interruption.is_cancelled() {
+            return Err(CommandError::interrupted());
+        }
         if !open.connection.client.is_closed() {
             *place = Some(open);
         }

@@ -179,7 +179,7 @@ async fn output_size(call: &Call<'_>, spec: &RawDocument) -> Result<Growth<'stat
 }
 
 /// A pipeline that ends in `$out` or `$merge` may make a collection.
-fn writes_to(spec: &RawDocument) -> Option<(Option<String>, String)> {
+pub(super) fn writes_to(spec: &RawDocument) -> Option<(Option<String>, String)> {
     let last = spec.get_array("pipeline").ok()?.into_iter().last()?.ok()?;
     let (name, value) = last.as_document()?.iter().next()?.ok()?;
     let target = match name.as_str() {

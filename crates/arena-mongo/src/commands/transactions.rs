@@ -488,7 +488,12 @@ async fn commit(
                 [&note.0, &note.1, &note.2];
             let committed = server
                 .backend
-                .commit(&open.transaction, NOTE_COMMIT, &parameters)
+                .commit(
+                    server.own_budget(),
+                    &open.transaction,
+                    NOTE_COMMIT,
+                    &parameters,
+                )
                 .await;
             match committed {
                 Ok(()) => (Phase::Committed, Ok(())),

@@ -25,6 +25,11 @@ impl Wire {
         Self(TcpStream::connect(&world.address).await.unwrap())
     }
 
+    /// The socket itself.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.0
+    }
+
     pub(crate) async fn log_in_as(world: &World, user: &str) -> Self {
         let mut wire = Self::open(world).await;
         wire.log_in(user, PASSWORD).await;
@@ -130,6 +135,13 @@ pub(crate) fn message(body: &[u8]) -> Vec<u8> {
         .flat_map(|number| number.to_le_bytes())
         .collect();
     [&head[..], &[0], body].concat()
+}
+
+/// An `OP_MSG` that wants no answer.
+pub(crate) fn unanswered(body: &[u8]) -> Vec<u8> {
+    let mut bytes = message(body);
+    bytes[16] = 2;
+    bytes
 }
 
 /// A session's number.
