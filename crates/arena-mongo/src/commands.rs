@@ -11,6 +11,7 @@ mod duplicates;
 mod explaining;
 mod indexes;
 mod once;
+mod operations;
 mod plans;
 mod reading;
 mod search;
@@ -34,6 +35,7 @@ use crate::backend::{Budget, Transaction};
 use crate::connection::Session;
 use crate::error::CommandError;
 use crate::guard::{self, Admitted, Done, Growth, Place, Quota};
+use crate::operations::Operation;
 use crate::pipeline::Reader;
 use crate::server::Server;
 use crate::settings::SchemaChange;
@@ -91,7 +93,7 @@ enum Kind {
 }
 
 /// Every command there is.
-const KNOWN: [(&str, Kind); 64] = [
+const KNOWN: [(&str, Kind); 65] = [
     ("hello", Kind::Connecting),
     ("isMaster", Kind::Connecting),
     ("ismaster", Kind::Connecting),
@@ -133,6 +135,7 @@ const KNOWN: [(&str, Kind); 64] = [
     ("listDatabases", Kind::Statistics),
     ("serverStatus", Kind::Statistics),
     ("hostInfo", Kind::Statistics),
+    ("killOp", Kind::Statistics),
     ("getParameter", Kind::Statistics),
     ("getLog", Kind::Statistics),
     ("getCmdLineOpts", Kind::Statistics),
@@ -172,6 +175,8 @@ pub(crate) struct Call<'a> {
     fields: &'a Fields,
     transaction: Option<&'a Transaction>,
     interruption: &'a CancellationToken,
+    /// The client's number.
+    connection: i32,
 }
 
 /// Runs one request and returns the answer's body. An interruption ends what it does in the engine.
@@ -245,6 +250,9 @@ impl Task<'_> {
         if matches!(self.name, "commitTransaction" | "abortTransaction") {
             return transactions::end(server, fields, self.name, self.database).await;
         }
+        let _running = server
+            .operations
+            .begin(self.operation(session.id, &request.body));
         let place = server.place_of(self.user_name);
         let logical = fields.session.as_ref().map(|id| server.sessions.enter(id));
         // One command of a transaction after the other.
@@ -280,6 +288,7 @@ impl Task<'_> {
             fields,
             transaction: scope.as_ref().map(|scope| &scope.open.transaction),
             interruption: self.interruption,
+            connection: session.id,
         };
         let started = Instant::now();
         let mut answer = dispatch(self.kind, &call)
@@ -293,6 +302,21 @@ impl Task<'_> {
     }
 }
 
+impl Task<'_> {
+    fn operation(&self, connection: i32, body: &RawDocument) -> Operation {
+        let collection = body.get_str(self.name).unwrap_or("$cmd");
+        Operation {
+            user: Arc::clone(self.user_name),
+            session: self.fields.session.as_ref().map(|session| session.id),
+            connection,
+            command: self.name.to_owned(),
+            namespace: format!("{}.{collection}", self.database),
+            since: Instant::now(),
+            interruption: self.interruption.clone(),
+        }
+    }
+}
+
 async fn dispatch(kind: Kind, call: &Call<'_>) -> Answer {
     match kind {
         Kind::Reading => reading::run(call).await,
@@ -300,6 +324,7 @@ async fn dispatch(kind: Kind, call: &Call<'_>) -> Answer {
         Kind::Writing if call.name == "bulkWrite" => bulk::run(call).await,
         Kind::Writing => writing::run(call).await,
         Kind::Definition => definitions::run(call).await,
+        Kind::Statistics if call.name == "killOp" => operations::kill(call),
         Kind::Statistics => statistics::run(call).await,
         Kind::Explaining => explaining::run(call).await,
         Kind::Sessions => sessions::run(call).await,

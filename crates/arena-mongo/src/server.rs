@@ -19,6 +19,7 @@ use crate::connection;
 use crate::cursors::Cursors;
 use crate::error::CommandError;
 use crate::guard::{self, Place};
+use crate::operations::Operations;
 use crate::scram::random;
 use crate::sessions::Sessions;
 use crate::settings::{Listener, Settings, Socket};
@@ -53,6 +54,7 @@ pub(crate) struct Server {
     pub(crate) watching: Backend,
     pub(crate) cursors: Cursors,
     pub(crate) sessions: Sessions,
+    pub(crate) operations: Operations,
     pub(crate) transactions: Arc<Semaphore>,
     pub(crate) started: Instant,
     /// Makes the salts of users that do not exist.
@@ -72,6 +74,7 @@ impl Server {
             watching: Backend::new(&settings.engine_socket_dir, WATCHING_STATEMENTS).impatient(),
             cursors: Cursors::default(),
             sessions: Sessions::default(),
+            operations: Operations::default(),
             transactions: Arc::new(Semaphore::new(settings.limits.transactions)),
             started: Instant::now(),
             secret: random(),

@@ -13,7 +13,7 @@ use mongodb::bson::{Document, doc};
 
 use crate::bytes::{Wire, document, lsid, message, unanswered};
 use crate::crud::slow_pipeline;
-use crate::world::{PASSWORD, World};
+use crate::world::{PASSWORD, World, code, code_of};
 
 /// What these tests start would run so long.
 const STATEMENT: Duration = Duration::from_secs(60);
@@ -176,15 +176,16 @@ async fn a_write_that_waits_for_a_lock_waits_no_longer_than_its_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_is_finished_though_its_client_leaves_at_once() {
     let scene = Scene::set(Limits::default()).await;
-    for (name, frame) in [
-        ("answered", message as fn(&[u8]) -> Vec<u8>),
-        ("unanswered", unanswered),
-    ] {
+    for name in ["answered", "unanswered"] {
         let mut wire = Wire::open(&scene.world).await;
         wire.log_in("ada", PASSWORD).await;
         let documents: Vec<Document> = (0..500).map(|n| doc! { "_id": n }).collect();
         let insert = doc! { "insert": name, "documents": documents, "$db": "ada" };
-        wire.send(&frame(&document(&insert))).await;
+        let bytes = match name {
+            "answered" => message(&document(&insert)),
+            _ => unanswered(&document(&insert)),
+        };
+        wire.send(&bytes).await;
         drop(wire);
         let deadline = Instant::now() + SOON;
         let written = scene.ada.collection::<Document>(name);
@@ -202,4 +203,70 @@ async fn statements_end_with_the_front() {
     scene.wait_for(AGGREGATE, 1, SOON).await;
     scene.world.end_front();
     scene.wait_for(AGGREGATE, 0, SOON).await;
+}
+
+async fn operations(database: &Database, options: Document) -> Vec<Document> {
+    let admin = database.client().database("admin");
+    let pipeline = [
+        doc! { "$currentOp": options },
+        doc! { "$match": { "ns": "ada.n" } },
+    ];
+    let found = admin.aggregate(pipeline).await.unwrap();
+    futures_util::TryStreamExt::try_collect(found)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_is_seen_and_ended_by_its_owner_and_by_nobody_else() {
+    let scene = Scene::set(Limits::default()).await;
+    scene.world.seat("bob");
+    let bob = scene.world.client("bob").await.database("bob");
+    let mut busy = scene.busy().await;
+    scene.wait_for(AGGREGATE, 1, SOON).await;
+    let seen = operations(&scene.ada, doc! {}).await;
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(
+        seen[0].get_document("command").unwrap(),
+        &doc! { "aggregate": "n" }
+    );
+    let kill = doc! { "killOp": 1, "op": seen[0].get_i32("opid").unwrap() };
+    assert!(operations(&bob, doc! {}).await.is_empty());
+    let bobs = bob.client().database("admin");
+    assert_eq!(code(bobs.run_command(kill.clone()).await), 13);
+    let all = [doc! { "$currentOp": { "allUsers": true } }];
+    assert_eq!(code_of(&bobs.aggregate(all).await.unwrap_err()), 13);
+    assert_eq!(scene.running(AGGREGATE).await, 1);
+    let adas = scene.ada.client().database("admin");
+    adas.run_command(kill).await.unwrap();
+    let answer = busy.answer().await.unwrap();
+    assert_eq!(answer.get_i32("code").unwrap(), 11601, "{answer}");
+    scene.wait_for(AGGREGATE, 0, SOON).await;
+    // The client that was interrupted goes on.
+    let found = busy
+        .run(&doc! { "find": "n", "limit": 1, "$db": "ada" })
+        .await;
+    assert_eq!(found.get_f64("ok").unwrap(), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_a_session_ends_what_runs_in_it_alone() {
+    let scene = Scene::set(Limits::default()).await;
+    let mut clients = Vec::new();
+    for number in 1..3 {
+        let mut wire = Wire::log_in_as(&scene.world, "ada").await;
+        let mut slow = slow();
+        slow.insert("lsid", lsid(number));
+        wire.send(&message(&document(&slow))).await;
+        clients.push(wire);
+    }
+    scene.wait_for(AGGREGATE, 2, SOON).await;
+    let root = scene.world.client("root").await.database("admin");
+    let seen = operations(&root, doc! { "allUsers": true }).await;
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    let kill = doc! { "killSessions": [lsid(1)] };
+    scene.ada.run_command(kill).await.unwrap();
+    let answer = clients[0].answer().await.unwrap();
+    assert_eq!(answer.get_i32("code").unwrap(), 11601, "{answer}");
+    scene.wait_for(AGGREGATE, 1, SOON).await;
 }

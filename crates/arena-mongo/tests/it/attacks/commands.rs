@@ -82,6 +82,7 @@ fn all() -> Vec<Document> {
         doc! { "getCmdLineOpts": 1 },
         doc! { "startSession": 1 },
         doc! { "refreshSessions": [session.clone()] },
+        doc! { "killOp": 1, "op": 1 },
         doc! { "killSessions": [session] },
         doc! { "commitTransaction": 1 },
         doc! { "abortTransaction": 1 },
