@@ -1,7 +1,8 @@
 //! What the front costs: processor time per operation through a driver and the
-//! front, against the same statement sent to the engine directly. Measured by the
-//! kernel's own figures (`/proc`): the front's threads, and the engine's processes;
-//! a client's own time is in neither. Prints a table; asserts nothing.
+//! front, against the same statement sent to the engine directly. Measured by what
+//! the scheduler counts in nanoseconds (`schedstat`; the clock ticks of `stat` are
+//! too coarse): the front's threads, and the engine's processes; a client's own time
+//! is in neither. Prints a table, the median of some rounds; asserts nothing.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,7 +14,8 @@
 #[expect(dead_code, reason = "the bench uses a part of the tests' world")]
 mod world;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 
@@ -26,13 +28,23 @@ use self::world::World;
 
 const FRONT: &str = "front";
 const DOCUMENTS: i32 = 5_000;
-const WARM_UP: usize = 200;
+const ROUNDS: usize = 9;
 
 /// One kind of operation: what the client sends, and the statement that does the same directly.
 struct Operation {
     name: &'static str,
     sql: &'static str,
     command: fn(i32) -> Document,
+    warm_up: i32,
+    count: i32,
+}
+
+impl Operation {
+    /// Milliseconds of each operation.
+    fn each(&self, nanoseconds: u64) -> f64 {
+        let microseconds = u32::try_from(nanoseconds / 1_000).unwrap();
+        f64::from(microseconds) / 1_000.0 / f64::from(self.count)
+    }
 }
 
 const OPERATIONS: [Operation; 4] = [
@@ -40,21 +52,29 @@ const OPERATIONS: [Operation; 4] = [
         name: "find one by _id",
         sql: "SELECT cursorpage FROM documentdb_api.find_cursor_first_page('ada', $1)",
         command: |n| doc! { "find": "c", "filter": { "_id": n % DOCUMENTS }, "limit": 1, "singleBatch": true },
+        warm_up: 200,
+        count: 1_000,
     },
     Operation {
         name: "insert one",
         sql: "SELECT p_result FROM documentdb_api.insert('ada', $1, NULL, NULL)",
         command: |n| doc! { "insert": "i", "documents": [{ "n": n, "text": "some text of a document" }] },
+        warm_up: 200,
+        count: 1_000,
     },
     Operation {
         name: "update one by _id",
         sql: "SELECT p_result FROM documentdb_api.update('ada', $1, NULL, NULL)",
         command: |n| doc! { "update": "c", "updates": [{ "q": { "_id": n % DOCUMENTS }, "u": { "$set": { "seen": n } } }] },
+        warm_up: 200,
+        count: 1_000,
     },
     Operation {
         name: "aggregate 5,000 documents",
         sql: "SELECT cursorpage FROM documentdb_api.aggregate_cursor_first_page('ada', $1)",
         command: |_| doc! { "aggregate": "c", "pipeline": [{ "$group": { "_id": "$town", "n": { "$sum": 1 }, "most": { "$max": "$price" } } }, { "$sort": { "n": -1 } }], "cursor": {} },
+        warm_up: 10,
+        count: 40,
     },
 ];
 
@@ -114,61 +134,91 @@ async fn fill(world: &World) {
 }
 
 fn measure(client: &Runtime, world: &World, operation: &Operation) {
-    let count = if operation.name.starts_with("aggregate") {
-        100
-    } else {
-        2_000
-    };
-    let engine = engine();
-    let direct = client.block_on(async {
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host_path(engine.sockets.clone())
-            .dbname("postgres")
-            .user("arena_front");
-        let (session, connection) = config.connect(NoTls).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let statement = session.prepare(operation.sql).await.unwrap();
-        let mut before = 0.0;
-        for n in 0..WARM_UP + count {
-            if n == WARM_UP {
-                before = engine.seconds();
-            }
-            let command =
-                RawDocumentBuf::try_from(&(operation.command)(i32::try_from(n).unwrap())).unwrap();
-            session
-                .query(&statement, &[&Sent(command.into_bytes())])
-                .await
-                .unwrap();
-        }
-        let spent = engine.seconds() - before;
-        connection.abort();
-        spent
-    });
-    let (through, own) = client.block_on(async {
-        let database = world.client("ada").await.database("ada");
-        let (mut before, mut own) = (0.0, 0.0);
-        for n in 0..WARM_UP + count {
-            if n == WARM_UP {
-                (before, own) = (engine.seconds(), front_seconds());
-            }
-            database
-                .run_command((operation.command)(i32::try_from(n).unwrap()))
-                .await
-                .unwrap();
-        }
-        let own = front_seconds() - own;
-        (engine.seconds() - before + own, own)
-    });
-    let each = |seconds: f64| seconds * 1_000.0 / f64::from(u32::try_from(count).unwrap());
+    let mut rounds: Vec<Spent> = (0..ROUNDS)
+        .map(|round| Spent {
+            direct: client.block_on(direct(operation, round)),
+            ..client.block_on(through(world, operation, round))
+        })
+        .collect();
+    rounds.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
+    let spent = &rounds[rounds.len() / 2];
     println!(
-        "| {} | {:.3} ms | {:.3} ms | {:.3} ms | {:.2} |",
+        "| {} | {:.3} ms | {:.3} ms | {:.3} ms | {:.2} ({:.2}–{:.2}) |",
         operation.name,
-        each(direct),
-        each(through),
-        each(own),
-        through / direct
+        spent.direct,
+        spent.engine + spent.front,
+        spent.front,
+        spent.ratio(),
+        rounds[0].ratio(),
+        rounds[rounds.len() - 1].ratio(),
     );
+}
+
+/// Milliseconds of processor time for one operation.
+struct Spent {
+    direct: f64,
+    engine: f64,
+    front: f64,
+}
+
+impl Spent {
+    fn ratio(&self) -> f64 {
+        (self.engine + self.front) / self.direct
+    }
+}
+
+/// The numbers of one round's operations, and how many of them only warm up.
+fn numbers(operation: &Operation, round: usize) -> std::ops::Range<i32> {
+    let count = operation.warm_up + operation.count;
+    let round = i32::try_from(round).unwrap();
+    round * count..(round + 1) * count
+}
+
+async fn direct(operation: &Operation, round: usize) -> f64 {
+    let engine = engine();
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host_path(engine.sockets.clone())
+        .dbname("postgres")
+        .user("arena_front");
+    let (session, connection) = config.connect(NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let statement = session.prepare(operation.sql).await.unwrap();
+    let numbers = numbers(operation, round);
+    let first = numbers.start + operation.warm_up;
+    let mut before = BTreeMap::new();
+    for n in numbers {
+        if n == first {
+            before = engine.times();
+        }
+        let command = RawDocumentBuf::try_from(&(operation.command)(n)).unwrap();
+        session
+            .query(&statement, &[&Sent(command.into_bytes())])
+            .await
+            .unwrap();
+    }
+    let spent = since(&before, &engine.times());
+    connection.abort();
+    operation.each(spent)
+}
+
+async fn through(world: &World, operation: &Operation, round: usize) -> Spent {
+    let engine = engine();
+    let database = world.client("ada").await.database("ada");
+    let numbers = numbers(operation, round);
+    let first = numbers.start + operation.warm_up;
+    let (mut before, mut own) = (BTreeMap::new(), BTreeMap::new());
+    for n in numbers {
+        if n == first {
+            (before, own) = (engine.times(), front_times());
+        }
+        database.run_command((operation.command)(n)).await.unwrap();
+    }
+    Spent {
+        direct: 0.0,
+        engine: operation.each(since(&before, &engine.times())),
+        front: operation.each(since(&own, &front_times())),
+    }
 }
 
 /// The engine's processes, found as the one child of this process that serves a folder.
@@ -186,8 +236,8 @@ fn engine() -> Engine {
         let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let arguments: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
         let folder = arguments.windows(2).find(|pair| pair[0] == b"-D");
-        if let (Some(pair), Some(stat)) = (folder, stat(process.path().join("stat")))
-            && stat.parent == own
+        if let (Some(pair), Some((_, parent))) = (folder, name_and_parent(&process.path()))
+            && parent == own
         {
             let data = PathBuf::from(String::from_utf8_lossy(pair[1]).into_owned());
             return Engine {
@@ -200,42 +250,48 @@ fn engine() -> Engine {
 }
 
 impl Engine {
-    /// Processor time of the server and all of its processes, those that have ended included.
-    fn seconds(&self) -> f64 {
+    /// Processor time of the server and each of its processes.
+    fn times(&self) -> Times {
         let processes = fs::read_dir("/proc").unwrap().flatten();
-        let stats = processes.filter_map(|process| {
+        let times = processes.filter_map(|process| {
             let pid = process.file_name().to_string_lossy().parse::<u32>().ok()?;
-            let stat = stat(process.path().join("stat"))?;
-            (pid == self.pid || stat.parent == self.pid).then_some(stat.seconds)
+            let (_, parent) = name_and_parent(&process.path())?;
+            let is_meant = pid == self.pid || parent == self.pid;
+            Some((pid, on_processor(&process.path())?)).filter(|_| is_meant)
         });
-        stats.sum()
+        times.collect()
     }
 }
 
-fn front_seconds() -> f64 {
+/// Nanoseconds on a processor, by process or thread.
+type Times = BTreeMap<u32, u64>;
+
+/// Of those that have ended nothing is known any more; they are few and short.
+fn since(before: &Times, after: &Times) -> u64 {
+    let spent = after
+        .iter()
+        .map(|(id, time)| time - before.get(id).unwrap_or(&0));
+    spent.sum()
+}
+
+fn front_times() -> Times {
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
-    let stats = threads.filter_map(|thread| stat(thread.path().join("stat")));
-    stats
-        .filter(|stat| stat.name == FRONT)
-        .map(|stat| stat.seconds)
-        .sum()
+    let times = threads.filter_map(|thread| {
+        let id = thread.file_name().to_string_lossy().parse().ok()?;
+        let (name, _) = name_and_parent(&thread.path())?;
+        Some((id, on_processor(&thread.path())?)).filter(|_| name == FRONT)
+    });
+    times.collect()
 }
 
-struct Stat {
-    name: String,
-    parent: u32,
-    seconds: f64,
+fn on_processor(folder: &Path) -> Option<u64> {
+    let text = fs::read_to_string(folder.join("schedstat")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
 
-fn stat(file: PathBuf) -> Option<Stat> {
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let text = fs::read_to_string(file).ok()?;
+fn name_and_parent(folder: &Path) -> Option<(String, u32)> {
+    let text = fs::read_to_string(folder.join("stat")).ok()?;
     let (before, after) = text.rsplit_once(')')?;
-    let fields: Vec<&str> = after.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    Some(Stat {
-        name: before.split_once('(')?.1.to_owned(),
-        parent: fields.get(1)?.parse().ok()?,
-        seconds: (11..15).filter_map(ticks).sum::<f64>() / TICKS_PER_SECOND,
-    })
+    let parent = after.split_whitespace().nth(1)?.parse().ok()?;
+    Some((before.split_once('(')?.1.to_owned(), parent))
 }

@@ -3,9 +3,9 @@
 //! hold up that seat and nobody else; every statement has a time limit. A
 //! transaction has a connection of its own (`backend/transaction.rs`).
 
+mod connection;
 mod transaction;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,18 +15,16 @@ use bytes::{BufMut, BytesMut};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_util::sync::CancellationToken;
 
+use connection::Connection;
 pub(crate) use transaction::{Lost, Transaction};
 
 use crate::error::{CommandError, chain};
 
 const DATABASE: &str = "postgres";
 const ROLE: &str = "arena_front";
-/// Without the second, a count without a filter is what the last statistics say.
-const SETTINGS: &str =
-    "SET client_min_messages = warning; SET documentdb.use_pg_stats_live_tuples_for_count = off";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An engine that was killed is back in a moment; so long a statement waits for it.
 const AWAY_MAX: Duration = Duration::from_secs(10);
@@ -97,6 +95,8 @@ pub(crate) struct Budget<'a> {
     pub(crate) time: Duration,
     /// Where the statement belongs to, if it is not one of its own.
     pub(crate) transaction: Option<&'a Transaction>,
+    /// Ends the statement in the engine.
+    pub(crate) interruption: &'a CancellationToken,
 }
 
 #[derive(Debug)]
@@ -104,19 +104,6 @@ pub(crate) struct Backend {
     config: tokio_postgres::Config,
     statements: Semaphore,
     idle: Mutex<Vec<Connection>>,
-}
-
-struct Connection {
-    client: Client,
-    prepared: HashMap<&'static str, Statement>,
-    time_limit: Duration,
-    _driver: AbortOnDropHandle<()>,
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connection")
-    }
 }
 
 impl Backend {
@@ -164,7 +151,7 @@ impl Backend {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, CommandError> {
         if let Some(transaction) = budget.transaction {
-            return transaction.rows(budget.time, sql, parameters).await;
+            return transaction.rows(budget, sql, parameters).await;
         }
         let deadline = Instant::now() + budget.time;
         let run = async {
@@ -173,10 +160,9 @@ impl Backend {
             loop {
                 let mut connection = self.connection().await?;
                 connection.limit_time(budget.time).await?;
-                let statement = connection.prepared(sql).await?;
-                let result = connection.client.query(&statement, parameters).await;
-                self.give_back(connection);
-                match result.map_err(|error| CommandError::from_postgres(&error)) {
+                let result = connection.query(sql, parameters, budget.interruption).await;
+                self.give_back(connection, budget.interruption);
+                match result {
                     Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => {
                         sleep(CONFLICT_PAUSE * tries).await;
                         tries += 1;
@@ -202,10 +188,9 @@ impl Backend {
             let _turn = self.turn(budget).await?;
             let mut connection = self.connection().await?;
             connection.limit_time(budget.time).await?;
-            let result = connection.client.simple_query(sql).await;
-            self.give_back(connection);
-            let messages = result.map_err(|error| CommandError::from_postgres(&error))?;
-            Ok(messages.iter().filter_map(first_column).collect())
+            let result = connection.simple_query(sql, budget.interruption).await;
+            self.give_back(connection, budget.interruption);
+            Ok(result?.iter().filter_map(first_column).collect())
         };
         timeout_at(deadline + CANCEL_MARGIN, run)
             .await
@@ -224,9 +209,13 @@ impl Backend {
         CommandError,
     > {
         let closed = |_| CommandError::engine_away();
-        let own = budget.share.statements.acquire().await.map_err(closed)?;
-        let all = self.statements.acquire().await.map_err(closed)?;
-        Ok((own, all))
+        let waiting = async {
+            let own = budget.share.statements.acquire().await.map_err(closed)?;
+            let all = self.statements.acquire().await.map_err(closed)?;
+            Ok((own, all))
+        };
+        let waited = budget.interruption.run_until_cancelled(waiting).await;
+        waited.unwrap_or_else(|| Err(CommandError::interrupted()))
     }
 
     /// Returns an idle connection or a new one. Nothing has been asked of the engine yet, so waiting for one
@@ -237,7 +226,7 @@ impl Backend {
             if let Some(connection) = self.idle_connection() {
                 return Ok(connection);
             }
-            match self.connect().await {
+            match Connection::open(&self.config).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) if Instant::now() >= deadline => {
                     tracing::warn!(error = %chain(&error), "cannot connect to the database engine");
@@ -250,60 +239,23 @@ impl Backend {
 
     fn idle_connection(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(connection) = idle.pop() {
-            if !connection.client.is_closed() {
+        while let Some(mut connection) = idle.pop() {
+            if connection.is_open() {
                 return Some(connection);
             }
         }
         None
     }
 
-    async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
-        let driver = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %chain(&error), "a connection to the database engine ended");
-            }
-        });
-        let driver = AbortOnDropHandle::new(driver);
-        client.batch_execute(SETTINGS).await?;
-        Ok(Connection {
-            client,
-            prepared: HashMap::new(),
-            time_limit: Duration::MAX,
-            _driver: driver,
-        })
-    }
-
-    fn give_back(&self, connection: Connection) {
-        if !connection.client.is_closed() {
+    /// Keeps a connection for others. One whose statement was interrupted is closed: the request to cancel may
+    /// come late, and would end another's statement.
+    fn give_back(&self, mut connection: Connection, interruption: &CancellationToken) {
+        if !interruption.is_cancelled() && connection.is_open() {
             self.idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(connection);
         }
-    }
-}
-
-impl Connection {
-    async fn limit_time(&mut self, limit: Duration) -> Result<(), CommandError> {
-        if self.time_limit != limit {
-            let sql = format!("SET statement_timeout = {}", limit.as_millis().max(1));
-            let set = self.client.batch_execute(&sql).await;
-            set.map_err(|error| CommandError::from_postgres(&error))?;
-            self.time_limit = limit;
-        }
-        Ok(())
-    }
-
-    async fn prepared(&mut self, sql: &'static str) -> Result<Statement, CommandError> {
-        if let Some(statement) = self.prepared.get(sql) {
-            return Ok(statement.clone());
-        }
-        let prepared = self.client.prepare(sql).await;
-        let statement = prepared.map_err(|error| CommandError::from_postgres(&error))?;
-        self.prepared.insert(sql, statement.clone());
-        Ok(statement)
     }
 }
 

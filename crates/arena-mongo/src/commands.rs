@@ -11,6 +11,7 @@ mod duplicates;
 mod explaining;
 mod indexes;
 mod once;
+mod operations;
 mod plans;
 mod reading;
 mod search;
@@ -20,18 +21,21 @@ mod statistics;
 mod transactions;
 mod updates;
 mod validation;
+mod values;
 mod writing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{RawDocument, RawDocumentBuf};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Budget, Transaction};
 use crate::connection::Session;
 use crate::error::CommandError;
 use crate::guard::{self, Admitted, Done, Growth, Place, Quota};
+use crate::operations::Operation;
 use crate::pipeline::Reader;
 use crate::server::Server;
 use crate::settings::SchemaChange;
@@ -42,11 +46,16 @@ use crate::wording::Asked;
 pub(crate) use connecting::FAILED_LOGINS_MAX;
 
 use transactions::Fields;
+use values::{collection_in, integer, is_true, raw, whole, with_ok, without};
+pub(crate) use values::{is_collection_name, is_database_name};
 
 /// The MongoDB that is followed.
 const VERSION: &str = "8.0.0";
 
 type Answer = Result<RawDocumentBuf, CommandError>;
+
+/// A write whose client has left has this long to finish.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Fields that any command may carry and that the engine must not see.
 const GENERIC_FIELDS: [&str; 16] = [
@@ -84,7 +93,7 @@ enum Kind {
 }
 
 /// Every command there is.
-const KNOWN: [(&str, Kind); 64] = [
+const KNOWN: [(&str, Kind); 65] = [
     ("hello", Kind::Connecting),
     ("isMaster", Kind::Connecting),
     ("ismaster", Kind::Connecting),
@@ -126,6 +135,7 @@ const KNOWN: [(&str, Kind); 64] = [
     ("listDatabases", Kind::Statistics),
     ("serverStatus", Kind::Statistics),
     ("hostInfo", Kind::Statistics),
+    ("killOp", Kind::Statistics),
     ("getParameter", Kind::Statistics),
     ("getLog", Kind::Statistics),
     ("getCmdLineOpts", Kind::Statistics),
@@ -164,10 +174,18 @@ pub(crate) struct Call<'a> {
     time: Duration,
     fields: &'a Fields,
     transaction: Option<&'a Transaction>,
+    interruption: &'a CancellationToken,
+    /// The client's number.
+    connection: i32,
 }
 
-/// Runs one request and returns the answer's body.
-pub(crate) async fn run(server: &Server, session: &mut Session, request: &Request) -> Answer {
+/// Runs one request and returns the answer's body. An interruption ends what it does in the engine.
+pub(crate) async fn run(
+    server: &Server,
+    session: &mut Session,
+    request: &Request,
+    interruption: &CancellationToken,
+) -> Answer {
     let body: &RawDocument = &request.body;
     let Some(Ok((name, _))) = body.iter().next() else {
         return Err(CommandError::failed_to_parse("empty command"));
@@ -205,6 +223,7 @@ pub(crate) async fn run(server: &Server, session: &mut Session, request: &Reques
         user_name: &user_name,
         user: &user,
         fields: &fields,
+        interruption,
     };
     let answer = task.run(server, session, request).await;
     match answer {
@@ -222,6 +241,7 @@ struct Task<'a> {
     user_name: &'a Arc<str>,
     user: &'a User,
     fields: &'a Fields,
+    interruption: &'a CancellationToken,
 }
 
 impl Task<'_> {
@@ -230,6 +250,9 @@ impl Task<'_> {
         if matches!(self.name, "commitTransaction" | "abortTransaction") {
             return transactions::end(server, fields, self.name, self.database).await;
         }
+        let _running = server
+            .operations
+            .begin(self.operation(session.id, &request.body));
         let place = server.place_of(self.user_name);
         let logical = fields.session.as_ref().map(|id| server.sessions.enter(id));
         // One command of a transaction after the other.
@@ -264,6 +287,8 @@ impl Task<'_> {
             time,
             fields,
             transaction: scope.as_ref().map(|scope| &scope.open.transaction),
+            interruption: self.interruption,
+            connection: session.id,
         };
         let started = Instant::now();
         let mut answer = dispatch(self.kind, &call)
@@ -277,6 +302,21 @@ impl Task<'_> {
     }
 }
 
+impl Task<'_> {
+    fn operation(&self, connection: i32, body: &RawDocument) -> Operation {
+        let collection = body.get_str(self.name).unwrap_or("$cmd");
+        Operation {
+            user: Arc::clone(self.user_name),
+            session: self.fields.session.as_ref().map(|session| session.id),
+            connection,
+            command: self.name.to_owned(),
+            namespace: format!("{}.{collection}", self.database),
+            since: Instant::now(),
+            interruption: self.interruption.clone(),
+        }
+    }
+}
+
 async fn dispatch(kind: Kind, call: &Call<'_>) -> Answer {
     match kind {
         Kind::Reading => reading::run(call).await,
@@ -284,6 +324,7 @@ async fn dispatch(kind: Kind, call: &Call<'_>) -> Answer {
         Kind::Writing if call.name == "bulkWrite" => bulk::run(call).await,
         Kind::Writing => writing::run(call).await,
         Kind::Definition => definitions::run(call).await,
+        Kind::Statistics if call.name == "killOp" => operations::kill(call),
         Kind::Statistics => statistics::run(call).await,
         Kind::Explaining => explaining::run(call).await,
         Kind::Sessions => sessions::run(call).await,
@@ -308,6 +349,27 @@ pub(crate) async fn tidy(server: &Server) {
 }
 
 pub(crate) use once::forget_old;
+
+/// How long a command runs on when its client has left. A write is finished, as MongoDB does: a program that ends
+/// right after it has sent one means it. What it would hold up others with is short.
+pub(crate) fn patience(request: &Request) -> Duration {
+    let body: &RawDocument = &request.body;
+    let name = body.iter().next().and_then(Result::ok);
+    let name = name.map_or("", |(name, _)| name.as_str());
+    let kind = KNOWN.iter().find(|(known, _)| *known == name);
+    let writes = match kind.map(|(_, kind)| *kind) {
+        Some(Kind::Writing | Kind::Definition | Kind::Accounts | Kind::Sessions) => true,
+        Some(Kind::Aggregation) => aggregation::writes_to(body).is_some(),
+        _ => false,
+    };
+    // What a transaction does is taken back in any case.
+    let is_in_transaction = body.get_bool("autocommit").is_ok();
+    if writes && !is_in_transaction {
+        WRITE_PATIENCE
+    } else {
+        Duration::ZERO
+    }
+}
 
 /// `maxTimeMS`, never more than the ceiling; 0 means none was asked for.
 fn time_limit(
@@ -344,6 +406,7 @@ impl<'a> Call<'a> {
             share: &self.place.share,
             time: self.time,
             transaction: self.transaction,
+            interruption: self.interruption,
         }
     }
 
@@ -479,105 +542,9 @@ impl<'a> Call<'a> {
     }
 }
 
-fn collection_in<'b>(body: &'b RawDocument, command: &str) -> Result<&'b str, CommandError> {
-    let invalid = |message: String| CommandError::new(73, "InvalidNamespace", message);
-    let name = body
-        .get_str(command)
-        .map_err(|_| invalid("Failed to parse namespace element".to_owned()))?;
-    if is_collection_name(name) {
-        return Ok(name);
-    }
-    let database = body.get_str("$db").unwrap_or_default();
-    Err(invalid(format!(
-        "Invalid namespace specified '{database}.{name}'"
-    )))
-}
-
-/// MongoDB's rule for database names.
-pub(crate) fn is_database_name(name: &str) -> bool {
-    (1..=63).contains(&name.len())
-        && !name.contains([
-            '/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?', '\0',
-        ])
-}
-
-/// MongoDB's rule for collection names, without the engine's own.
-pub(crate) fn is_collection_name(name: &str) -> bool {
-    (1..=200).contains(&name.len())
-        && !name.contains(['$', '\0'])
-        && !name.starts_with('.')
-        && !name.ends_with('.')
-        && !name.starts_with("system.")
-}
-
-/// Returns a document without some of its fields.
-fn without(document: &RawDocument, fields: &[&str]) -> Result<RawDocumentBuf, CommandError> {
-    let mut kept = RawDocumentBuf::new();
-    for element in document {
-        let (key, value) = element?;
-        if !fields.contains(&key.as_str()) {
-            kept.append(key, value);
-        }
-    }
-    Ok(kept)
-}
-
-/// Returns a whole number, however the client wrote it.
-fn integer(value: RawBsonRef<'_>) -> Option<i64> {
-    match value {
-        RawBsonRef::Int32(value) => Some(value.into()),
-        RawBsonRef::Int64(value) => Some(value),
-        RawBsonRef::Double(value) if value.fract() == 0.0 && value.abs() < 9.0e15 => {
-            format!("{value:.0}").parse().ok()
-        }
-        _ => None,
-    }
-}
-
-/// Returns a whole number of an answer.
-fn whole(value: &bson::Bson) -> Option<i64> {
-    match value {
-        bson::Bson::Int32(value) => Some((*value).into()),
-        bson::Bson::Int64(value) => Some(*value),
-        bson::Bson::Double(value) => integer(RawBsonRef::Double(*value)),
-        _ => None,
-    }
-}
-
-/// MongoDB's idea of true for options: true, or a number other than 0.
-fn is_true(document: &RawDocument, field: &str) -> bool {
-    match document.get(field) {
-        Ok(Some(RawBsonRef::Boolean(value))) => value,
-        Ok(Some(value)) => integer(value).is_some_and(|value| value != 0),
-        _ => false,
-    }
-}
-
-/// `ok` as every client expects it: the number 1.
-fn with_ok(result: RawDocumentBuf) -> Answer {
-    let mut answer = bson::Document::try_from(result)?;
-    answer.insert("ok", 1.0);
-    Ok(raw(&answer))
-}
-
-fn raw(document: &bson::Document) -> RawDocumentBuf {
-    RawDocumentBuf::try_from(document).expect("field names of an answer contain no zero byte")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_that_mean_something_else_are_refused() {
-        for name in ["", "a.b", "a b", "a$", "a/b", "a\\b", &"x".repeat(64)] {
-            assert!(!is_database_name(name), "{name}");
-        }
-        for name in ["", "$cmd", "system.users", ".a", "a.", "a\0b"] {
-            assert!(!is_collection_name(name), "{name}");
-        }
-        assert!(is_database_name("ada-1_x") && is_collection_name("listings.and.reviews"));
-    }
 
     #[test]
     fn each_command_is_listed_once() {

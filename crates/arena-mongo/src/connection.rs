@@ -1,12 +1,16 @@
 //! One client: reads a message, has its command run, writes the answer, one after
 //! the other. Memory for a message grows with what arrives, never with what a
-//! client says will arrive, and before login messages are small.
+//! client says will arrive, and before login messages are small. When a client
+//! leaves while its command runs, the command is interrupted.
 
+use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bson::RawDocumentBuf;
+use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -23,6 +27,8 @@ use crate::wire::{self, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, Request, WireEr
 
 /// Enough for any handshake.
 const MESSAGE_BYTES_BEFORE_LOGIN_MAX: usize = 64 * 1024;
+/// What is read at once, and kept of a next message while a command runs.
+const READ_AHEAD_BYTES: usize = 8 * 1024;
 /// A message that has begun must end in this time.
 const MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
 /// An answer must be taken in this time.
@@ -66,14 +72,15 @@ enum ConnectionError {
 /// Serves one client until it leaves, breaks the protocol, or `ending`.
 pub(crate) async fn run(
     server: &Server,
-    mut stream: Box<dyn Stream>,
+    stream: Box<dyn Stream>,
     mut session: Session,
     ending: CancellationToken,
 ) {
+    let mut client = Client::new(stream);
     loop {
         // A half-read message is worth nothing once the connection ends.
         let request = tokio::select! {
-            request = read_request(&mut stream, session.user.is_some()) => request,
+            request = client.request(session.user.is_some()) => request,
             () = ending.cancelled() => return,
         };
         let (request_id, request) = match request {
@@ -86,7 +93,10 @@ pub(crate) async fn run(
         };
         let answer = match request {
             Ok(request) => {
-                let result = commands::run(server, &mut session, &request).await;
+                let Some(result) = attended(server, &mut client, &mut session, &request).await
+                else {
+                    return;
+                };
                 if request.is_unanswered {
                     continue;
                 }
@@ -106,65 +116,128 @@ pub(crate) async fn run(
                 )
             }
         };
-        let write = timeout(ANSWER_TIME_MAX, stream.write_all(&answer)).await;
+        let write = timeout(ANSWER_TIME_MAX, client.stream.write_all(&answer)).await;
         if !matches!(write, Ok(Ok(()))) || session.failed_logins >= commands::FAILED_LOGINS_MAX {
             return;
         }
     }
 }
 
-type Read = (i32, Result<Request, Malformed>);
-
-/// Reads one message; nothing when the client has left between two. A document that breaks a rule leaves
-/// the stream usable, anything else does not.
-async fn read_request(
-    stream: &mut Box<dyn Stream>,
-    is_logged_in: bool,
-) -> Result<Option<Read>, ConnectionError> {
-    let mut head = [0; HEADER_BYTES];
-    match stream.read_exact(&mut head[..1]).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(ConnectionError::Io(error)),
+/// Runs a command as long as its client is there; nothing when it has left. A command without an answer is
+/// nobody's to wait for, and runs in any case.
+async fn attended(
+    server: &Server,
+    client: &mut Client,
+    session: &mut Session,
+    request: &Request,
+) -> Option<Result<RawDocumentBuf, CommandError>> {
+    let interruption = CancellationToken::new();
+    let mut command = pin!(commands::run(server, session, request, &interruption));
+    // The command goes on below when the client has left; what was read of the next message is kept.
+    tokio::select! {
+        biased;
+        result = &mut command => return Some(result),
+        () = client.left(), if !request.is_unanswered => {}
     }
-    let length_max = if is_logged_in {
-        MESSAGE_BYTES_MAX
-    } else {
-        MESSAGE_BYTES_BEFORE_LOGIN_MAX
-    };
-    let rest = async {
-        stream
-            .read_exact(&mut head[1..])
-            .await
-            .map_err(ConnectionError::Io)?;
-        let header = Header::parse(head, length_max).map_err(ConnectionError::Wire)?;
-        let payload = read_payload(stream, header.length - HEADER_BYTES).await?;
-        Ok((header, payload))
-    };
-    let (header, payload) = timeout(MESSAGE_TIME_MAX, rest)
+    if timeout(commands::patience(request), &mut command)
         .await
-        .map_err(|_| ConnectionError::Slow)??;
-    match Request::parse(&header, &head, payload, length_max) {
-        Ok(request) => Ok(Some((header.request_id, Ok(request)))),
-        Err(WireError::Document(malformed)) => Ok(Some((header.request_id, Err(malformed)))),
-        Err(error) => Err(ConnectionError::Wire(error)),
+        .is_err()
+    {
+        interruption.cancel();
+        // It undoes what it has begun.
+        let _ = command.await;
     }
+    None
 }
 
-async fn read_payload(
-    stream: &mut Box<dyn Stream>,
-    length: usize,
-) -> Result<Bytes, ConnectionError> {
-    let mut payload = BytesMut::new();
-    let mut limited = stream.take(u64::try_from(length).unwrap_or(u64::MAX));
-    while payload.len() < length {
-        let read = limited
-            .read_buf(&mut payload)
-            .await
-            .map_err(ConnectionError::Io)?;
-        if read == 0 {
-            return Err(ConnectionError::Io(io::ErrorKind::UnexpectedEof.into()));
+type Read = (i32, Result<Request, Malformed>);
+
+/// A client's stream, and what came of it before it was asked for.
+struct Client {
+    stream: Box<dyn Stream>,
+    ahead: BytesMut,
+}
+
+impl Client {
+    fn new(stream: Box<dyn Stream>) -> Self {
+        Self {
+            stream,
+            ahead: BytesMut::new(),
         }
     }
-    Ok(payload.freeze())
+
+    /// Reads one message; nothing when the client has left between two. A document that breaks a rule leaves
+    /// the stream usable, anything else does not.
+    async fn request(&mut self, is_logged_in: bool) -> Result<Option<Read>, ConnectionError> {
+        if self.ahead.is_empty() && !self.read_ahead().await.map_err(ConnectionError::Io)? {
+            return Ok(None);
+        }
+        let length_max = if is_logged_in {
+            MESSAGE_BYTES_MAX
+        } else {
+            MESSAGE_BYTES_BEFORE_LOGIN_MAX
+        };
+        let rest = async {
+            let head = self.head().await?;
+            let header = Header::parse(head, length_max).map_err(ConnectionError::Wire)?;
+            let payload = self.payload(header.length - HEADER_BYTES).await?;
+            Ok((head, header, payload))
+        };
+        let (head, header, payload) = timeout(MESSAGE_TIME_MAX, rest)
+            .await
+            .map_err(|_| ConnectionError::Slow)??;
+        match Request::parse(&header, &head, payload, length_max) {
+            Ok(request) => Ok(Some((header.request_id, Ok(request)))),
+            Err(WireError::Document(malformed)) => Ok(Some((header.request_id, Err(malformed)))),
+            Err(error) => Err(ConnectionError::Wire(error)),
+        }
+    }
+
+    async fn head(&mut self) -> Result<[u8; HEADER_BYTES], ConnectionError> {
+        while self.ahead.len() < HEADER_BYTES {
+            if !self.read_ahead().await.map_err(ConnectionError::Io)? {
+                return Err(ConnectionError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        let mut head = [0; HEADER_BYTES];
+        self.ahead.copy_to_slice(&mut head);
+        Ok(head)
+    }
+
+    async fn payload(&mut self, length: usize) -> Result<Bytes, ConnectionError> {
+        let here = self.ahead.len().min(length);
+        let mut payload = BytesMut::from(&self.ahead[..here]);
+        self.ahead.advance(here);
+        let rest = u64::try_from(length - here).unwrap_or(u64::MAX);
+        let mut limited = (&mut self.stream).take(rest);
+        while payload.len() < length {
+            let read = limited
+                .read_buf(&mut payload)
+                .await
+                .map_err(ConnectionError::Io)?;
+            if read == 0 {
+                return Err(ConnectionError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Ok(payload.freeze())
+    }
+
+    /// Reads what has come, as much as there is room for; false when the client has left.
+    async fn read_ahead(&mut self) -> io::Result<bool> {
+        let room = READ_AHEAD_BYTES.saturating_sub(self.ahead.len());
+        self.ahead.reserve(room);
+        let mut limited = (&mut self.stream).take(u64::try_from(room).unwrap_or(u64::MAX));
+        Ok(limited.read_buf(&mut self.ahead).await? > 0)
+    }
+
+    /// Returns when the client has left. Of one that sends on and on without reading its answers this is not
+    /// known.
+    async fn left(&mut self) {
+        while self.ahead.len() < READ_AHEAD_BYTES {
+            if !matches!(self.read_ahead().await, Ok(true)) {
+                return;
+            }
+        }
+        pending().await
+    }
 }

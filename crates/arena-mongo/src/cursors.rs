@@ -102,6 +102,7 @@ impl Cursors {
             return Err(CommandError::new(143, "CursorInUse", message));
         }
         cursor.is_in_use = true;
+        cursor.touched = Instant::now();
         Ok(cursor.rest.clone())
     }
 
@@ -154,7 +155,9 @@ impl Cursors {
     fn remove(&self, is_meant: impl Fn(&Cursor) -> bool) -> Vec<i64> {
         let mut gone = Vec::new();
         self.open().retain(|id, cursor| {
-            let keep = cursor.is_in_use || !is_meant(cursor);
+            // Whoever took it may have been cut off.
+            let is_in_use = cursor.is_in_use && cursor.touched.elapsed() <= IDLE_MAX;
+            let keep = is_in_use || !is_meant(cursor);
             if !keep {
                 gone.push(*id);
             }

@@ -124,6 +124,11 @@ impl CommandError {
         Self::new(50, "MaxTimeMSExpired", "operation exceeded time limit")
     }
 
+    /// Somebody ended the command: its client left, or asked for it.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(11601, "Interrupted", "operation was interrupted")
+    }
+
     /// The engine is away; drivers repeat the command after this one.
     pub(crate) fn engine_away() -> Self {
         Self::new(
@@ -159,7 +164,9 @@ impl CommandError {
 
     /// Everything else would fail the same way now.
     pub(crate) fn ends_command(&self) -> bool {
-        self.is_conflict() || self.is_retryable() || matches!(self.code, 13 | 24 | 50 | 225 | 251)
+        self.is_conflict()
+            || self.is_retryable()
+            || matches!(self.code, 13 | 24 | 50 | 225 | 251 | 11601)
     }
 
     /// Returns the failure as that of each of the first statements of a batch.

@@ -17,6 +17,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+mod operations;
 mod pipeline;
 mod scram;
 mod server;

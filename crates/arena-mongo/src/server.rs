@@ -19,6 +19,7 @@ use crate::connection;
 use crate::cursors::Cursors;
 use crate::error::CommandError;
 use crate::guard::{self, Place};
+use crate::operations::Operations;
 use crate::scram::random;
 use crate::sessions::Sessions;
 use crate::settings::{Listener, Settings, Socket};
@@ -53,12 +54,15 @@ pub(crate) struct Server {
     pub(crate) watching: Backend,
     pub(crate) cursors: Cursors,
     pub(crate) sessions: Sessions,
+    pub(crate) operations: Operations,
     pub(crate) transactions: Arc<Semaphore>,
     pub(crate) started: Instant,
     /// Makes the salts of users that do not exist.
     pub(crate) secret: [u8; 32],
     /// The front's own work, beside everybody's.
     pub(crate) own_share: Share,
+    /// Nobody interrupts it.
+    own_interruption: CancellationToken,
     connections: Arc<Semaphore>,
     next_connection: AtomicI32,
 }
@@ -70,10 +74,12 @@ impl Server {
             watching: Backend::new(&settings.engine_socket_dir, WATCHING_STATEMENTS).impatient(),
             cursors: Cursors::default(),
             sessions: Sessions::default(),
+            operations: Operations::default(),
             transactions: Arc::new(Semaphore::new(settings.limits.transactions)),
             started: Instant::now(),
             secret: random(),
             own_share: Share::of(WATCHING_STATEMENTS),
+            own_interruption: CancellationToken::new(),
             connections: Arc::new(Semaphore::new(settings.limits.connections)),
             next_connection: AtomicI32::new(1),
             settings,
@@ -94,6 +100,7 @@ impl Server {
             share: &self.own_share,
             time: OWN_TIME,
             transaction: None,
+            interruption: &self.own_interruption,
         }
     }
 }

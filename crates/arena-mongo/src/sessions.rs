@@ -185,6 +185,34 @@ impl Sessions {
         ended
     }
 
+    /// Ends one transaction of the user who has most, if that is more than one, for a user who has none; returns
+    /// it for rolling back. It is between two commands, and the one that would end first.
+    pub(crate) fn displace_for(&self, user: &str) -> Option<Arc<OpenTransaction>> {
+        let known = locked(&self.known);
+        let mut by_user: HashMap<&str, Vec<(Instant, &LogicalSession)>> = HashMap::new();
+        for (id, session) in known.iter() {
+            if let Some(open) = session.open_transaction() {
+                let ends = *locked(&open.ends);
+                by_user
+                    .entry(&*id.user)
+                    .or_default()
+                    .push((ends, &**session));
+            }
+        }
+        if by_user.contains_key(user) {
+            return None;
+        }
+        let mut most = by_user.into_values().max_by_key(Vec::len)?;
+        if most.len() < 2 {
+            return None;
+        }
+        most.sort_by_key(|(ends, _)| *ends);
+        most.into_iter().find_map(|(_, session)| {
+            let _turn = session.turn.try_lock().ok()?;
+            session.abort_any()
+        })
+    }
+
     /// A client has left: what it began ends soon.
     pub(crate) fn connection_ended(&self, connection: i32) {
         let soon = Instant::now() + ABANDONED_MAX;

@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, GENERIC_FIELDS, reading, search, without};
+use super::{Answer, Call, GENERIC_FIELDS, operations, reading, search, without};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
@@ -18,7 +18,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     if let Some(listed) = search::listed(call, call.body()).await {
         return listed;
     }
-    let spec = search::scored(call, checked_spec(call, call.body())?).await?;
+    let spec = match operations::listed(call)? {
+        Some(running) => operations_spec(call, running)?,
+        None => search::scored(call, checked_spec(call, call.body())?).await?,
+    };
     let writes_to = writes_to(&spec);
     let _let_in = match &writes_to {
         Some((database, collection)) => {
@@ -67,6 +70,13 @@ pub(super) async fn first(
     Document::try_from(first.as_document()?).ok()
 }
 
+/// Returns a pipeline over what runs now. It reads nothing of the database that it is sent to.
+fn operations_spec(call: &Call<'_>, running: Vec<Bson>) -> Result<RawDocumentBuf, CommandError> {
+    let mut stages = vec![Bson::Document(doc! { "$documents": running })];
+    stages.extend(stages_of(call.body())?.into_iter().skip(1));
+    with_pipeline(call, call.body(), &stages)
+}
+
 /// Returns the command as the engine may run it.
 pub(super) fn checked_spec(
     call: &Call<'_>,
@@ -84,6 +94,10 @@ pub(super) fn checked_spec(
             ));
         }
     }
+    with_pipeline(call, body, &stages_of(body)?)
+}
+
+fn stages_of(body: &RawDocument) -> Result<Vec<Bson>, CommandError> {
     let Some(stages) = body.get("pipeline")? else {
         let message = "BSON field 'aggregate.pipeline' is missing but a required field";
         return Err(CommandError::new(40414, "IDLFailedToParse", message));
@@ -91,11 +105,18 @@ pub(super) fn checked_spec(
     let stages = stages.as_array().ok_or_else(|| {
         CommandError::type_mismatch("'pipeline' option must be specified as an array")
     })?;
-    let stages = Bson::try_from(RawBsonRef::Array(stages))?;
-    let Bson::Array(stages) = stages else {
-        return Err(CommandError::internal());
-    };
-    let checked = call.reader().check_pipeline(&stages, Place::Top)?;
+    match Bson::try_from(RawBsonRef::Array(stages))? {
+        Bson::Array(stages) => Ok(stages),
+        _ => Err(CommandError::internal()),
+    }
+}
+
+fn with_pipeline(
+    call: &Call<'_>,
+    body: &RawDocument,
+    stages: &[Bson],
+) -> Result<RawDocumentBuf, CommandError> {
+    let checked = call.reader().check_pipeline(stages, Place::Top)?;
     let mut spec = without(
         body,
         &[&GENERIC_FIELDS[..], &["pipeline", "explain"]].concat(),
@@ -179,7 +200,7 @@ async fn output_size(call: &Call<'_>, spec: &RawDocument) -> Result<Growth<'stat
 }
 
 /// A pipeline that ends in `$out` or `$merge` may make a collection.
-fn writes_to(spec: &RawDocument) -> Option<(Option<String>, String)> {
+pub(super) fn writes_to(spec: &RawDocument) -> Option<(Option<String>, String)> {
     let last = spec.get_array("pipeline").ok()?.into_iter().last()?.ok()?;
     let (name, value) = last.as_document()?.iter().next()?.ok()?;
     let target = match name.as_str() {

@@ -22,6 +22,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             // `killSessions: []` means all of one's own.
             let all_own = ids.is_empty() && call.name == "killSessions";
             let ids = (!all_own).then_some(ids.as_slice());
+            if call.name == "killSessions" {
+                let operations = &call.server.operations;
+                operations.end_sessions(Some(call.user_name), ids, call.connection);
+            }
             end_sessions(call.server, Some(call.user_name), ids).await;
         }
         "refreshSessions" => drop(ids(call)?),
@@ -103,10 +107,13 @@ async fn kill_all(call: &Call<'_>) -> Result<(), CommandError> {
             }
         }
     }
+    let operations = &call.server.operations;
     if users.is_empty() {
+        operations.end_sessions(None, None, call.connection);
         end_sessions(call.server, None, None).await;
     }
     for user in users {
+        operations.end_sessions(Some(user), None, call.connection);
         end_sessions(call.server, Some(user), None).await;
     }
     Ok(())

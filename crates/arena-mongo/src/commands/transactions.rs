@@ -232,7 +232,8 @@ pub(super) async fn enter(
             ));
         }
         begin_number(server, &session, number, "Transaction").await?;
-        let open = begin(server, place).await?;
+        let user = fields.session.as_ref().map_or("", |id| &*id.user);
+        let open = begin(server, place, user).await?;
         session.state().phase = Phase::Open(Arc::clone(&open));
         return Ok(Some(Scope {
             session,
@@ -279,8 +280,19 @@ pub(super) fn too_old(what: &str, number: i64, newest: i64) -> CommandError {
     CommandError::new(225, "TransactionTooOld", message)
 }
 
-async fn begin(server: &Server, place: &Place) -> Result<Arc<OpenTransaction>, CommandError> {
+/// Takes a place of the user's and one of all. Whoever has none is not kept out by those who have several: one of
+/// theirs ends, and their driver begins it again.
+async fn begin(
+    server: &Server,
+    place: &Place,
+    user: &str,
+) -> Result<Arc<OpenTransaction>, CommandError> {
     let own = place_for_transaction(Arc::clone(&place.transactions)).await;
+    if server.transactions.available_permits() == 0
+        && let Some(displaced) = server.sessions.displace_for(user)
+    {
+        server.backend.roll_back(&displaced.transaction).await;
+    }
     let all = place_for_transaction(Arc::clone(&server.transactions)).await;
     let (Some(own), Some(all)) = (own, all) else {
         let message = "too many transactions are open, end some";
@@ -488,7 +500,12 @@ async fn commit(
                 [&note.0, &note.1, &note.2];
             let committed = server
                 .backend
-                .commit(&open.transaction, NOTE_COMMIT, &parameters)
+                .commit(
+                    server.own_budget(),
+                    &open.transaction,
+                    NOTE_COMMIT,
+                    &parameters,
+                )
                 .await;
             match committed {
                 Ok(()) => (Phase::Committed, Ok(())),

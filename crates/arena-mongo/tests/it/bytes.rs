@@ -25,6 +25,11 @@ impl Wire {
         Self(TcpStream::connect(&world.address).await.unwrap())
     }
 
+    /// The socket itself.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.0
+    }
+
     pub(crate) async fn log_in_as(world: &World, user: &str) -> Self {
         let mut wire = Self::open(world).await;
         wire.log_in(user, PASSWORD).await;
@@ -132,6 +137,13 @@ pub(crate) fn message(body: &[u8]) -> Vec<u8> {
     [&head[..], &[0], body].concat()
 }
 
+/// An `OP_MSG` that wants no answer.
+pub(crate) fn unanswered(body: &[u8]) -> Vec<u8> {
+    let mut bytes = message(body);
+    bytes[16] = 2;
+    bytes
+}
+
 /// A session's number.
 pub(crate) fn lsid(number: u8) -> Document {
     let id = Binary {
@@ -175,6 +187,53 @@ async fn lying_lengths_close_the_connection_and_nothing_else() {
     let mut wire = Wire::open(&world).await;
     wire.send(&ping).await;
     assert_eq!(wire.answer().await.unwrap().get_f64("ok").unwrap(), 1.0);
+}
+
+/// A compressed message that says how long it was.
+fn compressed(stated: i32, compressor: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(16 + 9 + bytes.len()).unwrap();
+    let head: Vec<u8> = [length, 7, 0, 2012, 2013, stated]
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    [&head[..], &[compressor], bytes].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_messages_that_lie_close_the_connection_and_nothing_else() {
+    let world = World::start().await;
+    world.seat("ada");
+    let ping = message(&document(&doc! { "ping": 1, "$db": "admin" }));
+    let ping = &ping[16..];
+    let deflate = |bytes: &[u8]| {
+        let level = flate2::Compression::best();
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let bomb = deflate(&vec![0; 200_000_000]);
+    let (small, true_length) = (deflate(ping), i32::try_from(ping.len()).unwrap());
+    let mut lies = vec![
+        compressed(47_000_000, 2, &bomb),
+        compressed(i32::MAX, 2, &bomb),
+        compressed(true_length, 2, &bomb),
+        // Snappy's own length inside: 4 GB.
+        compressed(true_length, 1, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]),
+        compressed(true_length, 9, &small),
+    ];
+    lies.extend(
+        [i32::MIN, -1, 0, true_length - 1, true_length + 1].map(|lie| compressed(lie, 2, &small)),
+    );
+    for (number, lie) in lies.iter().enumerate() {
+        let mut wire = Wire::log_in_as(&world, "ada").await;
+        wire.send(lie).await;
+        let answer = wire.answer().await;
+        assert!(answer.is_none(), "{number}: {answer:?}");
+    }
+    let mut wire = Wire::log_in_as(&world, "ada").await;
+    wire.send(&compressed(true_length, 2, &small)).await;
+    let answer = wire.raw_answer().await;
+    assert_eq!(answer[12..16], 2012_i32.to_le_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod bytes;
 mod crud;
 mod disk;
 mod fuzzing;
+mod leaving;
 mod node;
 mod quotas;
 mod retries;

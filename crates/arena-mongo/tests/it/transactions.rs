@@ -407,3 +407,45 @@ async fn ending_a_session_ends_its_transaction_and_only_the_owner_can() {
         .await;
     assert_eq!(refused.get_i32("code").unwrap(), 13);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_transaction_is_not_kept_out_by_who_has_all() {
+    let limits = Limits {
+        transactions: 2,
+        transactions_per_user: 2,
+        ..Limits::default()
+    };
+    let world = World::with_limits(limits).await;
+    let accounts = with_accounts(&world).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut session = session(&accounts).await;
+        let find = accounts.find_one(doc! {}).session(&mut session);
+        find.await.unwrap();
+        open.push(session);
+    }
+    let mut begun = Vec::new();
+    for (name, code) in [("bob", 0), ("carol", 24)] {
+        world.seat(name);
+        let client = world.client(name).await;
+        let own = client.database(name).collection::<Document>("c");
+        let mut session = session(&own).await;
+        let found = own.find_one(doc! {}).session(&mut session).await;
+        // Carol finds that everybody who has one has no other: she is told to try again.
+        assert_eq!(
+            found.err().map_or(0, |error| code_of(&error)),
+            code,
+            "{name}"
+        );
+        begun.push(session);
+    }
+    let mut ended = 0;
+    for session in &mut open {
+        let find = accounts.find_one(doc! {}).session(session);
+        if let Err(error) = find.await {
+            assert!(error.contains_label(TRANSIENT_TRANSACTION_ERROR), "{error}");
+            ended += 1;
+        }
+    }
+    assert_eq!(ended, 1);
+}

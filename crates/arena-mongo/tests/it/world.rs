@@ -362,6 +362,18 @@ impl Engine {
         }
     }
 
+    /// A connection to the engine beside the front, as the front's own role.
+    pub(crate) async fn connect(&self) -> tokio_postgres::Client {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host_path(self.folder.path())
+            .dbname("postgres")
+            .user("arena_front");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
     fn socket(&self) -> PathBuf {
         self.folder.path().join(".s.PGSQL.5432")
     }
@@ -461,6 +473,11 @@ impl World {
             .send(Listener::new(Socket::Tcp(socket)))
             .await
             .unwrap();
+    }
+
+    /// Ends the front and does not wait for it.
+    pub(crate) fn end_front(&self) {
+        self.shutdown.cancel();
     }
 
     /// Ends the front and starts another one, which knows only `root`.

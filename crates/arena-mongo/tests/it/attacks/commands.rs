@@ -30,9 +30,8 @@ const HARMLESS: [&str; 16] = [
 /// One of each, meant to do harm.
 fn all() -> Vec<Document> {
     let index = doc! { "key": { "secret": 1 }, "name": "evil" };
-    let admin = doc! { "role": "root", "db": "admin" };
     let session = doc! { "id": Binary { subtype: BinarySubtype::Uuid, bytes: vec![7; 16] } };
-    let role = Bson::from(admin);
+    let role = Bson::from(doc! { "role": "root", "db": "admin" });
     vec![
         doc! { "hello": 1 },
         doc! { "isMaster": 1 },
@@ -82,6 +81,7 @@ fn all() -> Vec<Document> {
         doc! { "getCmdLineOpts": 1 },
         doc! { "startSession": 1 },
         doc! { "refreshSessions": [session.clone()] },
+        doc! { "killOp": 1, "op": 1 },
         doc! { "killSessions": [session] },
         doc! { "commitTransaction": 1 },
         doc! { "abortTransaction": 1 },

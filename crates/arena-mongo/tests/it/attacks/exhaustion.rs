@@ -105,6 +105,37 @@ async fn heavy_statements_do_not_slow_the_neighbour() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_regex_that_explodes_ends_with_its_time_and_is_felt_by_nobody() {
+    let attack = Attack::on(World::with(Limits::default(), quota()).await).await;
+    fill(&attack.ada).await;
+    let quiet = median(&attack.bob).await;
+    let engine = attack.world.engine.connect().await;
+    let matched = doc! { "$regexMatch": { "input": "$text", "regex": "^(a+)+$" } };
+    for command in [
+        doc! { "find": "n", "filter": { "text": { "$regex": "^(a+)+$" } } },
+        doc! { "aggregate": "n", "pipeline": [{ "$match": { "text": { "$not": { "$regex": "(a|aa)+$" } } } }], "cursor": {} },
+        doc! { "aggregate": "n", "pipeline": [{ "$match": { "$expr": &matched } }], "cursor": {} },
+        doc! { "aggregate": "n", "pipeline": [{ "$project": { "x": &matched } }], "cursor": {} },
+    ] {
+        let started = Instant::now();
+        let exploding = attack.ada.run_command(command.clone());
+        let (_, attacked) = tokio::join!(exploding.into_future(), median(&attack.bob));
+        let took = started.elapsed();
+        assert!(took < STATEMENT * 2, "{took:?}: {command}");
+        assert!(
+            attacked < quiet * 20 + BOUND,
+            "{quiet:?} became {attacked:?}: {command}"
+        );
+        let deadline = Instant::now() + STATEMENT;
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'arena-mongo' AND state = 'active'";
+        while engine.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            assert!(Instant::now() < deadline, "the engine goes on: {command}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 /// The negative control: without the share of each user, Bob waits for Ada's statements.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_shares_the_same_attack_is_felt() {

@@ -1,0 +1,115 @@
+//! What commands read from documents and write into them: names, numbers as
+//! clients happen to write them, documents without some fields. Pure functions;
+//! what a command does with the values is its own business.
+
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+
+use super::Answer;
+use crate::error::CommandError;
+
+pub(super) fn collection_in<'b>(
+    body: &'b RawDocument,
+    command: &str,
+) -> Result<&'b str, CommandError> {
+    let invalid = |message: String| CommandError::new(73, "InvalidNamespace", message);
+    let name = body
+        .get_str(command)
+        .map_err(|_| invalid("Failed to parse namespace element".to_owned()))?;
+    if is_collection_name(name) {
+        return Ok(name);
+    }
+    let database = body.get_str("$db").unwrap_or_default();
+    Err(invalid(format!(
+        "Invalid namespace specified '{database}.{name}'"
+    )))
+}
+
+/// MongoDB's rule for database names.
+pub(crate) fn is_database_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && !name.contains([
+            '/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?', '\0',
+        ])
+}
+
+/// MongoDB's rule for collection names, without the engine's own.
+pub(crate) fn is_collection_name(name: &str) -> bool {
+    (1..=200).contains(&name.len())
+        && !name.contains(['$', '\0'])
+        && !name.starts_with('.')
+        && !name.ends_with('.')
+        && !name.starts_with("system.")
+}
+
+/// Returns a document without some of its fields.
+pub(super) fn without(
+    document: &RawDocument,
+    fields: &[&str],
+) -> Result<RawDocumentBuf, CommandError> {
+    let mut kept = RawDocumentBuf::new();
+    for element in document {
+        let (key, value) = element?;
+        if !fields.contains(&key.as_str()) {
+            kept.append(key, value);
+        }
+    }
+    Ok(kept)
+}
+
+/// Returns a whole number, however the client wrote it.
+pub(super) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
+    match value {
+        RawBsonRef::Int32(value) => Some(value.into()),
+        RawBsonRef::Int64(value) => Some(value),
+        RawBsonRef::Double(value) if value.fract() == 0.0 && value.abs() < 9.0e15 => {
+            format!("{value:.0}").parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Returns a whole number of an answer.
+pub(super) fn whole(value: &bson::Bson) -> Option<i64> {
+    match value {
+        bson::Bson::Int32(value) => Some((*value).into()),
+        bson::Bson::Int64(value) => Some(*value),
+        bson::Bson::Double(value) => integer(RawBsonRef::Double(*value)),
+        _ => None,
+    }
+}
+
+/// MongoDB's idea of true for options: true, or a number other than 0.
+pub(super) fn is_true(document: &RawDocument, field: &str) -> bool {
+    match document.get(field) {
+        Ok(Some(RawBsonRef::Boolean(value))) => value,
+        Ok(Some(value)) => integer(value).is_some_and(|value| value != 0),
+        _ => false,
+    }
+}
+
+/// `ok` as every client expects it: the number 1.
+pub(super) fn with_ok(result: RawDocumentBuf) -> Answer {
+    let mut answer = bson::Document::try_from(result)?;
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
+}
+
+pub(super) fn raw(document: &bson::Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document).expect("field names of an answer contain no zero byte")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        for name in ["", "a.b", "a b", "a$", "a/b", "a\\b", &"x".repeat(64)] {
+            assert!(!is_database_name(name), "{name}");
+        }
+        for name in ["", "$cmd", "system.users", ".a", "a.", "a\0b"] {
+            assert!(!is_collection_name(name), "{name}");
+        }
+        assert!(is_database_name("ada-1_x") && is_collection_name("listings.and.reviews"));
+    }
+}
