@@ -241,7 +241,8 @@ pub(crate) async fn run(agent: Arc<Agent>, index: usize) -> &'static str {
         let quiet = health.state == AppPhase::Ready || pid.is_none();
         agent.change(|all| all.apps[index] = health);
         let next_look = async {
-            match (Instant::now() < attentive_until, quiet) {
+            let attentive = pid.is_some() && Instant::now() < attentive_until;
+            match (attentive, quiet) {
                 (true, _) => tokio::time::sleep(LOOK).await,
                 (false, false) => tokio::time::sleep(SLOW_LOOK).await,
                 (false, true) => std::future::pending().await,
