@@ -58,6 +58,19 @@ pub(super) async fn prepared_one(
         check_hint(call, collection, hint).await?;
     }
     let mut whole = None;
+    let finds = matches!(call.name, "findAndModify" | "findandmodify");
+    if finds && operation.get("hint")?.is_some() {
+        // The engine takes none there; it changes how a document is found, not which.
+        let mut without = Document::try_from(operation)?;
+        without.remove("hint");
+        whole = Some(without);
+    }
+    if operation.get("collation")?.is_some() {
+        // The simple one, which is none.
+        whole
+            .get_or_insert(Document::try_from(operation)?)
+            .remove("collation");
+    }
     for field in [
         "q",
         "query",
@@ -92,7 +105,11 @@ fn prepared_part(
             if let Some(pulled) = update.get("$pull")? {
                 check_raw_value(pulled)?;
             }
-            ordered(update)
+            check_update(update)?;
+            match with_pulled(update)? {
+                Some(changed) => Ok(ordered(&raw(&changed))?.or(Some(Bson::Document(changed)))),
+                None => ordered(update),
+            }
         }
         RawBsonRef::Array(_) if is_update => {
             let Bson::Array(stages) = Bson::try_from(value)? else {
@@ -132,7 +149,6 @@ fn ordered(update: &RawDocument) -> Result<Option<Bson>, CommandError> {
             }
         }
     }
-    check_renames(update)?;
     if !needs_order {
         return Ok(None);
     }
@@ -148,6 +164,67 @@ fn ordered(update: &RawDocument) -> Result<Option<Bson>, CommandError> {
     Ok(Some(Bson::Document(update)))
 }
 
+/// `$pull` of what fits a pattern: the engine takes the pattern for a value.
+fn with_pulled(update: &RawDocument) -> Result<Option<Document>, CommandError> {
+    let Some(RawBsonRef::Document(pulled)) = update.get("$pull")? else {
+        return Ok(None);
+    };
+    let mut has_pattern = false;
+    for element in pulled {
+        has_pattern |= matches!(element?.1, RawBsonRef::RegularExpression(_));
+    }
+    if !has_pattern {
+        return Ok(None);
+    }
+    let mut update = Document::try_from(update)?;
+    for (_, value) in update.get_document_mut("$pull")?.iter_mut() {
+        if let Bson::RegularExpression(_) = value {
+            *value = bson::bson!({ "$in": [value.clone()] });
+        }
+    }
+    Ok(Some(update))
+}
+
+/// What MongoDB refuses in an update and the engine takes.
+fn check_update(update: &RawDocument) -> Result<(), CommandError> {
+    check_renames(update)?;
+    let Some(RawBsonRef::Document(inserted)) = update.get("$setOnInsert")? else {
+        return Ok(());
+    };
+    for element in update {
+        let (operator, fields) = element?;
+        let (true, RawBsonRef::Document(fields)) = (operator.as_str() != "$setOnInsert", fields)
+        else {
+            continue;
+        };
+        for field in fields {
+            let (path, _) = field?;
+            for element in inserted {
+                let (other, _) = element?;
+                check_conflict(path.as_str(), other.as_str())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_conflict(path: &str, other: &str) -> Result<(), CommandError> {
+    let is_above = |above: &str, below: &str| {
+        below
+            .strip_prefix(above)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let at = if is_above(path, other) { path } else { other };
+    if !is_above(path, other) && !is_above(other, path) {
+        return Ok(());
+    }
+    Err(CommandError::new(
+        40,
+        "ConflictingUpdateOperators",
+        format!("Updating the path '{other}' would create a conflict at '{at}'"),
+    ))
+}
+
 fn check_renames(update: &RawDocument) -> Result<(), CommandError> {
     let Some(RawBsonRef::Document(renames)) = update.get("$rename")? else {
         return Ok(());
@@ -157,6 +234,14 @@ fn check_renames(update: &RawDocument) -> Result<(), CommandError> {
         if to.as_str() == Some(from.as_str()) {
             return Err(CommandError::bad_value(format!(
                 "The source and target field for $rename must differ: {from}: \"{from}\""
+            )));
+        }
+        let inside = |a: &str, b: &str| b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'));
+        if let Some(to) = to.as_str()
+            && (inside(from.as_str(), to) || inside(to, from.as_str()))
+        {
+            return Err(CommandError::bad_value(format!(
+                "The source and target field for $rename must not be on the same path: {from}: \"{to}\""
             )));
         }
     }
@@ -177,7 +262,10 @@ fn by_parts(a: &str, b: &str) -> Ordering {
 /// Options that the engine does not know, or knows and leaves out.
 fn check_options(operation: &RawDocument) -> Result<(), CommandError> {
     for (option, name) in [("collation", "a collation"), ("c", "constants ('c')")] {
-        if matches!(operation.get(option)?, Some(RawBsonRef::Document(set)) if !set.is_empty()) {
+        let is_simple =
+            |set: &RawDocument| set.get_str("locale").is_ok_and(|locale| locale == "simple");
+        if matches!(operation.get(option)?, Some(RawBsonRef::Document(set)) if !set.is_empty() && !is_simple(set))
+        {
             return Err(CommandError::not_supported(format_args!(
                 "{name} in an update or delete"
             )));
