@@ -178,7 +178,11 @@ impl Reader<'_> {
     /// `$lookup`, `$graphLookup` and `$unionWith` name a collection of the same database.
     fn check_joined(self, stage: &str, value: &Bson, field: &str) -> Result<Bson, CommandError> {
         let mut joined = value.as_document().cloned().ok_or_else(|| {
-            CommandError::type_mismatch(format!("the {stage} specification must be an object"))
+            let message = format!("the {stage} stage specification must be an object");
+            match stage {
+                "$graphLookup" => CommandError::new(40327, "Location40327", message),
+                _ => CommandError::failed_to_parse(message),
+            }
         })?;
         if joined.contains_key("db") {
             return Err(self.other_database(stage));

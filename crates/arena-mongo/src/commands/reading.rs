@@ -486,6 +486,23 @@ pub(super) async fn check_filter(
     row.await.map(drop)
 }
 
+/// Returns the `_id`s that a find finds.
+pub(super) async fn ids_of(call: &Call<'_>, find: &RawDocument) -> Result<Vec<Bson>, CommandError> {
+    let mut spec = checked_query(call, find, "find")?;
+    spec.append(bson::cstr!("batchSize"), 100_000);
+    spec.append(bson::cstr!("singleBatch"), true);
+    let page = single_page(call, FIND, &spec).await?;
+    let mut ids = Vec::new();
+    for document in page.get_document("cursor")?.get_array("firstBatch")? {
+        if let RawBsonRef::Document(document) = document?
+            && let Some(id) = document.get("_id")?
+        {
+            ids.push(Bson::try_from(id)?);
+        }
+    }
+    Ok(ids)
+}
+
 /// Counts a collection's documents. Without a filter the engine would tell an estimate.
 pub(super) async fn count_of(call: &Call<'_>, collection: &str) -> Result<i64, CommandError> {
     let spec = raw(&doc! { "count": collection, "query": every_document() });
