@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 use tokio_postgres::Row;
 
-use super::{Answer, Call, GENERIC_FIELDS, integer, is_true, raw, without};
+use super::{Answer, Call, GENERIC_FIELDS, aggregation, integer, is_true, raw, without};
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
@@ -45,7 +45,11 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
-    first_page(call, FIND, &spec).await
+    let answer = first_page(call, FIND, &spec).await;
+    answer.map_err(|error| match call.body().get_document("projection") {
+        Ok(projection) => aggregation::of_projection(error, projection),
+        Err(_) => error,
+    })
 }
 
 /// Returns a query as the engine may run it, whether it runs or is explained.
