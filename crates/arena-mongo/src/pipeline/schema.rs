@@ -176,6 +176,9 @@ fn combined(keyword: &str, value: &Bson) -> Result<Document, CommandError> {
         ("dependencies", Bson::Document(dependencies)) => {
             let mut all = Vec::new();
             for (name, needed) in dependencies {
+                if name.starts_with('$') {
+                    return Err(not_here(keyword));
+                }
                 let needed = match needed {
                     Bson::Array(names) => doc! { "$jsonSchema": { "required": names.clone() } },
                     schema => whole(schema)?,
