@@ -187,10 +187,13 @@ impl Reader<'_> {
         if joined.contains_key("db") {
             return Err(self.other_database(stage));
         }
-        match joined.get(field) {
-            Some(Bson::String(collection)) => checked_collection(collection)?,
-            None => {}
-            Some(_) => return Err(self.other_database(stage)),
+        let other = if field == "from" { "coll" } else { "from" };
+        for name in [field, other] {
+            match joined.get(name) {
+                Some(Bson::String(collection)) => checked_collection(collection)?,
+                None => {}
+                Some(_) => return Err(self.other_database(stage)),
+            }
         }
         if let Some(pipeline) = joined.get("pipeline") {
             let stages = pipeline
