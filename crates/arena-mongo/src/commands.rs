@@ -4,6 +4,7 @@
 
 mod accounts;
 mod aggregation;
+mod bounds;
 mod bulk;
 mod connecting;
 mod definitions;

@@ -211,6 +211,14 @@ impl CommandError {
         if let Some((name, code)) = BY_SQLSTATE.get(state.code()) {
             return Self::new(*code, name, error.message());
         }
+        // A write that is no insert or update, such as `$out`.
+        if *state == SqlState::UNIQUE_VIOLATION {
+            return Self::new(
+                11000,
+                "DuplicateKey",
+                "E11000 duplicate key error collection",
+            );
+        }
         if *state == SqlState::FEATURE_NOT_SUPPORTED {
             return Self::new(115, "CommandNotSupported", error.message());
         }

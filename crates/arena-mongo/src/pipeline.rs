@@ -4,6 +4,8 @@
 //! answer wrongly without saying so is refused or rewritten.
 
 mod expressions;
+mod numbers;
+mod schema;
 mod stages;
 
 use bson::{Bson, Document};
@@ -11,6 +13,8 @@ use bson::{Bson, Document};
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,
 };
+pub(crate) use self::schema::{as_written, stored};
+pub(crate) use self::stages::check_sort;
 use crate::error::CommandError;
 use crate::users::{Action, User};
 
@@ -116,7 +120,9 @@ impl Reader<'_> {
                 let message = "Invalid $project :: caused by :: projection specification must have at least one field";
                 Err(CommandError::new(51272, "Location51272", message))
             }
-            _ if PLAIN_STAGES.contains(&name) => Ok(value.clone()),
+            _ if PLAIN_STAGES.contains(&name) => {
+                stages::check_plain(name, value).map(|()| value.clone())
+            }
             "$facet" => self.check_facet(value),
             "$lookup" => self.check_joined(name, value, "from"),
             "$graphLookup" => self.check_joined(name, value, "from"),
@@ -148,9 +154,15 @@ impl Reader<'_> {
             .ok_or_else(|| CommandError::type_mismatch("$facet must be an object"))?;
         let mut checked = Document::new();
         for (facet, pipeline) in facets {
-            let stages = pipeline
-                .as_array()
-                .ok_or_else(|| CommandError::type_mismatch("arguments to $facet must be arrays"))?;
+            expressions::check_path(facet)?;
+            if facet.contains('.') {
+                let message = "FieldPath field names may not contain '.'. Consider using $getField or $setField.";
+                return Err(CommandError::new(16412, "Location16412", message));
+            }
+            let stages = pipeline.as_array().ok_or_else(|| {
+                let message = format!("arguments to $facet must be arrays, {facet} is no array");
+                CommandError::new(40170, "Location40170", message)
+            })?;
             for stage in stages {
                 let (name, _) = only_field(stage)?;
                 if NEVER_IN_FACET.contains(&name) {
@@ -166,15 +178,22 @@ impl Reader<'_> {
     /// `$lookup`, `$graphLookup` and `$unionWith` name a collection of the same database.
     fn check_joined(self, stage: &str, value: &Bson, field: &str) -> Result<Bson, CommandError> {
         let mut joined = value.as_document().cloned().ok_or_else(|| {
-            CommandError::type_mismatch(format!("the {stage} specification must be an object"))
+            let message = format!("the {stage} stage specification must be an object");
+            match stage {
+                "$graphLookup" => CommandError::new(40327, "Location40327", message),
+                _ => CommandError::failed_to_parse(message),
+            }
         })?;
         if joined.contains_key("db") {
             return Err(self.other_database(stage));
         }
-        match joined.get(field) {
-            Some(Bson::String(collection)) => checked_collection(collection)?,
-            None => {}
-            Some(_) => return Err(self.other_database(stage)),
+        let other = if field == "from" { "coll" } else { "from" };
+        for name in [field, other] {
+            match joined.get(name) {
+                Some(Bson::String(collection)) => checked_collection(collection)?,
+                None => {}
+                Some(_) => return Err(self.other_database(stage)),
+            }
         }
         if let Some(pipeline) = joined.get("pipeline") {
             let stages = pipeline
@@ -227,7 +246,7 @@ impl Reader<'_> {
                 let (code, name) = if stage == "$out" {
                     (16990, "Location16990")
                 } else {
-                    (51182, "Location51182")
+                    (51178, "Location51178")
                 };
                 return Err(CommandError::new(code, name, message));
             }
@@ -245,9 +264,10 @@ impl Reader<'_> {
         let Bson::Document(merge) = value else {
             return self.check_target("$merge", value).map(|()| value.clone());
         };
-        let into = merge
-            .get("into")
-            .ok_or_else(|| CommandError::failed_to_parse("$merge needs 'into'"))?;
+        let into = merge.get("into").ok_or_else(|| {
+            let message = "BSON field '$merge.into' is missing but a required field";
+            CommandError::new(40414, "IDLFailedToParse", message)
+        })?;
         self.check_target("$merge", into)?;
         let mut merge = merge.clone();
         if let Some(Bson::Array(stages)) = merge.get("whenMatched") {

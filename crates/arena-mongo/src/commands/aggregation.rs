@@ -8,8 +8,15 @@ use crate::error::CommandError;
 use crate::guard::Growth;
 use crate::pipeline::Place;
 use crate::users::Action;
+use crate::wording::{Asked, reworded};
 
 const AGGREGATE: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.aggregate_cursor_first_page($1, $2)";
+
+/// For texts that name no command.
+const NOBODY: Asked<'_> = Asked {
+    command: "",
+    namespace: "",
+};
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
     if super::is_true(call.body(), "explain") {
@@ -32,7 +39,8 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         }
         None => None,
     };
-    let answer = reading::first_page(call, AGGREGATE, &spec).await?;
+    let answer = reading::first_page(call, AGGREGATE, &spec).await;
+    let answer = answer.map_err(|error| of_projections(error, call.body()))?;
     if let Some((database, collection)) = writes_to {
         call.schema_changed(
             database.as_deref().unwrap_or(call.database),
@@ -40,6 +48,48 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         );
     }
     Ok(answer)
+}
+
+/// An error of a pipeline's `$project` says that it is one.
+fn of_projections(error: CommandError, body: &RawDocument) -> CommandError {
+    let stages = body.get_array("pipeline").into_iter().flatten().flatten();
+    let projections = stages.filter_map(|stage| stage.as_document()?.get_document("$project").ok());
+    for projection in projections {
+        let own = of_projection(error.clone(), projection);
+        let is_own = own.message != error.message;
+        if is_own || matches!(error.code, 31249 | 31253 | 31254) {
+            let said = reworded(&own.message, NOBODY).map_or(own.message, |(_, said)| said);
+            let message = format!("Invalid $project :: caused by :: {said}");
+            return CommandError {
+                message,
+                code: own.code,
+                name: own.name,
+                ..error
+            };
+        }
+    }
+    error
+}
+
+/// An unknown expression that is a projection's field itself is an error of its own.
+pub(super) fn of_projection(error: CommandError, projection: &RawDocument) -> CommandError {
+    let Some(name) = error
+        .message
+        .strip_prefix("Unrecognized expression format: ")
+    else {
+        return error;
+    };
+    let is_it = |value: RawBsonRef<'_>| {
+        let value = value.as_document();
+        value.is_some_and(|value| matches!(value.get(name), Ok(Some(_))))
+    };
+    let is_field = projection.iter().flatten().any(|(_, value)| is_it(value));
+    let is_unknown = reworded(&error.message, NOBODY).is_some_and(|(code, _)| code == Some(168));
+    if is_field && is_unknown {
+        let message = format!("Unknown expression {name}");
+        return CommandError::new(31325, "Location31325", message);
+    }
+    error
 }
 
 /// Returns the first document of a pipeline of our own, which must not write.

@@ -1,7 +1,7 @@
 //! Commands that make, change and drop collections, views and indexes. Each that
 //! succeeded is told to the caller: grading may depend on it.
 
-use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::{
     Answer, Call, GENERIC_FIELDS, indexes, is_collection_name, is_database_name, is_true, raw,
@@ -10,7 +10,7 @@ use super::{
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::{Growth, PAGE_BYTES};
-use crate::pipeline::{Found, Place, check_raw_expressions};
+use crate::pipeline::{Found, Place, check_raw_expressions, rewritten_fields, stored};
 use crate::users::Action;
 
 const CREATE: &str = "SELECT documentdb_api.create_collection_view($1, $2)";
@@ -45,7 +45,7 @@ async fn create(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
     refuse_options(call.body())?;
-    let spec = checked_view(call)?;
+    let spec = checked_view(call).await?;
     let growth = Growth {
         bytes: PAGE_BYTES,
         collection,
@@ -80,17 +80,22 @@ pub(super) fn refuse_options(options: &RawDocument) -> Result<(), CommandError> 
 }
 
 /// A view reads with its reader's rights, but its definition gets the same walk as a query.
-fn checked_view(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
+async fn checked_view(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
     let body = call.body();
     let validator = body
         .get("validator")?
         .and_then(|validator| validator.as_document());
-    if let Some(validator) = validator
-        && check_raw_expressions(validator)? == Found::Rewritable
-    {
-        return Err(CommandError::not_supported(
-            "$dateTrunc, $dateToString or $avg in a validator",
-        ));
+    if let Some(validator) = validator {
+        reading::check_filter(call, validator).await?;
+        if check_raw_expressions(validator)? == Found::Rewritable {
+            let running = stored(
+                &Document::try_from(validator)?,
+                rewritten_fields(validator)?,
+            );
+            let mut spec = without(&call.spec()?, &["validator"])?;
+            spec.append(bson::cstr!("validator"), raw(&running));
+            return Ok(spec);
+        }
     }
     let Some(source) = body.get("viewOn")? else {
         return call.spec();
@@ -173,7 +178,7 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
     call.allow(Action::Administer)?;
     let collection = call.collection()?;
     refuse_options(call.body())?;
-    let spec = checked_view(call)?;
+    let spec = checked_view(call).await?;
     let row = call
         .server
         .backend
@@ -184,7 +189,7 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
         )
         .await?;
     call.schema_changed(call.database, Some(collection));
-    let mut answer = bson::Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
+    let mut answer = Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
     for field in ["expireAfterSeconds_old", "expireAfterSeconds_new"] {
         let seconds = answer.get(field).and_then(super::whole);
         answer.extend(seconds.map(|seconds| (field.to_owned(), Bson::Int64(seconds))));
@@ -193,6 +198,10 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
 }
 
 async fn rename(call: &Call<'_>) -> Answer {
+    if call.database != "admin" {
+        let message = "renameCollection may only be run against the admin database.";
+        return Err(CommandError::unauthorized(message));
+    }
     let (database, from) = namespace(call, "renameCollection")?;
     let (target_database, to) = namespace(call, "to")?;
     call.allow_on(Action::Define, database)?;

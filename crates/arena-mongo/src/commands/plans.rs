@@ -1,9 +1,10 @@
 //! PostgreSQL's plans as MongoDB's: which node is which stage, and what of its
 //! figures is told. Nodes that mean nothing to a learner are passed through.
 
-use bson::{Bson, Document, doc};
+use bson::{Document, doc};
 use serde::Deserialize;
 
+use super::bounds;
 use crate::error::CommandError;
 
 /// What the engine calls the index over `_id`.
@@ -170,11 +171,16 @@ impl Stage {
             }
             Kind::IndexScan { index, is_backward } => {
                 let pattern = patterns.iter().find(|(name, _)| name == index);
-                let pattern = pattern.map(|(_, pattern)| Bson::Document(pattern.clone()));
-                shown.extend(pattern.map(|pattern| ("keyPattern".to_owned(), pattern)));
+                let pattern = pattern.map(|(_, pattern)| pattern);
+                if let Some(pattern) = pattern {
+                    shown.insert("keyPattern", pattern.clone());
+                }
                 shown.insert("indexName", index);
                 let direction = if *is_backward { "backward" } else { "forward" };
                 shown.insert("direction", direction);
+                let bounds =
+                    pattern.and_then(|pattern| bounds::bounds(pattern, filter, *is_backward));
+                shown.extend(bounds.map(|bounds| ("indexBounds".to_owned(), bounds.into())));
             }
             Kind::Sort(pattern) => drop(shown.insert("sortPattern", pattern.clone())),
             Kind::Limit(Some(amount)) => drop(shown.insert("limitAmount", *amount)),
@@ -397,7 +403,7 @@ mod tests {
         };
         let root = plan.root.with_amounts(Some(3), None);
         let patterns = [("b_1".to_owned(), doc! { "b": 1 })];
-        let scan = doc! { "stage": "IXSCAN", "keyPattern": { "b": 1 }, "indexName": "b_1", "direction": "forward" };
+        let scan = doc! { "stage": "IXSCAN", "keyPattern": { "b": 1 }, "indexName": "b_1", "direction": "forward", "indexBounds": { "b": ["[MinKey, MaxKey]"] } };
         let fetch = doc! { "stage": "FETCH", "inputStage": scan };
         let sort = doc! { "stage": "SORT", "sortPattern": { "b": 1 }, "inputStage": fetch };
         assert_eq!(

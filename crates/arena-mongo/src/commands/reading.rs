@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 use tokio_postgres::Row;
 
-use super::{Answer, Call, GENERIC_FIELDS, integer, is_true, raw, without};
+use super::{Answer, Call, GENERIC_FIELDS, aggregation, integer, is_true, raw, without};
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
-use crate::pipeline::{Found, check_raw_expressions, rewritten_fields};
+use crate::pipeline::{Found, as_written, check_raw_expressions, check_sort, rewritten_fields};
 use crate::scram::random;
 use crate::server::Server;
 use crate::users::Action;
@@ -45,7 +45,11 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
-    first_page(call, FIND, &spec).await
+    let answer = first_page(call, FIND, &spec).await;
+    answer.map_err(|error| match call.body().get_document("projection") {
+        Ok(projection) => aggregation::of_projection(error, projection),
+        Err(_) => error,
+    })
 }
 
 /// Returns a query as the engine may run it, whether it runs or is explained.
@@ -56,7 +60,11 @@ pub(super) fn checked_query(
 ) -> Result<RawDocumentBuf, CommandError> {
     call.allow(Action::Read)?;
     super::collection_in(query, name)?;
-    if is_true(query, "tailable") || is_true(query, "awaitData") {
+    if is_true(query, "awaitData") && !is_true(query, "tailable") {
+        let message = "Cannot set 'awaitData' without also setting 'tailable'";
+        return Err(CommandError::failed_to_parse(message));
+    }
+    if is_true(query, "tailable") {
         return Err(CommandError::not_supported("a tailable cursor"));
     }
     if name == "find" {
@@ -73,20 +81,82 @@ pub(super) fn checked_query(
         spec = without(&spec, &["query"])?;
         spec.append(bson::cstr!("query"), raw(&every_document()));
     }
-    match found {
-        Found::Nothing => Ok(spec),
-        Found::Rewritable => Ok(raw(&rewritten_fields(&spec)?)),
+    if found == Found::Rewritable {
+        spec = raw(&rewritten_fields(&spec)?);
     }
+    match name {
+        "find" => with_slices(spec),
+        _ => Ok(spec),
+    }
+}
+
+/// A projection's `$slice` whose first argument is no number is the expression of that name, which the engine
+/// takes inside of another one only.
+fn with_slices(spec: RawDocumentBuf) -> Answer {
+    let Some(RawBsonRef::Document(projection)) = spec.get("projection")? else {
+        return Ok(spec);
+    };
+    let mut projection = Document::try_from(projection)?;
+    let mut has_slice = false;
+    for (_, value) in projection.iter_mut() {
+        let slice = value
+            .as_document()
+            .and_then(|value| value.get_array("$slice").ok());
+        let first = slice.and_then(|slice| slice.first());
+        if matches!(
+            first,
+            Some(Bson::String(_) | Bson::Document(_) | Bson::Array(_))
+        ) {
+            has_slice = true;
+            *value = bson::bson!({ "$let": { "vars": {}, "in": value.clone() } });
+        }
+    }
+    if !has_slice {
+        return Ok(spec);
+    }
+    let mut whole = Document::try_from(spec)?;
+    whole.insert("projection", projection);
+    Ok(raw(&whole))
 }
 
 /// What the engine would take and not do.
 fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
     for field in ["skip", "limit", "batchSize"] {
+        if let Some(other) = query.get(field)?
+            && !matches!(
+                other,
+                RawBsonRef::Int32(_)
+                    | RawBsonRef::Int64(_)
+                    | RawBsonRef::Double(_)
+                    | RawBsonRef::Decimal128(_)
+                    | RawBsonRef::Null
+            )
+        {
+            let message = format!(
+                "BSON field 'find.{field}' is the wrong type '{}', expected types '[long, int, decimal, double]'",
+                super::validation::type_name(&Bson::try_from(other)?)
+            );
+            return Err(CommandError::type_mismatch(message));
+        }
         let number = query.get(field)?.and_then(integer).unwrap_or(0);
         if number < 0 {
             let message =
                 format!("BSON field '{field}' value must be >= 0, actual value '{number}'");
             return Err(CommandError::new(51024, "Location51024", message));
+        }
+    }
+    if let Some(RawBsonRef::Document(sort)) = query.get("sort")? {
+        check_sort(&Document::try_from(sort)?)?;
+    }
+    if let Some(RawBsonRef::Document(projection)) = query.get("projection")? {
+        for element in projection {
+            let (path, value) = element?;
+            if matches!(value, RawBsonRef::Document(inner) if inner.is_empty()) {
+                let message = format!(
+                    "An empty sub-projection is not a valid value. Found empty object at path {path}"
+                );
+                return Err(CommandError::new(51270, "Location51270", message));
+            }
         }
     }
     for field in ["min", "max"] {
@@ -131,15 +201,40 @@ fn listed(page: &RawDocument, namespace: Option<String>) -> Answer {
     if let Ok(cursor) = page.get_document_mut("cursor") {
         for one in cursor.get_array_mut("firstBatch").into_iter().flatten() {
             if let Some(one) = one.as_document_mut() {
-                one.remove("storageEngine");
-                if one.get("idIndex") == Some(&Bson::Null) {
-                    one.remove("idIndex");
-                }
+                as_listed(one);
             }
         }
         cursor.extend(namespace.map(|namespace| ("ns".to_owned(), Bson::String(namespace))));
     }
     Ok(raw(&page))
+}
+
+/// Writes one collection or index of a list as MongoDB does.
+fn as_listed(one: &mut Document) {
+    one.remove("storageEngine");
+    match one.remove("idIndex") {
+        Some(Bson::Document(mut index)) => {
+            let name = index.remove("name");
+            index.extend(name.map(|name| ("name".to_owned(), name)));
+            one.insert("idIndex", index);
+        }
+        Some(Bson::Null) | None => {}
+        Some(other) => drop(one.insert("idIndex", other)),
+    }
+    if let Ok(options) = one.get_document_mut("options")
+        && let Ok(validator) = options.get_document_mut("validator")
+        && let Some(written) = as_written(validator).cloned()
+    {
+        *validator = written;
+    }
+    if let Ok(weights) = one.get_document_mut("weights") {
+        for (_, weight) in weights.iter_mut() {
+            if let Some(whole) = super::whole(weight).and_then(|whole| i32::try_from(whole).ok()) {
+                *weight = Bson::Int32(whole);
+            }
+        }
+        one.insert("textIndexVersion", 3);
+    }
 }
 
 /// Runs what opens a cursor and keeps what is left of it.
@@ -312,7 +407,10 @@ fn page_of(
 }
 
 async fn kill_cursors(call: &Call<'_>) -> Answer {
-    let wanted = call.body().get_array("cursors")?;
+    let wanted = call.body().get_array("cursors").map_err(|_| {
+        let message = "BSON field 'killCursors.cursors' is missing but a required field";
+        CommandError::new(40414, "IDLFailedToParse", message)
+    })?;
     let (mut killed, mut not_found) = (Vec::new(), Vec::new());
     for id in wanted {
         let id =
@@ -375,7 +473,38 @@ pub(super) async fn collections_of(call: &Call<'_>) -> Result<Vec<String>, Comma
 pub(super) async fn validator_of(call: &Call<'_>, collection: &str) -> Option<Document> {
     let listed = collections(call, doc! { "name": collection }).await.ok()?;
     let options = listed.first()?.get_document("options").ok()?;
-    options.get_document("validator").ok().cloned()
+    let validator = options.get_document("validator").ok()?;
+    Some(as_written(validator).unwrap_or(validator).clone())
+}
+
+/// Fails where the engine does not understand a filter; it looks at one only when it is used.
+pub(super) async fn check_filter(
+    call: &Call<'_>,
+    filter: &RawDocument,
+) -> Result<(), CommandError> {
+    let filter = rewritten_fields(filter)?;
+    let spec = raw(&doc! { "count": "arena.nothing", "query": filter });
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+        [&call.database, &BsonIn(spec.as_bytes())];
+    let row = call.server.backend.row(call.budget(), COUNT, &parameters);
+    row.await.map(drop)
+}
+
+/// Returns the `_id`s that a find finds.
+pub(super) async fn ids_of(call: &Call<'_>, find: &RawDocument) -> Result<Vec<Bson>, CommandError> {
+    let mut spec = checked_query(call, find, "find")?;
+    spec.append(bson::cstr!("batchSize"), 100_000);
+    spec.append(bson::cstr!("singleBatch"), true);
+    let page = single_page(call, FIND, &spec).await?;
+    let mut ids = Vec::new();
+    for document in page.get_document("cursor")?.get_array("firstBatch")? {
+        if let RawBsonRef::Document(document) = document?
+            && let Some(id) = document.get("_id")?
+        {
+            ids.push(Bson::try_from(id)?);
+        }
+    }
+    Ok(ids)
 }
 
 /// Counts a collection's documents. Without a filter the engine would tell an estimate.

@@ -12,6 +12,8 @@ use crate::users::Action;
 const SIMILARITIES: [(&str, &str); 3] =
     [("cosine", "COS"), ("euclidean", "L2"), ("dotProduct", "IP")];
 const DIMENSIONS_MAX: i64 = 2_000;
+/// Holds the score of an exact search on its way through a pipeline.
+const EXACT_SCORE: &str = "arenaHelperScore";
 const SCORE: &str = "vectorSearchScore";
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
@@ -203,9 +205,7 @@ pub(super) async fn scored(
     let Some(RawBsonRef::Document(search)) = search else {
         return Ok(spec);
     };
-    if super::is_true(search, "exact") {
-        return Err(CommandError::not_supported("'exact' of $vectorSearch"));
-    }
+    let is_exact = super::is_true(search, "exact");
     let collection = spec.get_str("aggregate").unwrap_or_default();
     let path = search.get_str("path").unwrap_or_default();
     let indexes = reading::indexes_of(call, collection)
@@ -225,11 +225,109 @@ pub(super) async fn scored(
         );
         return Err(CommandError::new(27, "IndexNotFound", message));
     };
-    let pipeline = Bson::try_from(RawBsonRef::Array(stages))?;
-    let pipeline = with_scores(&pipeline, &similarity);
+    let Bson::Array(mut pipeline) = Bson::try_from(RawBsonRef::Array(stages))? else {
+        return Err(CommandError::internal());
+    };
+    let pipeline = if is_exact {
+        let rest = pipeline.split_off(1);
+        Bson::Array(exact(&Document::try_from(search)?, &similarity, rest)?)
+    } else {
+        if let Some(Bson::Document(stage)) = pipeline.first_mut()
+            && let Ok(search) = stage.get_document_mut("$vectorSearch")
+        {
+            search.remove("exact");
+        }
+        with_scores(&Bson::Array(pipeline), &similarity)
+    };
     let mut scored = without(&spec, &["pipeline"])?;
     scored.append(bson::cstr!("pipeline"), RawBson::try_from(pipeline)?);
     Ok(scored)
+}
+
+/// A search that compares every vector, which the engine has no stage for.
+fn exact(search: &Document, similarity: &str, rest: Vec<Bson>) -> Result<Vec<Bson>, CommandError> {
+    let path = search.get_str("path").unwrap_or_default();
+    let (Ok(vector), Some(limit)) = (
+        search.get_array("queryVector"),
+        search.get("limit").and_then(super::whole),
+    ) else {
+        let message = "$vectorSearch needs 'queryVector' and 'limit'";
+        return Err(CommandError::failed_to_parse(message));
+    };
+    if search.contains_key("numCandidates") {
+        let message = "\"numCandidates\" must be omitted when \"exact\" is true";
+        return Err(CommandError::bad_value(message));
+    }
+    let own = format!("${path}");
+    let mut stages = Vec::new();
+    if let Ok(filter) = search.get_document("filter") {
+        stages.push(bson!({ "$match": filter.clone() }));
+    }
+    let length = i64::try_from(vector.len()).unwrap_or(i64::MAX);
+    stages.push(bson!({ "$match": { "$expr": { "$cond": [
+        { "$isArray": [own.clone()] }, { "$eq": [{ "$size": own.clone() }, length] }, false,
+    ] } } }));
+    let score = likeness(&own, vector, similarity);
+    stages.push(bson!({ "$set": { EXACT_SCORE: score } }));
+    stages.push(bson!({ "$sort": { EXACT_SCORE: -1 } }));
+    stages.push(bson!({ "$limit": limit }));
+    let told: Vec<Bson> = rest.iter().map(with_own_score).collect();
+    let last = rest
+        .iter()
+        .zip(&told)
+        .rposition(|(asked, told)| asked != told);
+    let hidden = last.map_or(0, |last| last + 1);
+    for (position, stage) in told.into_iter().enumerate() {
+        if position == hidden {
+            stages.push(bson!({ "$unset": EXACT_SCORE }));
+        }
+        stages.push(stage);
+    }
+    if hidden == rest.len() {
+        stages.push(bson!({ "$unset": EXACT_SCORE }));
+    }
+    Ok(stages)
+}
+
+/// How alike a document's vector is, between 0 and 1 as Atlas has it.
+fn likeness(own: &str, vector: &[Bson], similarity: &str) -> Bson {
+    let pairs = bson!({ "$zip": { "inputs": [own, vector.to_vec()] } });
+    let (first, second) = (
+        bson!({ "$arrayElemAt": ["$$arenaPair", 0] }),
+        bson!({ "$arrayElemAt": ["$$arenaPair", 1] }),
+    );
+    let sum = |of: Bson| bson!({ "$sum": { "$map": { "input": pairs.clone(), "as": "arenaPair", "in": of } } });
+    let product = sum(bson!({ "$multiply": [first.clone(), second.clone()] }));
+    match similarity {
+        "L2" => {
+            let squares = sum(bson!({ "$pow": [{ "$subtract": [first, second] }, 2] }));
+            bson!({ "$divide": [1, { "$add": [1, { "$sqrt": squares }] }] })
+        }
+        "IP" => bson!({ "$divide": [{ "$add": [1, product] }, 2] }),
+        _ => {
+            let lengths = bson!({ "$sqrt": { "$multiply": [
+                sum(bson!({ "$pow": [first, 2] })), sum(bson!({ "$pow": [second, 2] })),
+            ] } });
+            let cosine = bson!({ "$cond": [{ "$eq": ["$$arenaLengths", 0] }, 0, { "$divide": [product, "$$arenaLengths"] }] });
+            bson!({ "$let": { "vars": { "arenaLengths": lengths }, "in":
+                { "$divide": [{ "$add": [1, cosine] }, 2] } } })
+        }
+    }
+}
+
+fn with_own_score(value: &Bson) -> Bson {
+    match value {
+        Bson::Document(document) if document.get_str("$meta").is_ok_and(|kind| kind == SCORE) => {
+            Bson::String(format!("${EXACT_SCORE}"))
+        }
+        Bson::Document(document) => {
+            let fields = document.iter();
+            let told = fields.map(|(name, value)| (name.clone(), with_own_score(value)));
+            Bson::Document(told.collect())
+        }
+        Bson::Array(values) => values.iter().map(with_own_score).collect(),
+        other => other.clone(),
+    }
 }
 
 fn with_scores(value: &Bson, similarity: &str) -> Bson {

@@ -359,7 +359,8 @@ fn is_of_type(value: &Bson, types: &Bson) -> Option<bool> {
     }
 }
 
-fn type_name(value: &Bson) -> &'static str {
+/// Returns a type's name as MongoDB has it.
+pub(super) fn type_name(value: &Bson) -> &'static str {
     match value {
         Bson::Double(_) => "double",
         Bson::String(_) => "string",

@@ -84,6 +84,18 @@ fn operations<'a>(
     if let Some(sequence) = sequence {
         return Ok(documents_of(sequence).collect());
     }
+    if let Some(other) = call
+        .body()
+        .get(field)?
+        .filter(|value| value.as_array().is_none())
+    {
+        let other = validation::type_name(&Bson::try_from(other)?);
+        let message = format!(
+            "BSON field '{}.{field}' is the wrong type '{other}', expected type 'array'",
+            call.name
+        );
+        return Err(CommandError::type_mismatch(message));
+    }
     let listed = call.body().get_array(field);
     let listed = listed.map_err(|_| {
         CommandError::new(
@@ -167,7 +179,7 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
                 !is_true(&result, "writeErrors"),
                 "find and modify has no write errors"
             );
-            Ok(result)
+            found(result)
         }
         Err(error) if error.code == 11000 => {
             Err(duplicates::described(call, collection, &error, call.body()).await)
@@ -183,6 +195,20 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Returns an answer that says of a document that was found and stayed as it was that it was found; the engine
+/// does not count it.
+fn found(result: RawDocumentBuf) -> Answer {
+    let is_found = matches!(result.get("value")?, Some(RawBsonRef::Document(_)));
+    let last = result.get_document("lastErrorObject");
+    let is_counted = last.is_ok_and(|last| last.get_i32("n").is_ok_and(|n| n != 0));
+    if !is_found || is_counted {
+        return Ok(result);
+    }
+    let mut result = Document::try_from(result)?;
+    result.insert("lastErrorObject", doc! { "n": 1, "updatedExisting": true });
+    Ok(raw(&result))
 }
 
 /// Rewrites `writeErrors`: codes from packed SQLSTATEs, duplicate keys as MongoDB describes them.

@@ -4,17 +4,26 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
+use super::{numbers, schema};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 5] = [
+const REWRITTEN: [&str; 13] = [
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
     "$dateToString",
     "$avg",
+    "$toString",
+    "$convert",
+    "$stdDevPop",
+    "$stdDevSamp",
+    "$median",
+    "$percentile",
+    "$mergeObjects",
+    "$jsonSchema",
 ];
 /// MongoDB's own text of a date in a timezone that has no format.
 const LOCAL_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%L";
@@ -75,6 +84,19 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 Some((name @ ("$dateAdd" | "$dateSubtract"), arguments)) => moved(name, arguments),
                 Some(("$dateToString", arguments)) => date_text(arguments),
                 Some(("$avg", operand)) => Ok(average(operand)),
+                Some(("$toString", operand)) => Ok(numbers::text(operand)),
+                Some(("$convert", arguments)) => Ok(numbers::converted(arguments)),
+                Some((name @ ("$stdDevPop" | "$stdDevSamp"), operand)) => {
+                    Ok(numbers::deviation(name, operand))
+                }
+                Some((name @ ("$median" | "$percentile"), Bson::Document(arguments))) => {
+                    let computed = numbers::percentiles(name, arguments);
+                    Ok(computed.unwrap_or(Bson::Document(rewritten)))
+                }
+                // The engine wants at least one.
+                Some(("$mergeObjects", Bson::Array(none))) if none.is_empty() => {
+                    Ok(bson!({ "$literal": {} }))
+                }
                 _ => Ok(Bson::Document(rewritten)),
             }
         }
@@ -85,16 +107,68 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
 
 fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
     let mut fields = Document::new();
+    let mut conditions = Vec::new();
     for (key, value) in document {
         check_operator(key)?;
-        let value = if key == "$literal" {
-            value.clone()
-        } else {
-            rewritten(value)?
+        let value = match (key.as_str(), value) {
+            ("$literal", value) => value.clone(),
+            ("$jsonSchema", Bson::Document(written)) => {
+                conditions.extend(schema::conditions(written)?);
+                continue;
+            }
+            (_, value) => rewritten(value)?,
         };
         fields.insert(key, value);
     }
+    if let [schema] = conditions.as_slice() {
+        fields.extend(schema.clone());
+    } else if !conditions.is_empty() {
+        let others = fields.get_array("$and").cloned().unwrap_or_default();
+        let all = conditions.into_iter().map(Bson::Document).chain(others);
+        fields.insert("$and", all.collect::<Vec<Bson>>());
+    }
     Ok(fields)
+}
+
+/// Field paths that MongoDB refuses and the engine takes for a text or for nothing.
+pub(super) fn check_paths(value: &Bson) -> Result<(), CommandError> {
+    match value {
+        Bson::String(text) => match text.strip_prefix('$') {
+            Some("") => Err(CommandError::new(
+                16872,
+                "Location16872",
+                "'$' by itself is not a valid FieldPath",
+            )),
+            Some(path) => check_path(path.strip_prefix('$').unwrap_or(path)),
+            None => Ok(()),
+        },
+        Bson::Array(values) => values.iter().try_for_each(check_paths),
+        Bson::Document(fields) => fields
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "$literal" | "$meta"))
+            .try_for_each(|(_, value)| check_paths(value)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns why a field path is none.
+pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
+    let (code, name, message) = if path.is_empty() {
+        let message = "FieldPath cannot be constructed with empty string";
+        (40352, "Location40352", message)
+    } else if path.ends_with('.') {
+        (40353, "Location40353", "FieldPath must not end with a '.'.")
+    } else if path.split('.').any(str::is_empty) {
+        let message = "FieldPath field names may not be empty strings.";
+        (15998, "Location15998", message)
+    } else if path.split('.').any(|part| part.starts_with('$')) {
+        let message =
+            "FieldPath field names may not start with '$'. Consider using $getField or $setField.";
+        (16410, "Location16410", message)
+    } else {
+        return Ok(());
+    };
+    Err(CommandError::new(code, name, message))
 }
 
 /// Rewrites the operands of an accumulator but not the accumulator itself, which may share an
@@ -142,6 +216,16 @@ fn moved(name: &str, arguments: &Bson) -> Result<Bson, CommandError> {
     let Bson::Document(options) = arguments else {
         return as_it_is();
     };
+    if ["startDate", "unit", "amount"]
+        .iter()
+        .any(|part| !options.contains_key(*part))
+    {
+        return Err(CommandError::new(
+            5_166_402,
+            "Location5166402",
+            format!("{name} requires startDate, unit, and amount to be present"),
+        ));
+    }
     let (Some(zone), Some(date)) = (options.get("timezone"), options.get("startDate")) else {
         return as_it_is();
     };
@@ -189,11 +273,7 @@ fn average(operand: &Bson) -> Bson {
         Bson::Array(values) if values.len() == 1 => values[0].clone(),
         other => other.clone(),
     };
-    let listed = match &values {
-        Bson::Array(_) => values.clone(),
-        one => bson!({ "$cond": [{ "$isArray": [one.clone()] }, one.clone(), [one.clone()]] }),
-    };
-    let numbers = bson!({ "$filter": { "input": listed, "as": "arenaItem", "cond": { "$isNumber": "$$arenaItem" } } });
+    let numbers = numbers::numbers(operand);
     bson!({ "$let": {
         "vars": { "arenaSum": { "$sum": values } },
         "in": { "$cond": [

@@ -4,7 +4,7 @@
 
 use bson::{Bson, Document, bson, doc};
 
-use super::expressions::{only, rewritten, rewritten_accumulator};
+use super::expressions::{check_path, check_paths, only, rewritten, rewritten_accumulator};
 use crate::error::CommandError;
 
 /// How fields begin that a client never sees.
@@ -44,6 +44,9 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
         ("$graphLookup", Bson::Document(lookup)) => graph_looked_up(lookup)?,
         // Their pipelines have had the same walk.
         ("$facet" | "$out", value) => vec![bson!({ name: value })],
+        ("$merge", Bson::Document(merge)) if merge.get_array("whenMatched").is_ok() => {
+            merged(merge)?
+        }
         ("$lookup" | "$unionWith" | "$merge", Bson::Document(mut stage)) => {
             if let Some(variables) = stage.get("let") {
                 let variables = rewritten(variables)?;
@@ -53,6 +56,142 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
         }
         (name, value) => vec![bson!({ name: rewritten(&value)? })],
     })
+}
+
+/// What MongoDB refuses in a stage and the engine takes.
+pub(super) fn check_plain(name: &str, value: &Bson) -> Result<(), CommandError> {
+    match (name, value) {
+        ("$count", Bson::String(field)) if field == "_id" => {
+            let message = "a group's _id may only be specified once";
+            Err(CommandError::new(15948, "Location15948", message))
+        }
+        ("$addFields" | "$set", Bson::Document(fields)) => {
+            check_added(name, fields)?;
+            check_paths(value)
+        }
+        ("$project" | "$replaceRoot" | "$replaceWith", _) => check_paths(value),
+        ("$group", Bson::Document(group)) => {
+            for (field, accumulator) in group {
+                if let (true, Bson::Document(accumulator)) = (field != "_id", accumulator)
+                    && let Some((operator, Bson::Array(_))) = only(accumulator)
+                {
+                    let message = format!("The {operator} accumulator is a unary operator");
+                    return Err(CommandError::new(40237, "Location40237", message));
+                }
+            }
+            check_paths(value)
+        }
+        ("$sort", Bson::Document(keys)) => check_sort(keys),
+        _ => Ok(()),
+    }
+}
+
+fn check_added(stage: &str, fields: &Document) -> Result<(), CommandError> {
+    let invalid = |code: i32, name: &'static str, why: String| {
+        let message = format!("Invalid {stage} :: caused by :: {why}");
+        Err(CommandError::new(code, name, message))
+    };
+    if fields.is_empty() {
+        let why = "specification must have at least one field".to_owned();
+        return invalid(40177, "Location40177", why);
+    }
+    for (position, path) in fields.keys().enumerate() {
+        let is_above = |above: &str, below: &str| {
+            below
+                .strip_prefix(above)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        let before = fields.keys().take(position);
+        let mut conflicting = before.filter(|seen| is_above(seen, path) || is_above(path, seen));
+        if let Some(seen) = conflicting.next() {
+            let why = format!(
+                "specification contains two conflicting paths. Cannot specify both '{path}' and '{seen}'"
+            );
+            return invalid(40176, "Location40176", why);
+        }
+    }
+    Ok(())
+}
+
+/// A sort's keys are field paths.
+pub(crate) fn check_sort(keys: &Document) -> Result<(), CommandError> {
+    for (path, order) in keys {
+        if path == "$natural" {
+            continue;
+        }
+        check_path(path)?;
+        if matches!(order, Bson::String(_) | Bson::Boolean(_) | Bson::Null) {
+            let message = format!("Illegal key in $sort specification: {path}: {order}");
+            return Err(CommandError::new(15974, "Location15974", message));
+        }
+    }
+    Ok(())
+}
+
+/// `$merge` with a pipeline, which the engine lacks: the document that matches is looked up, the pipeline runs
+/// over it, and what comes out replaces it.
+fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
+    let unsupported =
+        |what: &str| CommandError::not_supported(format_args!("$merge whose pipeline {what}"));
+    let Some(Bson::Array(update)) = merge.remove("whenMatched") else {
+        return Err(CommandError::internal());
+    };
+    let into = match merge.get("into") {
+        Some(Bson::String(collection)) => collection.clone(),
+        Some(Bson::Document(target)) if !target.contains_key("db") => {
+            target.get_str("coll").unwrap_or_default().to_owned()
+        }
+        _ => return Err(unsupported("looks into another database")),
+    };
+    for stage in &update {
+        let stage = stage.as_document().and_then(only);
+        let may_move = match stage {
+            Some(("$set" | "$addFields", Bson::Document(fields))) => fields.contains_key("_id"),
+            Some(("$unset", Bson::String(field))) => field == "_id",
+            Some(("$unset", Bson::Array(fields))) => fields.contains(&Bson::String("_id".into())),
+            _ => true,
+        };
+        if may_move {
+            return Err(unsupported("may change '_id' or replaces the document"));
+        }
+    }
+    let on = match merge.get("on") {
+        None => vec!["_id".to_owned()],
+        Some(Bson::String(field)) => vec![field.clone()],
+        Some(Bson::Array(fields)) => {
+            let names = fields.iter().filter_map(Bson::as_str);
+            names.map(str::to_owned).collect()
+        }
+        Some(_) => return Err(unsupported("matches on what is no field")),
+    };
+    let is_same = on
+        .iter()
+        .map(|field| bson!({ "$eq": [format!("${field}"), format!("$$new.{field}")] }));
+    let is_same: Vec<Bson> = is_same.collect();
+    let mut variables = match merge.remove("let") {
+        Some(variables) => match rewritten(&variables)? {
+            Bson::Document(variables) => variables,
+            _ => {
+                return Err(CommandError::type_mismatch(
+                    "'let' of $merge must be an object",
+                ));
+            }
+        },
+        None => Document::new(),
+    };
+    variables.insert("new", "$$ROOT");
+    let matched = format!("{HELPER}Matched");
+    let mut pipeline = vec![bson!({ "$match": { "$expr": { "$and": is_same } } })];
+    pipeline.extend(update);
+    let lookup = bson!({ "$lookup": { "from": into, "let": variables, "pipeline": pipeline, "as": matched.clone() } });
+    let field = format!("${matched}");
+    let result = bson!({ "$replaceWith": { "$cond": [
+        { "$eq": [field.clone(), []] },
+        { "$unsetField": { "field": matched, "input": "$$ROOT" } },
+        { "$first": field },
+    ] } });
+    merge.insert("whenMatched", "replace");
+    Ok(vec![lookup, result, bson!({ "$merge": merge })])
 }
 
 fn is_plain_field(name: &str) -> bool {
@@ -141,6 +280,13 @@ impl Accumulators {
         match operator {
             Some((operator, operand)) if operator == "$avg" && may_be_decimal(operand) => {
                 self.average(name, &accumulator, operand, window.as_ref());
+            }
+            // The engine counts instead of adding what is about one.
+            Some((operator, number @ (Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_))))
+                if operator == "$sum" =>
+            {
+                let sum = bson!({ "$sum": { "$literal": number.clone() } });
+                self.fields.insert(name, windowed(sum, window.as_ref()));
             }
             Some((operator, operand)) if operator == "$addToSet" && may_be_missing(operand) => {
                 self.set(name, operand, window.as_ref());

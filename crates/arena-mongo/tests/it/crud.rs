@@ -316,7 +316,7 @@ async fn indexes_and_views_are_made_listed_explained_and_dropped() {
     let scan = winning.get_document("inputStage").unwrap();
     assert_eq!(
         scan,
-        &doc! { "stage": "IXSCAN", "keyPattern": { "price": 1 }, "indexName": "price_1", "direction": "forward" }
+        &doc! { "stage": "IXSCAN", "keyPattern": { "price": 1 }, "indexName": "price_1", "direction": "forward", "indexBounds": { "price": ["[3, 3]"] } }
     );
     assert_eq!(
         plan()
