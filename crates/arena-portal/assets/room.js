@@ -23,6 +23,8 @@ function fill(tile) {
     field(name).lastElementChild.textContent = tile[name];
   }
   field("database_use").textContent = tile.database_use;
+  field("restored").hidden = !tile.restored;
+  field("postgres_use").textContent = tile.postgres_use;
   const slow = field("database_slow");
   slow.hidden = tile.database_slow.length === 0;
   slow.lastElementChild.replaceChildren(...tile.database_slow.map((line) => {

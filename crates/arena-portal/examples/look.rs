@@ -207,6 +207,7 @@ async fn fill(store: &Store) -> Result<(), Failure> {
             editor,
             apps: vec![app],
             database: DatabaseStatus::Ready,
+            postgres_use: None,
             database_use: None,
             message: None,
         };

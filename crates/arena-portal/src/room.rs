@@ -2,7 +2,7 @@
 
 use arena_store::{
     AppState, DatabaseStatus, DatabaseUse, EditorStatus, ExerciseState, Order, OrderKind,
-    OrderState, SeatPhase, SeatRecord, Store,
+    OrderState, PostgresRoom, PostgresUse, SeatPhase, SeatRecord, Store,
 };
 use arena_workshop::{ExerciseSlug, SeatId};
 use jiff::Timestamp;
@@ -29,8 +29,12 @@ pub(crate) struct Tile {
     pub(crate) database: &'static str,
     /// What the seat takes of the built-in database, in a line; empty where that is not known.
     pub(crate) database_use: String,
+    /// The same of PostgreSQL.
+    pub(crate) postgres_use: String,
     /// Its last slow statements, one in a line.
     pub(crate) database_slow: Vec<String>,
+    /// Whether its databases were restored: what was there before can come back.
+    pub(crate) restored: bool,
     pub(crate) message: Option<String>,
     /// Whether somebody should look: something failed in the seat.
     pub(crate) trouble: bool,
@@ -78,11 +82,17 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
             .as_ref()
             .map(use_line)
             .unwrap_or_default(),
+        postgres_use: status
+            .postgres_use
+            .as_ref()
+            .map(postgres_line)
+            .unwrap_or_default(),
         database_slow: status
             .database_use
             .as_ref()
             .map(|taken| taken.slow.clone())
             .unwrap_or_default(),
+        restored: was_restored(&settings.store, &record.seat),
         message: ordered(&settings.store, &record.seat)
             .or_else(|| status.message.clone())
             .or_else(|| status.apps.iter().find_map(|app| app.message.clone())),
@@ -93,6 +103,10 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
                 .database_use
                 .as_ref()
                 .is_some_and(DatabaseUse::is_nearly_full)
+            || status
+                .postgres_use
+                .as_ref()
+                .is_some_and(PostgresUse::is_nearly_full)
             || app == Some(AppState::Failed),
         taken: record.taken.is_some(),
         seat: record.seat,
@@ -170,16 +184,50 @@ pub(crate) fn tested(store: &Store) -> Vec<TestView> {
     tests.take(TESTS_MAX).collect()
 }
 
-/// `12 of 256 MB, 5555 documents, 3 connections`, and what was refused.
+/// `MongoDB: 12 of 256 MB, 5555 documents, 3 connections`, and what was refused.
 fn use_line(taken: &DatabaseUse) -> String {
     let mut line = format!(
-        "{} of {} MB, {} documents, {} connections",
-        taken.megabytes, taken.megabytes_max, taken.documents, taken.connections
+        "MongoDB: {} of {} MB, {}, {}",
+        taken.megabytes,
+        taken.megabytes_max,
+        counted(taken.documents, "document"),
+        counted(taken.connections, "connection")
     );
     if taken.refused > 0 {
         line.push_str(&format!(", {} refused", taken.refused));
     }
     line
+}
+
+/// `PostgreSQL: 3 of 256 MB, 2 connections`, and what was taken from the seat.
+fn postgres_line(taken: &PostgresUse) -> String {
+    let mut line = format!(
+        "PostgreSQL: {} of {} MB, {}",
+        taken.megabytes,
+        taken.megabytes_max,
+        counted(taken.connections, "connection")
+    );
+    line.push_str(match taken.room {
+        PostgresRoom::Free => "",
+        PostgresRoom::Full => ", full: only reading and deleting",
+        PostgresRoom::Shut => ", far over its quota and shut: raise the quota or restore",
+    });
+    if taken.ended > 0 {
+        let reason = taken.last_ended.as_deref().unwrap_or_default();
+        let ended = counted(taken.ended, "session");
+        line.push_str(&format!(", {ended} ended ({reason})"));
+    }
+    line
+}
+
+fn counted(number: u64, what: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{ending}")
+}
+
+fn was_restored(store: &Store, seat: &SeatId) -> bool {
+    let restore = OrderKind::RestoreDatabase { seat: seat.clone() };
+    store.times_done(&restore) > 0
 }
 
 /// Returns what facilitators ordered for the seat and how far it is: what is being done, else what

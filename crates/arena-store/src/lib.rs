@@ -28,8 +28,8 @@ pub use connections::{ConnectionReport, ConnectionTest};
 pub use events::{Event, EventKind};
 pub use orders::{Order, OrderId, OrderKind, OrderState, Trigger};
 pub use seats::{
-    AppState, AppStatus, DatabaseStatus, DatabaseUse, EditorStatus, SeatPhase, SeatRecord,
-    SeatSpec, SeatStatus, TakeError, Taken,
+    AppState, AppStatus, DatabaseStatus, DatabaseUse, EditorStatus, PostgresRoom, PostgresUse,
+    SeatPhase, SeatRecord, SeatSpec, SeatStatus, TakeError, Taken,
 };
 pub use sessions::{Session, SessionSecret};
 pub use settings::AuditEntry;

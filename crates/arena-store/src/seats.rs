@@ -75,6 +75,9 @@ pub struct SeatStatus {
     pub database: DatabaseStatus,
     /// What it takes of the built-in database; `None` on any other server.
     pub database_use: Option<DatabaseUse>,
+    /// What it takes of PostgreSQL; `None` without one, and until it was measured.
+    #[serde(default)]
+    pub postgres_use: Option<PostgresUse>,
     /// What is wrong or being done, in a line.
     pub message: Option<String>,
 }
@@ -178,9 +181,50 @@ pub struct DatabaseUse {
 impl DatabaseUse {
     /// Whether little is left: nine tenths of bytes or documents are taken.
     pub fn is_nearly_full(&self) -> bool {
-        let full = |taken: u64, allowed: u64| taken.saturating_mul(10) >= allowed.saturating_mul(9);
-        full(self.megabytes, self.megabytes_max) || full(self.documents, self.documents_max)
+        is_nearly(self.megabytes, self.megabytes_max)
+            || is_nearly(self.documents, self.documents_max)
     }
+}
+
+/// What a seat takes of PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PostgresUse {
+    /// Megabytes on disk beyond an empty database, rounded up.
+    pub megabytes: u64,
+    /// How many it may take.
+    pub megabytes_max: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Whether it may write.
+    pub room: PostgresRoom,
+    /// Sessions that were ended since the start, because they took what all seats need.
+    pub ended: u64,
+    /// Why the last one was ended.
+    pub last_ended: Option<String>,
+}
+
+/// What a seat may still do in its PostgreSQL database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostgresRoom {
+    /// Everything.
+    #[default]
+    Free,
+    /// Read, delete and empty tables: it is over its quota.
+    Full,
+    /// Nothing: it is far over its quota.
+    Shut,
+}
+
+impl PostgresUse {
+    /// Whether little is left: nine tenths are taken, or writes are taken away already.
+    pub fn is_nearly_full(&self) -> bool {
+        self.room != PostgresRoom::Free || is_nearly(self.megabytes, self.megabytes_max)
+    }
+}
+
+fn is_nearly(taken: u64, allowed: u64) -> bool {
+    taken.saturating_mul(10) >= allowed.saturating_mul(9)
 }
 
 /// A seat that could not be taken.

@@ -433,7 +433,8 @@ pub struct Arena {
     pub seats: SeatKeys,
     /// Databases that are there already.
     pub database: DatabaseUris,
-    /// How much each seat may take of the built-in database. A facilitator can raise a seat's in the room.
+    /// How much each seat may take of the built-in database, and in megabytes of PostgreSQL. A facilitator
+    /// can raise a seat's in the room.
     pub quota: QuotaKeys,
 }
 
@@ -543,11 +544,12 @@ impl DatabaseUris {
     }
 }
 
-/// How much each seat may take of the built-in database.
+/// How much each seat may take of the built-in database, and in megabytes of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuotaKeys {
-    /// Megabytes of a seat's database on disk, indexes included. Leave room for twice the workshop's data.
+    /// Megabytes of a seat's database on disk, indexes included; in PostgreSQL as many again, beyond what
+    /// an empty database takes. Leave room for twice the workshop's data.
     #[schemars(range(min = 8, max = 1_000_000))]
     pub megabytes: u32,
     /// Documents of a seat's database.

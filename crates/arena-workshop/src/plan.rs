@@ -359,6 +359,8 @@ pub struct PostgresPlan {
     pub data: Vec<String>,
     /// Extensions of every seat's database, besides `vector`.
     pub extensions: Vec<String>,
+    /// Bytes that a seat's database may take on disk beyond an empty one (`arena.quota.megabytes`).
+    pub quota_bytes: u64,
 }
 
 /// A seat, everything about it decided.

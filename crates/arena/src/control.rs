@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::agent::AgentClient;
-use crate::control::databases::BuiltIn;
+use crate::control::databases::Quotas;
 use crate::control::seat::SeatWatch;
 pub(crate) use shared::scenario;
 
@@ -55,8 +55,8 @@ pub(crate) struct Settings {
     pub(crate) provisioner: Option<Arc<Provisioner>>,
     /// The scenario as workshop apps may read it, without secrets.
     pub(crate) scenario: serde_json::Value,
-    /// The built-in database's quotas; `None` when MongoDB is another or absent.
-    pub(crate) built_in: Option<BuiltIn>,
+    /// What seats may take of the databases.
+    pub(crate) quotas: Quotas,
     /// Seats whose collections or indexes were just redefined by themselves.
     pub(crate) schema_changes: Option<mpsc::Receiver<SeatId>>,
     /// Seats that were just started again because they took too much.
@@ -81,7 +81,7 @@ struct Shared {
     store: Store,
     exercises: Arc<[Exercise]>,
     provisioner: Option<Arc<Provisioner>>,
-    built_in: Option<BuiltIn>,
+    quotas: Quotas,
     seats: BTreeMap<SeatId, Arc<SeatWatch>>,
     editors: Semaphore,
     restores: Semaphore,
@@ -101,7 +101,7 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         store: settings.store,
         exercises: settings.exercises,
         provisioner: settings.provisioner,
-        built_in: settings.built_in,
+        quotas: settings.quotas,
         seats: watches,
         editors: Semaphore::new(EDITORS_AT_ONCE),
         restores: Semaphore::new(RESTORES_AT_ONCE),

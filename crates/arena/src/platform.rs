@@ -346,7 +346,7 @@ fn serve_control(
         exercises: prepared.workshop.exercises.clone().into(),
         provisioner: databases.provisioner(),
         scenario: control::scenario(&prepared.workshop),
-        built_in: databases.built_in(),
+        quotas: databases.quotas(),
         schema_changes: databases.take_schema_changes(),
         stops: seats.take_stops(),
     };

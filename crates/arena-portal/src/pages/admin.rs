@@ -116,8 +116,8 @@ pub(crate) async fn room(
         .collect();
     let close_on = store.close_on();
     let known = [
-        "hide", "show", "restart", "restore", "quota", "release", "freeze", "unfreeze", "grade",
-        "give", "remove",
+        "hide", "show", "restart", "restore", "undo", "quota", "release", "freeze", "unfreeze",
+        "grade", "give", "remove",
     ];
     let done = query.done.filter(|done| known.contains(&done.as_str()));
     let who = query.who.unwrap_or_default();
@@ -232,6 +232,11 @@ pub(crate) async fn confirm(
             t.get("confirm.restore.text"),
             t.get("room.restore"),
         ),
+        "undo" => (
+            t.with("confirm.undo", &record.display_name),
+            t.get("confirm.undo.text"),
+            t.get("room.undo"),
+        ),
         "release" => (
             t.with("confirm.release", &record.display_name),
             t.get("confirm.release.text"),
@@ -269,6 +274,11 @@ pub(crate) async fn act(
         "restore" => {
             store
                 .place_order(OrderKind::RestoreDatabase { seat }, by)
+                .await?;
+        }
+        "undo" => {
+            store
+                .place_order(OrderKind::BringBackDatabase { seat }, by)
                 .await?;
         }
         "quota" => {

@@ -257,6 +257,45 @@ async fn the_room_says_what_came_of_an_order() {
 }
 
 #[tokio::test]
+async fn what_a_restore_replaced_can_be_brought_back() {
+    let world = World::new().await;
+    let mut room = world.get("/_arena/events").facilitator().stream().await;
+    let restore = || OrderKind::RestoreDatabase { seat: seat("ada") };
+    for outcome in [
+        Err("the server is gone".to_owned()),
+        Ok("restored".to_owned()),
+    ] {
+        let offered = outcome.is_ok();
+        let order = world.store.place_order(restore(), Actor::System).await;
+        world
+            .store
+            .finish_order(order.unwrap(), outcome)
+            .await
+            .unwrap();
+        room.find("room", |tiles| tiles[0]["restored"] == offered)
+            .await;
+    }
+    let ask = world
+        .get("/admin/seats/ada/undo")
+        .facilitator()
+        .await_page()
+        .await;
+    assert!(ask.body.contains("before it was restored?"), "{}", ask.body);
+    assert!(world.store.pending_orders().is_empty());
+    world
+        .post("/admin/seats/ada/undo", &[("csrf", &ask.csrf())])
+        .facilitator()
+        .send()
+        .await
+        .assert(303);
+    let orders = world.store.pending_orders();
+    assert_eq!(
+        orders[0].kind,
+        OrderKind::BringBackDatabase { seat: seat("ada") }
+    );
+}
+
+#[tokio::test]
 async fn the_room_shows_progress_trouble_and_links() {
     let world = World::new().await;
     world.join("ada").await;

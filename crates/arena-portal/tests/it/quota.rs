@@ -1,6 +1,8 @@
 //! What the room shows of a seat's database, and raising its quota.
 
-use arena_store::{Actor, DatabaseStatus, DatabaseUse, OrderKind, SeatPhase, SeatStatus};
+use arena_store::{
+    Actor, DatabaseStatus, DatabaseUse, OrderKind, PostgresRoom, PostgresUse, SeatPhase, SeatStatus,
+};
 
 use crate::world::{World, seat};
 
@@ -44,6 +46,25 @@ async fn the_room_shows_what_a_seat_takes_and_slow_statements_as_text() {
         |body: &str| body.split("data-seat=\"ada\"").nth(1).unwrap_or_default()[..120].to_owned();
     assert!(
         row(&page.body).contains("data-trouble=\"false\""),
+        "{}",
+        row(&page.body)
+    );
+    // Whose PostgreSQL takes no more writes needs a look, and the line says why.
+    let mut full = status(12);
+    full.postgres_use = Some(PostgresUse {
+        megabytes: 9,
+        megabytes_max: 8,
+        connections: 1,
+        room: PostgresRoom::Full,
+        ended: 2,
+        last_ended: Some("too many locks".to_owned()),
+    });
+    world.store.set_status(&seat("ada"), full).await.unwrap();
+    let page = world.get("/admin").facilitator().await_page().await;
+    let line = "PostgreSQL: 9 of 8 MB, 1 connection, full: only reading and deleting, 2 sessions ended (too many locks)";
+    assert!(page.body.contains(line), "{}", page.body);
+    assert!(
+        row(&page.body).contains("data-trouble=\"true\""),
         "{}",
         row(&page.body)
     );

@@ -141,6 +141,7 @@ fn databases(workshop: &Workshop, target: &Target) -> DatabasesPlan {
             .clone()
             .unwrap_or_else(|| in_data(&[".sql", ".dump"])),
         extensions: workshop.config.arena.database.extensions.clone(),
+        quota_bytes: quota(workshop).bytes,
     });
     let content = &workshop.content.data;
     let set = content.set.map(|name| DataSetPlan {

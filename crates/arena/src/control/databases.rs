@@ -1,14 +1,16 @@
 //! Watches the seats' databases: whether the servers answer, what each seat takes
-//! of the built-in database, and how much it may take. The facilitators' room
-//! shows it; an order raises a seat's quota, which the store remembers.
+//! of the built-in database and of PostgreSQL, and how much it may take. The
+//! facilitators' room shows it; an order raises a seat's quota in both at once,
+//! which the store remembers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arena_database::{PostgresUsage, Provisioner, Room};
 use arena_mongo::{Guard, Quota, SlowStatement, Usage};
-use arena_store::{DatabaseStatus, DatabaseUse, OrderKind};
-use arena_workshop::SeatId;
+use arena_store::{DatabaseStatus, DatabaseUse, OrderKind, PostgresRoom, PostgresUse};
+use arena_workshop::{DatabaseName, SeatId};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,9 @@ const SLOW_TOLD: usize = 5;
 /// A quota doubled more often than this is meant to be set in `config.yaml`.
 const RAISES_MAX: u32 = 6;
 const MEGABYTE: u64 = 1024 * 1024;
+/// What PostgreSQL's catalogs take of a database with nothing in it (7.5 MiB in version 18, with `vector`
+/// 7.7): no quota counts them.
+const POSTGRES_EMPTY_BYTES: u64 = 8 * MEGABYTE;
 
 /// The built-in database, as far as control has a say in it.
 #[derive(Clone)]
@@ -36,18 +41,47 @@ pub(crate) struct BuiltIn {
     pub(crate) quota: Quota,
 }
 
-impl BuiltIn {
-    fn set(&self, watch: &SeatWatch, raises: u32) {
-        if let Some(database) = watch.database() {
-            self.guard
-                .set_quota(database.name.as_str(), raised(self.quota, raises));
+/// What a seat may take when nobody raised it, and where that is kept.
+#[derive(Clone, Default)]
+pub(crate) struct Quotas {
+    /// Of the built-in database; `None` when MongoDB is another or absent.
+    pub(crate) built_in: Option<BuiltIn>,
+    /// Bytes of PostgreSQL beyond an empty database; `None` without one.
+    pub(crate) postgres_bytes: Option<u64>,
+}
+
+impl Quotas {
+    /// Sets what a seat may take, doubled so many times, and says it.
+    fn set(&self, provisioner: &Provisioner, database: &DatabaseName, raises: u32) -> Vec<String> {
+        let mut said = Vec::new();
+        if let Some(built_in) = &self.built_in {
+            let quota = raised(built_in.quota, raises);
+            built_in.guard.set_quota(database.as_str(), quota);
+            said.push(format!(
+                "{} MB and {} documents in MongoDB",
+                quota.bytes / MEGABYTE,
+                quota.documents
+            ));
         }
+        if let Some(bytes) = self.postgres_bytes {
+            let bytes = bytes.saturating_mul(factor(raises));
+            provisioner.set_postgres_limits(|limits| {
+                let bytes = bytes.saturating_add(POSTGRES_EMPTY_BYTES);
+                limits.size_bytes_of.insert(database.clone(), bytes);
+            });
+            said.push(format!("{} MB in PostgreSQL", bytes / MEGABYTE));
+        }
+        said
     }
+}
+
+fn factor(times: u32) -> u64 {
+    1 << times.min(RAISES_MAX)
 }
 
 /// Doubles what is stored, so many times; connections, time and pace stay.
 fn raised(quota: Quota, times: u32) -> Quota {
-    let factor = 1_u64 << times.min(RAISES_MAX);
+    let factor = factor(times);
     Quota {
         bytes: quota.bytes.saturating_mul(factor),
         documents: quota.documents.saturating_mul(factor),
@@ -57,15 +91,21 @@ fn raised(quota: Quota, times: u32) -> Quota {
     }
 }
 
-/// Gives every seat the quota that facilitators had raised it to before this start.
+/// Puts the quotas in force: the workshop's, and for seats whose quota facilitators had raised before
+/// this start, that one.
 pub(super) fn recall_quotas(shared: &Shared) {
-    let Some(built_in) = &shared.built_in else {
+    let Some(provisioner) = &shared.provisioner else {
         return;
     };
+    if let Some(bytes) = shared.quotas.postgres_bytes {
+        provisioner.set_postgres_limits(|limits| {
+            limits.size_bytes = bytes.saturating_add(POSTGRES_EMPTY_BYTES);
+        });
+    }
     for (seat, watch) in &shared.seats {
         let raises = shared.store.times_done(&order(seat));
-        if raises > 0 {
-            built_in.set(watch, raises);
+        if let Some(database) = watch.database().filter(|_| raises > 0) {
+            shared.quotas.set(provisioner, &database.name, raises);
         }
     }
 }
@@ -74,14 +114,8 @@ fn order(seat: &SeatId) -> OrderKind {
     OrderKind::RaiseQuota { seat: seat.clone() }
 }
 
-/// Doubles a seat's quota, at once.
+/// Doubles a seat's quota in every database, at once.
 pub(super) fn raise_quota(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<String> {
-    let built_in = shared.built_in.as_ref();
-    let built_in = built_in.ok_or_else(|| {
-        anyhow::anyhow!(
-            "this workshop has no built-in database, and a server of yours keeps its own quotas"
-        )
-    })?;
     let raises = shared.store.times_done(&order(watch.id())) + 1;
     if raises > RAISES_MAX {
         anyhow::bail!(
@@ -89,14 +123,18 @@ pub(super) fn raise_quota(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<
             watch.id()
         );
     }
-    built_in.set(watch, raises);
-    let quota = raised(built_in.quota, raises);
-    Ok(format!(
-        "the database of {} may hold {} MB and {} documents",
-        watch.id(),
-        quota.bytes / MEGABYTE,
-        quota.documents
-    ))
+    let said = match (&shared.provisioner, watch.database()) {
+        (Some(provisioner), Some(database)) => {
+            shared.quotas.set(provisioner, &database.name, raises)
+        }
+        _ => Vec::new(),
+    };
+    if said.is_empty() {
+        anyhow::bail!(
+            "this workshop has neither the built-in database nor PostgreSQL, and a MongoDB of yours keeps its own quotas"
+        );
+    }
+    Ok(format!("{} may hold {}", watch.id(), said.join(" and ")))
 }
 
 /// Asks again and again, until `shutdown`.
@@ -137,13 +175,32 @@ pub(super) async fn watch(shared: Arc<Shared>, shutdown: CancellationToken) -> a
         if tells_use {
             told = Some(Instant::now());
         }
-        let usage = shared
-            .built_in
-            .as_ref()
-            .filter(|_| tells_use)
-            .map(|built_in| built_in.guard.usage());
+        let taken = if tells_use {
+            Taken::now(&shared, &provisioner)
+        } else {
+            Taken::default()
+        };
         for seat in shared.seats.values() {
-            tell(&shared, seat, status.as_ref(), usage.as_ref()).await?;
+            tell(&shared, seat, status.as_ref(), &taken).await?;
+        }
+    }
+}
+
+/// What all seats take, by their database's name; empty when nobody is told.
+#[derive(Default)]
+struct Taken {
+    built_in: BTreeMap<String, Usage>,
+    postgres: BTreeMap<DatabaseName, PostgresUsage>,
+}
+
+impl Taken {
+    fn now(shared: &Shared, provisioner: &Provisioner) -> Self {
+        let built_in = shared.quotas.built_in.as_ref();
+        Self {
+            built_in: built_in
+                .map(|built_in| built_in.guard.usage())
+                .unwrap_or_default(),
+            postgres: provisioner.postgres_usage(),
         }
     }
 }
@@ -153,16 +210,36 @@ async fn tell(
     shared: &Shared,
     seat: &SeatWatch,
     status: Option<&(DatabaseStatus, Option<String>)>,
-    usage: Option<&BTreeMap<String, Usage>>,
+    taken: &Taken,
 ) -> anyhow::Result<()> {
     let Some(database) = seat.database() else {
         return Ok(());
     };
-    let taken = usage.and_then(|usage| usage.get(database.name.as_str()));
-    if seat.note_database(status, taken.map(told_use)) {
+    let built_in = taken.built_in.get(database.name.as_str()).map(told_use);
+    let postgres = taken.postgres.get(&database.name).and_then(told_postgres);
+    if seat.note_database(status, built_in, postgres) {
         seat.publish_as_it_is(shared).await?;
     }
     Ok(())
+}
+
+/// `None` until it was measured.
+fn told_postgres(usage: &PostgresUsage) -> Option<PostgresUse> {
+    (usage.size_bytes_max > 0).then(|| PostgresUse {
+        megabytes: usage
+            .size_bytes
+            .saturating_sub(POSTGRES_EMPTY_BYTES)
+            .div_ceil(MEGABYTE),
+        megabytes_max: usage.size_bytes_max.saturating_sub(POSTGRES_EMPTY_BYTES) / MEGABYTE,
+        connections: usage.connections.into(),
+        room: match usage.room {
+            Room::Free => PostgresRoom::Free,
+            Room::Full => PostgresRoom::Full,
+            Room::Shut => PostgresRoom::Shut,
+        },
+        ended: usage.sessions_ended,
+        last_ended: usage.last_ended.map(|reason| reason.as_str().to_owned()),
+    })
 }
 
 fn told_use(usage: &Usage) -> DatabaseUse {

@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 use arena_database::SeatDatabase;
 use arena_seat::{AgentEvent, AgentHealth, AppPhase, EditorPhase};
 use arena_store::{
-    Actor, AppStatus, DatabaseStatus, DatabaseUse, EditorStatus, OrderKind, SeatPhase, SeatStatus,
-    Trigger,
+    Actor, AppStatus, DatabaseStatus, DatabaseUse, EditorStatus, OrderKind, PostgresUse, SeatPhase,
+    SeatStatus, Trigger,
 };
 use arena_workshop::plan::AppKind;
 use arena_workshop::{ExerciseSlug, SeatId};
@@ -48,6 +48,7 @@ struct Live {
     queued: bool,
     database: DatabaseStatus,
     database_use: Option<DatabaseUse>,
+    postgres_use: Option<PostgresUse>,
     /// What is wrong with the database.
     database_message: Option<String>,
     /// What facilitators should know of the seat.
@@ -77,6 +78,7 @@ impl SeatWatch {
                 queued: false,
                 database: DatabaseStatus::Unknown,
                 database_use: None,
+                postgres_use: None,
                 database_message: None,
                 message: None,
                 unsaid: None,
@@ -126,7 +128,8 @@ impl SeatWatch {
     pub(super) fn note_database(
         &self,
         status: Option<&(DatabaseStatus, Option<String>)>,
-        taken: Option<DatabaseUse>,
+        built_in: Option<DatabaseUse>,
+        postgres: Option<PostgresUse>,
     ) -> bool {
         let mut live = self.live();
         let mut is_new = false;
@@ -136,8 +139,12 @@ impl SeatWatch {
             (live.database, live.database_message) = (*status, message.clone());
             is_new = true;
         }
-        if taken.is_some() && live.database_use != taken {
-            live.database_use = taken;
+        if built_in.is_some() && live.database_use != built_in {
+            live.database_use = built_in;
+            is_new = true;
+        }
+        if postgres.is_some() && live.postgres_use != postgres {
+            live.postgres_use = postgres;
             is_new = true;
         }
         is_new
@@ -206,6 +213,7 @@ impl SeatWatch {
                 phase: SeatPhase::Preparing,
                 database: live.database,
                 database_use: live.database_use.clone(),
+                postgres_use: live.postgres_use.clone(),
                 message: live.message.clone().or(live.database_message.clone()),
                 ..SeatStatus::default()
             };
@@ -231,6 +239,7 @@ impl SeatWatch {
             apps,
             database: live.database,
             database_use: live.database_use.clone(),
+            postgres_use: live.postgres_use.clone(),
             message: live.message.clone().or(live.database_message.clone()),
         }
     }

@@ -24,7 +24,7 @@ use arena_workshop::{DatabaseName, Plan, SeatId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::databases::BuiltIn;
+use crate::control::databases::{BuiltIn, Quotas};
 use crate::failure::{Failure, Kind};
 use crate::platform::places::{self, Places};
 use crate::platform::secrets::{self, Secrets};
@@ -51,7 +51,7 @@ pub(crate) struct Databases {
     postgres: Option<Postgres>,
     description: String,
     schema_changes: Option<mpsc::Receiver<SeatId>>,
-    built_in: Option<BuiltIn>,
+    quotas: Quotas,
 }
 
 /// How the platform and the grader reach MongoDB.
@@ -87,7 +87,14 @@ impl Databases {
             postgres: None,
             description: "none needed".to_owned(),
             schema_changes: None,
-            built_in: None,
+            quotas: Quotas {
+                built_in: None,
+                postgres_bytes: plan
+                    .databases
+                    .postgres
+                    .as_ref()
+                    .map(|postgres| postgres.quota_bytes),
+            },
         };
         if plan.databases.mongodb.is_none() && plan.databases.postgres.is_none() {
             return Ok(databases);
@@ -122,9 +129,9 @@ impl Databases {
         self.schema_changes.take()
     }
 
-    /// Quotas of the built-in database; `None` when MongoDB is another or absent.
-    pub(crate) fn built_in(&self) -> Option<BuiltIn> {
-        self.built_in.clone()
+    /// What seats may take of the databases.
+    pub(crate) fn quotas(&self) -> Quotas {
+        self.quotas.clone()
     }
 
     /// The seat's databases as the provisioner knows them.
@@ -267,7 +274,7 @@ impl Databases {
             .collect();
         let quota = quota(prepared);
         let guard = Guard::new(quota);
-        self.built_in = Some(BuiltIn {
+        self.quotas.built_in = Some(BuiltIn {
             guard: guard.clone(),
             quota,
         });

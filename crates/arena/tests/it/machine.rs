@@ -98,7 +98,7 @@ fn without_user_namespaces_the_setting_is_named() {
     user namespaces: this machine's limit on them is reached
     sudo sysctl -w user.max_user_namespaces=15000 (in a container: on its host)
     ");
-    let said = machine.run(&["up", "."]);
+    let said = machine.run(&["up", ".", "--port", "0"]);
     insta::assert_snapshot!(said.transcript(&world), @"
     error: seats cannot be separated from each other on this machine
     help: user namespaces: this machine's limit on them is reached; sudo sysctl -w user.max_user_namespaces=15000 (in a container: on its host)
