@@ -4,6 +4,7 @@
 mod alone;
 mod attacks;
 mod browser;
+mod databases;
 mod harbour;
 mod reference;
 mod remote;
