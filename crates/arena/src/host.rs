@@ -256,6 +256,40 @@ pub(crate) fn become_user(user: &str, arguments: &[OsString]) -> Result<(), Fail
     )))
 }
 
+/// As root, becomes the user whose event it is, so that what is written there is theirs; does nothing
+/// otherwise.
+///
+/// # Errors
+/// When nobody knows the user, or the change of user fails.
+pub(crate) fn become_owner(places: &Places, arguments: &[OsString]) -> Result<(), Failure> {
+    if !is_root() {
+        return Ok(());
+    }
+    match owner(&places.state)?.as_str() {
+        "root" => Ok(()),
+        user => become_user(user, arguments),
+    }
+}
+
+fn owner(folder: &Path) -> Result<String, Failure> {
+    use std::os::unix::fs::MetadataExt;
+    let uid = fs::metadata(folder)
+        .with_context(|| format!("cannot look at {}", folder.display()))?
+        .uid();
+    let output = Command::new("getent")
+        .args(["passwd", &uid.to_string()])
+        .output()
+        .context("cannot run getent")?;
+    let line = String::from_utf8_lossy(&output.stdout).into_owned();
+    match line.split(':').next() {
+        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => Err(Failure::environment(anyhow::anyhow!(
+            "{} belongs to user {uid}, whom nobody knows here",
+            folder.display()
+        ))),
+    }
+}
+
 /// Returns this executable, run as the user: a copy beside its state.
 ///
 /// # Errors

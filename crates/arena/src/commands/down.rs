@@ -46,13 +46,8 @@ pub(crate) fn run(arguments: &Down) -> Result<(), Failure> {
         )?;
     }
     let places = host.event(&event);
-    if host::is_root() {
-        // Seats' files belong to users of their own: only the user who made them may remove them.
-        let user = owner(&places.state)?;
-        if user != "root" {
-            return host::become_user(&user, &again(arguments, &event));
-        }
-    }
+    // Seats' files belong to users of their own: only the user who made them may remove them.
+    host::become_owner(&places, &again(arguments, &event))?;
     stop(&event, &places)?;
     if !arguments.purge {
         return Ok(());
@@ -75,25 +70,6 @@ fn again(arguments: &Down, event: &EventId) -> Vec<OsString> {
     rest.extend(arguments.purge.then(|| "--purge".into()));
     rest.extend(arguments.without_export.then(|| "--without-export".into()));
     rest
-}
-
-fn owner(folder: &Path) -> Result<String, Failure> {
-    use std::os::unix::fs::MetadataExt;
-    let uid = fs::metadata(folder)
-        .with_context(|| format!("cannot look at {}", folder.display()))?
-        .uid();
-    let output = std::process::Command::new("getent")
-        .args(["passwd", &uid.to_string()])
-        .output()
-        .context("cannot run getent")?;
-    let line = String::from_utf8_lossy(&output.stdout).into_owned();
-    match line.split(':').next() {
-        Some(name) if !name.is_empty() => Ok(name.to_owned()),
-        _ => Err(Failure::environment(anyhow::anyhow!(
-            "{} belongs to user {uid}, whom nobody knows here",
-            folder.display()
-        ))),
-    }
 }
 
 fn stop(event: &EventId, places: &Places) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use arena_workshop::plan::SecretName;
 use super::{print, print_json};
 use crate::cli::{Format, Rotate};
 use crate::failure::Failure;
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::platform::secrets::Secrets;
 
 /// Writes new passwords.
@@ -17,6 +17,8 @@ pub(crate) fn run(arguments: &Rotate) -> Result<(), Failure> {
     let host = Host::here()?;
     let event = host.chosen_to_use(arguments.which.event.as_deref())?;
     let places = host.event(&event);
+    let again: Vec<_> = std::env::args_os().skip(1).collect();
+    host::become_owner(&places, &again)?;
     let path = places.state.join("plan.json");
     let text = std::fs::read(&path)
         .with_context(|| format!("cannot read {}", path.display()))

@@ -83,7 +83,48 @@ async fn facilitators_have_the_databases_in_hand() {
     let other = "tr[data-seat=grace] [data-field=postgres_use]";
     facilitator.sees(other, "of 8 MB").await;
 
+    // A restore by the command line waits for its end; the room's menu takes it back.
+    let there = "select 1 from big limit 1";
+    let restored = restores(&world, &["ada"]);
+    assert!(restored.contains("ada"), "{restored}");
+    assert!(!psql(&event, "ada", there), "it was not restored");
+    choose(&facilitator, "ada", "a[href$='/undo']").await;
+    facilitator.click("form[action$='/undo'] button").await;
+    wait_until(LIMIT, "what was before is back", || {
+        psql(&event, "ada", there)
+    });
+    // All at once, and all back again: nobody's is another's.
+    restores(&world, &["--all"]);
+    let others = "select 1 from other";
+    assert!(!psql(&event, "ada", there) && !psql(&event, "grace", others));
+    restores(&world, &["--all", "--undo"]);
+    assert!(psql(&event, "ada", there) && psql(&event, "grace", others));
     facilitator.page.close().await.expect("Chromium ends");
+
+    // A new password is in force at the next start, for the seat alone that has it.
+    let passwords = |event: &Event, seat: &str| event.in_terminal(seat, "env | grep _URI");
+    let before = ["ada", "grace"].map(|seat| passwords(&event, seat));
+    let (code, said, error) = world.run(&["rotate", "ada", "--event", &world.event]);
+    assert_eq!(code, 0, "{error}");
+    assert!(said.contains("1 new password, in force when"), "{said}");
+    assert!(psql(&event, "ada", there), "nobody's work is broken");
+    event.interrupt();
+    let event = world.up();
+    assert_ne!(passwords(&event, "ada"), before[0]);
+    assert_eq!(passwords(&event, "grace"), before[1]);
+    assert!(psql(&event, "ada", there));
+    event.opens_link(0);
+    wait_until(LIMIT, "the app works with the new password", || {
+        world.seat("ada")["apps"] == "backend ready"
+    });
     event.interrupt();
     world.purge();
+}
+
+/// `arena restore` of the running event; returns what it said.
+fn restores(world: &World, arguments: &[&str]) -> String {
+    let (code, said, error) =
+        world.run(&[&["restore"], arguments, &["--event", &world.event]].concat());
+    assert_eq!(code, 0, "{said}{error}");
+    said
 }
