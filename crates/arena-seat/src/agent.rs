@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arena_supervisor::Supervisor;
 use arena_workshop::plan::SeatSettings;
@@ -21,10 +20,6 @@ use crate::{
 
 /// Events that a slow reader may lag behind; then it gets the whole health again.
 const EVENTS: usize = 64;
-
-/// The kernel takes one such change in a tenth of a second from the whole machine.
-const AUTOGROUP_PAUSE: Duration = Duration::from_millis(250);
-const AUTOGROUP_TRIES: usize = 400;
 
 /// What all parts share.
 pub(crate) struct Agent {
@@ -59,7 +54,6 @@ pub(crate) async fn run(
     prepare::files(&settings, &places)?;
     let (editor_orders, orders) = mpsc::channel(8);
     let agent = Arc::new(Agent::new(settings, places, editor_orders, &shutdown)?);
-    agent.spawn(yield_to_others());
     let mut parts = JoinSet::new();
     for bound in forward::bind(&agent)? {
         parts.spawn(forward::run(agent.clone(), bound));
@@ -93,24 +87,6 @@ pub(crate) async fn run(
     agent.tasks.close();
     agent.tasks.wait().await;
     outcome
-}
-
-/// Gives the session the priority that the sandbox gave the process. Where the kernel shares the
-/// processor out among sessions (`sched(7)`, autogroup), a process's own counts for nothing; where it
-/// does not, there is no such file.
-async fn yield_to_others() {
-    let nice = rustix::process::getpriority_process(None)
-        .unwrap_or(0)
-        .max(0);
-    for _ in 0..AUTOGROUP_TRIES {
-        match std::fs::write("/proc/self/autogroup", nice.to_string()) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                tokio::time::sleep(AUTOGROUP_PAUSE).await;
-            }
-            // A convenience: the seat works as well without.
-            _ => return,
-        }
-    }
 }
 
 /// Names a part that has ended; a panic goes on.

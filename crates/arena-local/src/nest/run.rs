@@ -35,9 +35,6 @@ const STAGE: &str = "/tmp";
 /// Who is killed first when memory runs out: a seat, never the platform.
 const OOM_SCORE: &str = "900";
 
-/// A seat's processes yield to the platform and its databases when the processor is short.
-const NICE: i32 = 10;
-
 /// How long a killed sandbox may take to let go of its files.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 
@@ -356,8 +353,6 @@ fn arguments(run: &Run, filter: &OwnedFd, lock: &OwnedFd) -> Vec<OsString> {
 }
 
 fn limit(limits: Limits) -> Result<(), NestError> {
-    rustix::process::setpriority_process(None, NICE)
-        .map_err(NestError::at("cannot lower the seat's priority"))?;
     for (resource, value) in [
         (Resource::Data, limits.data_bytes),
         (Resource::Nproc, limits.processes),

@@ -319,23 +319,6 @@ fn a_detached_event_ends_with_down() {
     world.purge();
 }
 
-/// The agent, and with it everything in a seat, has a lower priority, as process and as session.
-fn seats_yield_to_the_platform(event: &world::Event) {
-    let each = "for p in /proc/[0-9]*; do echo \"$(cat $p/comm): $(cut -d' ' -f19 $p/stat) $(cat $p/autogroup)\"; done 2>&-";
-    let own = fs::read_to_string("/proc/self/autogroup");
-    let wanted = match own.is_ok_and(|own| own.contains("nice")) {
-        true => " nice 10",
-        false => "",
-    };
-    world::wait_until(Duration::from_secs(60), "the agent yields", || {
-        let said = event.in_seat("ada", each, b"");
-        let mut agents = said
-            .lines()
-            .filter_map(|line| line.strip_prefix("arena: 10 "));
-        agents.any(|agent| agent.ends_with(wanted))
-    });
-}
-
 /// From the room's menu into Ada's own editor, on a host of its own.
 async fn looks_into_the_seat(facilitator: &Person) {
     facilitator
@@ -360,7 +343,6 @@ fn what_an_app_prints_is_in_the_seats_log_and_a_second_interrupt_ends_at_once() 
     let world = World::copy("hello", "logs");
     let event = world.up();
     assert_eq!(world.seat("ada")["apps"], "backend asleep");
-    seats_yield_to_the_platform(&event);
     event.opens_link(0);
     world::wait_until(
         Duration::from_secs(60),
