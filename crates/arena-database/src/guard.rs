@@ -131,7 +131,8 @@ impl Guarded {
 }
 
 /// Seats of this event by the mark of their databases.
-const SEATS: &str = "SELECT d.datname::pg_catalog.text, r.oid, d.oid, pg_catalog.shobj_description(d.oid, 'pg_database') \
+const SEATS: &str = "SELECT d.datname::pg_catalog.text, r.oid, d.oid, pg_catalog.shobj_description(d.oid, 'pg_database'), \
+    pg_catalog.pg_stat_get_db_xact_commit(d.oid) + pg_catalog.pg_stat_get_db_xact_rollback(d.oid) \
     FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_database d ON d.datname = r.rolname \
     WHERE pg_catalog.shobj_description(d.oid, 'pg_database') LIKE ANY ($1)";
 
@@ -169,6 +170,8 @@ pub(crate) struct Watched {
     database: u32,
     /// The comment of its database.
     pub(crate) mark: String,
+    /// How many transactions have ended in it: more than before, and somebody was there, however briefly.
+    transactions: i64,
 }
 
 /// A session of a seat.
@@ -227,6 +230,8 @@ struct Watcher<'a> {
     slow: HashSet<(i32, u64)>,
     /// Roles that had a session since their database was measured.
     used: BTreeSet<u32>,
+    /// What each database's transactions were when it was measured.
+    transactions: BTreeMap<u32, i64>,
     measured: Option<Instant>,
     all_measured: Option<Instant>,
 }
@@ -242,6 +247,7 @@ impl<'a> Watcher<'a> {
             seats: Vec::new(),
             slow: HashSet::new(),
             used: BTreeSet::new(),
+            transactions: BTreeMap::new(),
             measured: None,
             all_measured: None,
         })
@@ -263,6 +269,7 @@ impl<'a> Watcher<'a> {
                     role: row.get(1),
                     database: row.get(2),
                     mark: row.get(3),
+                    transactions: row.get(4),
                 })
             });
             self.seats = seats.collect();
@@ -369,7 +376,9 @@ impl<'a> Watcher<'a> {
             .seats
             .iter()
             .filter(|seat| {
-                all || self.used.contains(&seat.role) || quota::room(&seat.mark) != Room::Free
+                all || self.used.contains(&seat.role)
+                    || self.transactions.get(&seat.database) != Some(&seat.transactions)
+                    || quota::room(&seat.mark) != Room::Free
             })
             .collect();
         let databases: Vec<u32> = measured.iter().map(|seat| seat.database).collect();
@@ -385,7 +394,7 @@ impl<'a> Watcher<'a> {
             .iter()
             .filter_map(|row| Some((row.get(0), row.get::<_, Option<i64>>(1)?)))
             .collect();
-        for seat in measured {
+        for seat in &measured {
             let Ok(_alone) = self.server.guarded.making.try_write() else {
                 // A seat is being made or restored, which may wait for us to end a session.
                 self.measured = None;
@@ -412,6 +421,10 @@ impl<'a> Watcher<'a> {
                 (usage.size_bytes, usage.size_bytes_max, usage.room) = (size, max, room);
             });
         }
+        let seen = measured
+            .iter()
+            .map(|seat| (seat.database, seat.transactions));
+        self.transactions.extend(seen);
         self.used.clear();
     }
 }

@@ -222,6 +222,22 @@ impl World {
     }
 }
 
+/// A test that fails leaves nothing running: it would take the processor from those after it.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.run(&[
+                "down",
+                "--event",
+                &self.event,
+                "--purge",
+                "--without-export",
+                "--yes",
+            ]);
+        }
+    }
+}
+
 /// Ids of all processes of this machine.
 pub(crate) fn processes() -> Vec<u32> {
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
