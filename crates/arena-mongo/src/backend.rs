@@ -3,28 +3,34 @@
 //! hold up that seat and nobody else; every statement has a time limit. A
 //! transaction has a connection of its own (`backend/transaction.rs`).
 
-mod connection;
 mod transaction;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bson::RawDocumentBuf;
 use bytes::{BufMut, BytesMut};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use connection::Connection;
 pub(crate) use transaction::{Lost, Transaction};
 
 use crate::error::{CommandError, chain};
 
 const DATABASE: &str = "postgres";
 const ROLE: &str = "arena_front";
+/// Without the second, a count without a filter is what the last statistics say. The third ends a statement
+/// whose connection is gone, also when this process was killed.
+const SETTINGS: &str = "SET client_min_messages = warning; \
+    SET documentdb.use_pg_stats_live_tuples_for_count = off; \
+    SET client_connection_check_interval = 1000";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An engine that was killed is back in a moment; so long a statement waits for it.
 const AWAY_MAX: Duration = Duration::from_secs(10);
@@ -106,6 +112,19 @@ pub(crate) struct Backend {
     idle: Mutex<Vec<Connection>>,
 }
 
+struct Connection {
+    client: Client,
+    prepared: HashMap<&'static str, Statement>,
+    time_limit: Duration,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
 impl Backend {
     pub(crate) fn new(socket_dir: &PathBuf, statements: usize) -> Self {
         let mut config = tokio_postgres::Config::new();
@@ -160,7 +179,9 @@ impl Backend {
             loop {
                 let mut connection = self.connection().await?;
                 connection.limit_time(budget.time).await?;
-                let result = connection.query(sql, parameters, budget.interruption).await;
+                let statement = connection.prepared(sql).await?;
+                let query = connection.client.query(&statement, parameters);
+                let result = connection.finish(query, budget.interruption).await;
                 self.give_back(connection, budget.interruption);
                 match result {
                     Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => {
@@ -188,7 +209,8 @@ impl Backend {
             let _turn = self.turn(budget).await?;
             let mut connection = self.connection().await?;
             connection.limit_time(budget.time).await?;
-            let result = connection.simple_query(sql, budget.interruption).await;
+            let query = connection.client.simple_query(sql);
+            let result = connection.finish(query, budget.interruption).await;
             self.give_back(connection, budget.interruption);
             Ok(result?.iter().filter_map(first_column).collect())
         };
@@ -226,7 +248,7 @@ impl Backend {
             if let Some(connection) = self.idle_connection() {
                 return Ok(connection);
             }
-            match Connection::open(&self.config).await {
+            match self.connect().await {
                 Ok(connection) => return Ok(connection),
                 Err(error) if Instant::now() >= deadline => {
                     tracing::warn!(error = %chain(&error), "cannot connect to the database engine");
@@ -239,23 +261,84 @@ impl Backend {
 
     fn idle_connection(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(mut connection) = idle.pop() {
-            if connection.is_open() {
+        while let Some(connection) = idle.pop() {
+            if !connection.client.is_closed() {
                 return Some(connection);
             }
         }
         None
     }
 
+    async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
+        let (client, connection) = self.config.connect(NoTls).await?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %chain(&error), "a connection to the database engine ended");
+            }
+        });
+        let driver = AbortOnDropHandle::new(driver);
+        client.batch_execute(SETTINGS).await?;
+        Ok(Connection {
+            client,
+            prepared: HashMap::new(),
+            time_limit: Duration::MAX,
+            _driver: driver,
+        })
+    }
+
     /// Keeps a connection for others. One whose statement was interrupted is closed: the request to cancel may
     /// come late, and would end another's statement.
-    fn give_back(&self, mut connection: Connection, interruption: &CancellationToken) {
-        if !interruption.is_cancelled() && connection.is_open() {
+    fn give_back(&self, connection: Connection, interruption: &CancellationToken) {
+        if !connection.client.is_closed() && !interruption.is_cancelled() {
             self.idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(connection);
         }
+    }
+}
+
+impl Connection {
+    /// Waits for a statement; asks the engine to end it when interrupted.
+    async fn finish<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        interruption: &CancellationToken,
+    ) -> Result<T, CommandError> {
+        let mut statement = pin!(statement);
+        // The statement is waited for below when the other branch was first.
+        let result = tokio::select! {
+            biased;
+            result = &mut statement => return result.map_err(|error| CommandError::from_postgres(&error)),
+            () = interruption.cancelled() => async {
+                let _ = self.client.cancel_token().cancel_query(NoTls).await;
+                statement.await
+            },
+        };
+        match timeout(CANCEL_MARGIN, result).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) | Err(_) => Err(CommandError::interrupted()),
+        }
+    }
+
+    async fn limit_time(&mut self, limit: Duration) -> Result<(), CommandError> {
+        if self.time_limit != limit {
+            let sql = format!("SET statement_timeout = {}", limit.as_millis().max(1));
+            let set = self.client.batch_execute(&sql).await;
+            set.map_err(|error| CommandError::from_postgres(&error))?;
+            self.time_limit = limit;
+        }
+        Ok(())
+    }
+
+    async fn prepared(&mut self, sql: &'static str) -> Result<Statement, CommandError> {
+        if let Some(statement) = self.prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        let prepared = self.client.prepare(sql).await;
+        let statement = prepared.map_err(|error| CommandError::from_postgres(&error))?;
+        self.prepared.insert(sql, statement.clone());
+        Ok(statement)
     }
 }
 

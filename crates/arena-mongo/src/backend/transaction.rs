@@ -43,13 +43,13 @@ impl Backend {
     /// Opens a transaction that ends by itself after this time, also when this process is gone. The snapshot
     /// is taken by its first statement.
     pub(crate) async fn begin(&self, lifetime: Duration) -> Result<Transaction, CommandError> {
-        let mut connection = self.connection().await?;
+        let connection = self.connection().await?;
         let sql = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = {LOCK_WAIT_MS}; \
              SET LOCAL transaction_timeout = {}",
             (lifetime + CANCEL_MARGIN).as_millis()
         );
-        let begun = connection.execute(&sql).await;
+        let begun = connection.client.batch_execute(&sql).await;
         begun.map_err(|error| CommandError::from_postgres(&error))?;
         let open = Open {
             connection,
@@ -62,10 +62,10 @@ impl Backend {
 
     /// Takes everything back; harmless when the transaction has ended.
     pub(crate) async fn roll_back(&self, transaction: &Transaction) {
-        let Some(mut open) = transaction.open.lock().await.take() else {
+        let Some(open) = transaction.open.lock().await.take() else {
             return;
         };
-        let ending = open.connection.execute("ROLLBACK");
+        let ending = open.connection.client.batch_execute("ROLLBACK");
         if matches!(
             timeout_at(Instant::now() + END_MAX, ending).await,
             Ok(Ok(()))
@@ -86,16 +86,18 @@ impl Backend {
             .rows(budget, note, parameters)
             .await
             .map_err(Lost::Refused)?;
-        let Some(mut open) = transaction.open.lock().await.take() else {
+        let Some(open) = transaction.open.lock().await.take() else {
             return Err(Lost::Unknown);
         };
-        let ending = open.connection.execute("COMMIT");
+        let ending = open.connection.client.batch_execute("COMMIT");
         match timeout_at(Instant::now() + END_MAX, ending).await {
             Ok(Ok(())) => {
                 self.give_back(open.connection, budget.interruption);
                 Ok(())
             }
-            Ok(Err(error)) if error.as_db_error().is_some() && open.connection.is_open() => {
+            Ok(Err(error))
+                if error.as_db_error().is_some() && !open.connection.client.is_closed() =>
+            {
                 let refused = CommandError::from_postgres(&error);
                 self.give_back(open.connection, budget.interruption);
                 Err(Lost::Refused(refused))
@@ -125,8 +127,9 @@ impl Transaction {
         };
         let run = async {
             open.limit_time(budget.time).await?;
-            let connection = &mut open.connection;
-            connection.query(sql, parameters, budget.interruption).await
+            let statement = open.connection.prepared(sql).await?;
+            let query = open.connection.client.query(&statement, parameters);
+            open.connection.finish(query, budget.interruption).await
         };
         let result = timeout_at(deadline, run)
             .await
@@ -134,7 +137,7 @@ impl Transaction {
         if budget.interruption.is_cancelled() {
             return Err(CommandError::interrupted());
         }
-        if open.connection.is_open() {
+        if !open.connection.client.is_closed() {
             *place = Some(open);
         }
         result
@@ -145,7 +148,7 @@ impl Open {
     async fn limit_time(&mut self, limit: Duration) -> Result<(), CommandError> {
         if self.time_limit != limit {
             let sql = format!("SET LOCAL statement_timeout = {}", limit.as_millis().max(1));
-            let set = self.connection.execute(&sql).await;
+            let set = self.connection.client.batch_execute(&sql).await;
             set.map_err(|error| CommandError::from_postgres(&error))?;
             self.time_limit = limit;
         }
