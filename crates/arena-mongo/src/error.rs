@@ -59,6 +59,13 @@ fn name_of(code: i32) -> &'static str {
         .map_or("UnknownError", |(name, _)| name)
 }
 
+/// What the engine says when somebody else made the collection, or the first of its database, a moment ago and a
+/// transaction's snapshot does not show it yet. MongoDB calls that a write conflict.
+const CREATION_RACES: [&str; 2] = [
+    "Unable to create the specified collection",
+    "Unable to create metadata database sentinel collection.",
+];
+
 /// The failure of one command; the connection stays usable.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CommandError {
@@ -207,6 +214,9 @@ impl CommandError {
         }
         if *state == SqlState::INSUFFICIENT_PRIVILEGE {
             return Self::unauthorized("not authorized to do this in the built-in database");
+        }
+        if CREATION_RACES.contains(&error.message()) {
+            return Self::write_conflict();
         }
         if let Some((name, code)) = BY_SQLSTATE.get(state.code()) {
             return Self::new(*code, name, error.message());

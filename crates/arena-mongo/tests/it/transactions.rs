@@ -123,6 +123,31 @@ async fn the_second_writer_of_a_document_is_told_to_begin_again_at_once() {
     assert_eq!(euros(&accounts, "a").await, 101);
 }
 
+/// Mongoose makes a model's collection while the app's first transaction writes into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_into_a_collection_that_others_just_made_begins_again_and_succeeds() {
+    let world = World::start().await;
+    let accounts = with_accounts(&world).await;
+    let mut session = session(&accounts).await;
+    let read = accounts.find_one(doc! {}).session(&mut session).await;
+    assert!(read.unwrap().is_some(), "its snapshot is taken");
+    let elsewhere = world.client("ada").await.database("ada");
+    elsewhere.create_collection("visits").await.unwrap();
+    let database = accounts.client().database("ada");
+    let visits = database.collection::<Document>("visits");
+    let visit = doc! { "city": "Turin" };
+    let written = visits.insert_one(&visit).session(&mut session).await;
+    let error = written.unwrap_err();
+    assert_eq!(code_of(&error), 112, "{error}");
+    assert!(error.contains_label(TRANSIENT_TRANSACTION_ERROR));
+    let _ = session.abort_transaction().await;
+    session.start_transaction().await.unwrap();
+    let written = visits.insert_one(&visit).session(&mut session).await;
+    written.unwrap();
+    session.commit_transaction().await.unwrap();
+    assert_eq!(visits.count_documents(doc! {}).await.unwrap(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_transfers_at_once_lose_no_money() {
     let world = World::start().await;

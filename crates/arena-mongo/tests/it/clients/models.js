@@ -32,5 +32,5 @@ async function main(uri) {
 
 main(process.argv[2]).catch((error) => {
   console.error(error);
-  process.exitCode = 1;
+  process.exit(1); // Connections that are open would keep it going.
 });

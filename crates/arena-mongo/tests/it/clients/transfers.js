@@ -47,5 +47,5 @@ async function main(uri, library) {
 
 main(process.argv[2], process.argv[3]).catch((error) => {
   console.error(error);
-  process.exitCode = 1;
+  process.exit(1); // Connections that are open would keep it going.
 });
