@@ -151,7 +151,7 @@ const SESSIONS: &str = "
       ON l.pid = s.pid
     CROSS JOIN (SELECT pg_catalog.array_agg(blocking.pid) AS pids FROM pg_catalog.pg_stat_get_activity(NULL) a
       CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) AS blocking(pid)
-      WHERE a.application_name = 'arena-provisioner' AND a.wait_event_type = 'Lock' AND NOT a.usesysid = ANY ($1::pg_catalog.oid[])) b
+      WHERE a.application_name LIKE 'arena-provisioner%' AND a.wait_event_type = 'Lock' AND NOT a.usesysid = ANY ($1::pg_catalog.oid[])) b
     WHERE s.usesysid = ANY ($1::pg_catalog.oid[])";
 
 /// Asks for the role again: meanwhile the number may have become another's.

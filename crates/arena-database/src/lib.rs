@@ -194,6 +194,11 @@ pub enum ProvisionError {
         /// What differs.
         difference: String,
     },
+    /// The server still does what a process asked for that was killed.
+    #[error(
+        "the server is still busy with {0} commands of a former process of this event; try again in a minute"
+    )]
+    Leftover(usize),
     /// The event has no such server.
     #[error("this event has no {0}")]
     Missing(&'static str),

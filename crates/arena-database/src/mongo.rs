@@ -3,6 +3,7 @@
 //! restores and the way back in [`keeping`].
 
 mod keeping;
+mod leftovers;
 mod loading;
 
 use std::time::Duration;
@@ -20,6 +21,9 @@ use crate::{Held, MongodbAdmin, ProvisionError, SeatDatabase};
 /// Holds what is loaded and which seats are complete; in the template's database, never copied.
 pub(crate) const STATE: &str = "arena_state";
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Internal error (of the built-in database, when somebody else makes the collection), not found, exists, write
+/// conflict, and what the built-in database cannot do with a collection that has just gone.
+const COLLISIONS: [i32; 5] = [1, 26, 48, 112, 115];
 /// How often a copy that met another's is tried again, and after how long.
 const COLLISIONS_MAX: u32 = 20;
 const COLLISION_PAUSE: Duration = Duration::from_millis(100);
@@ -35,26 +39,16 @@ pub(crate) struct Mongo {
     template: Database,
 }
 
-/// Copies a collection's documents into another database. The server may still do what a process
-/// asked for that was killed a moment ago: a collision with that is tried again.
-async fn write_out(from: &Database, name: &str, to: &Database) -> Result<(), Error> {
-    let mut tries = 0;
-    loop {
-        let out = doc! { "$out": { "db": to.name(), "coll": name } };
-        match from.collection::<Document>(name).aggregate([out]).await {
-            Err(error) if tries < COLLISIONS_MAX && is_collision(&error) => {
-                tries += 1;
-                tokio::time::sleep(COLLISION_PAUSE).await;
-            }
-            done => return done.map(|_| ()),
+/// Whether a copy may succeed when it is made again: somebody else's command came in between. Of a process that was
+/// killed, the server may only now read the last one.
+fn is_passing(error: &ProvisionError) -> bool {
+    match error {
+        ProvisionError::Unlike { .. } => true,
+        ProvisionError::Mongodb { source, .. } => {
+            code(source).is_some_and(|code| COLLISIONS.contains(&code))
         }
+        _ => false,
     }
-}
-
-/// A collection that is being made by somebody else (internal error of the built-in database, or
-/// "exists"), or a write conflict.
-fn is_collision(error: &Error) -> bool {
-    matches!(error.kind.as_ref(), ErrorKind::Command(command) if matches!(command.code, 1 | 48 | 112))
 }
 
 pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> ProvisionError {
@@ -73,7 +67,8 @@ impl Mongo {
         let mut options = ClientOptions::parse(&admin.uri)
             .await
             .map_err(failed("understand the address"))?;
-        options.app_name = Some("arena-provisioner".to_owned());
+        let application = format!("arena-provisioner {template}");
+        options.app_name = Some(application.clone());
         options.server_selection_timeout = Some(CONNECT_TIME_MAX);
         options.connect_timeout = Some(CONNECT_TIME_MAX);
         let client = Client::with_options(options.clone()).map_err(failed("connect"))?;
@@ -82,6 +77,7 @@ impl Mongo {
             .run_command(doc! { "ping": 1 })
             .await
             .map_err(failed("log in as administrator"))?;
+        leftovers::end(&client, &application).await?;
         let template = client.database(template.as_str());
         Ok(Self {
             client,
@@ -109,9 +105,8 @@ impl Mongo {
         self.finish_exchange(seat, hash).await?;
         self.user(seat).await?;
         if self.state(&key(&seat.name)).await?.is_none() {
-            self.copy(&self.template, &self.client.database(seat.name.as_str()))
-                .await?;
-            self.verify(seat).await?;
+            let own = self.client.database(seat.name.as_str());
+            self.copy_whole(&self.template, &own, Some(seat)).await?;
             self.remember(&key(&seat.name), hash).await?;
         }
         Ok(())
@@ -187,6 +182,39 @@ impl Mongo {
             .map_err(failed(format!("make the user {name}")))
     }
 
+    /// Copies a database until the copy is whole, counted by the seat itself where it is its own.
+    async fn copy_whole(
+        &self,
+        from: &Database,
+        to: &Database,
+        seat: Option<&SeatDatabase>,
+    ) -> Result<(), ProvisionError> {
+        let mut tries = 0;
+        loop {
+            match self.copy_once(from, to, seat).await {
+                Err(error) if tries < COLLISIONS_MAX && is_passing(&error) => {
+                    tries += 1;
+                    tracing::debug!(%error, "copies {} to {} again", from.name(), to.name());
+                    tokio::time::sleep(COLLISION_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn copy_once(
+        &self,
+        from: &Database,
+        to: &Database,
+        seat: Option<&SeatDatabase>,
+    ) -> Result<(), ProvisionError> {
+        self.copy(from, to).await?;
+        match seat {
+            Some(seat) => self.verify(seat).await,
+            None => self.compare(from, to).await,
+        }
+    }
+
     /// Copies collections (on the server), indexes and views. What is in the target is replaced.
     async fn copy(&self, from: &Database, to: &Database) -> Result<(), ProvisionError> {
         let contents = self.contents(from).await?;
@@ -199,7 +227,11 @@ impl Mongo {
                 command.extend(others);
                 to.run_command(command).await.map_err(what())?;
             }
-            write_out(from, name, to).await.map_err(what())?;
+            let out = doc! { "$out": { "db": to.name(), "coll": name } };
+            from.collection::<Document>(name)
+                .aggregate([out])
+                .await
+                .map_err(what())?;
             // Behind the documents: the author's may be wrong on purpose.
             if !validation.is_empty() {
                 let mut command = doc! { "collMod": name };
@@ -240,14 +272,14 @@ impl Mongo {
         options.max_pool_size = Some(1);
         options.min_pool_size = None;
         let client = Client::with_options(options).map_err(failed(format!("connect as {name}")))?;
-        let verified = self.compare(&client.database(name)).await;
+        let verified = self.compare(&self.template, &client.database(name)).await;
         client.shutdown().await;
         verified
     }
 
-    async fn compare(&self, copy: &Database) -> Result<(), ProvisionError> {
+    async fn compare(&self, from: &Database, copy: &Database) -> Result<(), ProvisionError> {
         for found in self
-            .contents(&self.template)
+            .contents(from)
             .await?
             .into_iter()
             .filter(|found| !found.is_view)
@@ -260,7 +292,7 @@ impl Mongo {
                     .await;
                 number.map_err(failed(format!("count {collection} of {}", database.name())))
             };
-            let (expected, actual) = (count(&self.template).await?, count(copy).await?);
+            let (expected, actual) = (count(from).await?, count(copy).await?);
             if expected != actual {
                 let difference =
                     format!("{collection} has {actual} documents instead of {expected}");

@@ -71,6 +71,7 @@ impl Postgres {
         if !(server.by_superuser || row.get::<_, bool>(2)) {
             return Err(ProvisionError::Administrator(admin.user.clone()));
         }
+        link.end_leftovers().await?;
         link.run_if_allowed(harden::SERVER, "take the rights that everybody has")
             .await?;
         link.close().await;
@@ -433,7 +434,8 @@ impl Postgres {
         self.link(config, &format!("connect to {database}")).await
     }
 
-    async fn link(&self, config: Config, what: &str) -> Result<Link, ProvisionError> {
+    async fn link(&self, mut config: Config, what: &str) -> Result<Link, ProvisionError> {
+        config.application_name(format!("arena-provisioner {}", self.template));
         Link::open(config, &self.admin.tls, what).await
     }
 

@@ -1,14 +1,14 @@
 //! The front: one operation on both servers at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arena_workshop::DatabaseName;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinSet;
 
 use arena_data::{DataError, DataFile};
@@ -40,6 +40,7 @@ pub struct Provisioner {
 struct Inner {
     mongodb: Option<Mongo>,
     postgres: Option<Postgres>,
+    turns: Mutex<HashMap<DatabaseName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// What happens to the state before a restore.
@@ -94,8 +95,25 @@ impl Provisioner {
             None => None,
         };
         Ok(Self {
-            inner: Arc::new(Inner { mongodb, postgres }),
+            inner: Arc::new(Inner {
+                mongodb,
+                postgres,
+                turns: Mutex::default(),
+            }),
         })
+    }
+
+    /// Waits until nothing else is done to a seat's databases: a restore must not copy what a way back drops.
+    async fn turn(&self, seat: &DatabaseName) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self
+                .inner
+                .turns
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(seat.clone()).or_default())
+        };
+        turn.lock_owned().await
     }
 
     /// Loads the workshop's data files into the template. Does nothing when they are loaded already;
@@ -161,6 +179,7 @@ impl Provisioner {
     /// # Cancellation
     /// A half-made database is made anew by the next call.
     pub async fn create_seat(&self, seat: &SeatDatabase) -> Result<(), ProvisionError> {
+        let _turn = self.turn(&seat.name).await;
         let mongodb = async {
             match &self.inner.mongodb {
                 Some(mongodb) => mongodb.create(seat, VERSION).await,
@@ -232,6 +251,7 @@ impl Provisioner {
         seat: &SeatDatabase,
         before: Before,
     ) -> Result<(), ProvisionError> {
+        let _turn = self.turn(&seat.name).await;
         let name = before_name(&seat.name);
         let keeping = match before {
             Before::Keep => Some(None),
@@ -268,6 +288,7 @@ impl Provisioner {
     /// # Errors
     /// When nothing is kept, or a server refuses; calling again goes on.
     pub async fn bring_back_seat(&self, seat: &SeatDatabase) -> Result<(), ProvisionError> {
+        let _turn = self.turn(&seat.name).await;
         let before = before_name(&seat.name);
         let mongodb = async {
             match &self.inner.mongodb {
@@ -295,6 +316,7 @@ impl Provisioner {
     /// # Errors
     /// When a server refuses.
     pub async fn lock_out(&self, name: &DatabaseName) -> Result<(), ProvisionError> {
+        let _turn = self.turn(name).await;
         let mongodb = async {
             match &self.inner.mongodb {
                 Some(mongodb) => mongodb.lock_out(name).await,
@@ -315,6 +337,7 @@ impl Provisioner {
     /// # Errors
     /// When a server refuses.
     pub async fn drop_seat(&self, name: &DatabaseName) -> Result<(), ProvisionError> {
+        let _turn = self.turn(name).await;
         let before = before_name(name);
         let mongodb = async {
             match &self.inner.mongodb {

@@ -253,7 +253,7 @@ impl Task<'_> {
         }
         let _running = server
             .operations
-            .begin(self.operation(session.id, &request.body));
+            .begin(self.operation(session, &request.body));
         let place = server.place_of(self.user_name);
         let logical = fields.session.as_ref().map(|id| server.sessions.enter(id));
         // One command of a transaction after the other.
@@ -304,12 +304,13 @@ impl Task<'_> {
 }
 
 impl Task<'_> {
-    fn operation(&self, connection: i32, body: &RawDocument) -> Operation {
+    fn operation(&self, session: &Session, body: &RawDocument) -> Operation {
         let collection = body.get_str(self.name).unwrap_or("$cmd");
         Operation {
             user: Arc::clone(self.user_name),
             session: self.fields.session.as_ref().map(|session| session.id),
-            connection,
+            connection: session.id,
+            application: session.application.clone(),
             command: self.name.to_owned(),
             namespace: format!("{}.{collection}", self.database),
             since: Instant::now(),

@@ -42,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) user: Option<Arc<str>>,
     pub(crate) conversation: Option<(Conversation, bool)>,
     pub(crate) failed_logins: u32,
+    /// What it says it is.
+    pub(crate) application: Option<Arc<str>>,
     /// One of the user's connections.
     pub(crate) slot: Option<Slot>,
 }
@@ -54,6 +56,7 @@ impl Session {
             user: None,
             conversation: None,
             failed_logins: 0,
+            application: None,
             slot: None,
         }
     }

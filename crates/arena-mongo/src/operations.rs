@@ -14,6 +14,8 @@ pub(crate) struct Operation {
     pub(crate) user: Arc<str>,
     pub(crate) session: Option<[u8; 16]>,
     pub(crate) connection: i32,
+    /// What the client says it is.
+    pub(crate) application: Option<Arc<str>>,
     pub(crate) command: String,
     pub(crate) namespace: String,
     pub(crate) since: Instant,

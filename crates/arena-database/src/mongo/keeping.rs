@@ -54,7 +54,7 @@ impl Mongo {
         self.forget(&kept(name)).await?;
         self.empty(keeping.database).await?;
         let from = self.client.database(name.as_str());
-        self.copy(&from, &self.client.database(keeping.database))
+        self.copy_whole(&from, &self.client.database(keeping.database), None)
             .await?;
         self.remember(&kept(name), &order).await
     }
@@ -75,7 +75,7 @@ impl Mongo {
         }
         self.empty(&aside(before)).await?;
         let own = self.client.database(name.as_str());
-        self.copy(&own, &self.client.database(&aside(before)))
+        self.copy_whole(&own, &self.client.database(&aside(before)), None)
             .await?;
         self.note(&exchange(name), ASIDE, before).await?;
         self.finish_exchange(seat, hash).await
@@ -96,15 +96,17 @@ impl Mongo {
         if note.get_str("hash").is_ok_and(|stage| stage == ASIDE) {
             self.forget(&key(name)).await?;
             self.empty(name.as_str()).await?;
-            self.copy(&self.client.database(&before), &own).await?;
+            self.copy_whole(&self.client.database(&before), &own, None)
+                .await?;
             self.user(seat).await?;
             self.remember(&key(name), hash).await?;
             self.note(&exchange(name), BACK, &before).await?;
         }
         self.empty(&before).await?;
-        self.copy(
+        self.copy_whole(
             &self.client.database(&aside(&before)),
             &self.client.database(&before),
+            None,
         )
         .await?;
         self.forget(&exchange(name)).await?;

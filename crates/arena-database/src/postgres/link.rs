@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error};
 
@@ -15,6 +16,13 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 const STARTING_PAUSE: Duration = Duration::from_millis(50);
 /// Two sessions that alter the same catalog row: PostgreSQL refuses one of them.
 const CONFLICT_RETRIES: usize = 5;
+
+const LEFTOVERS_TIME_MAX: Duration = Duration::from_secs(30);
+const LEFTOVERS_PAUSE: Duration = Duration::from_millis(20);
+/// Asks sessions of the same event that do something to end.
+const LEFTOVERS: &str = "SELECT pg_catalog.pg_terminate_backend(s.pid) FROM pg_catalog.pg_stat_activity s \
+    WHERE s.application_name = pg_catalog.current_setting('application_name') AND s.usename = current_user \
+    AND s.pid <> pg_catalog.pg_backend_pid() AND s.state <> 'idle'";
 
 /// A connection and the task that moves its bytes.
 pub(crate) struct Link {
@@ -31,7 +39,6 @@ impl Link {
     ) -> Result<Self, ProvisionError> {
         config
             .connect_timeout(CONNECT_TIME_MAX)
-            .application_name("arena-provisioner")
             .ssl_mode(tls.mode());
         let timeout = |_| ProvisionError::Timeout {
             what: format!("{what} in PostgreSQL"),
@@ -67,6 +74,23 @@ impl Link {
             .is_err()
         {
             task.abort();
+        }
+    }
+
+    /// Ends what a former process of this event still runs, which was killed: its `CREATE DATABASE` would end in
+    /// the middle of the next process's.
+    pub(super) async fn end_leftovers(&self) -> Result<(), ProvisionError> {
+        let deadline = Instant::now() + LEFTOVERS_TIME_MAX;
+        loop {
+            let left = self.client.query(LEFTOVERS, &[]).await;
+            let left = left.map_err(failed("end what a former process left"))?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(ProvisionError::Leftover(left.len()));
+            }
+            tokio::time::sleep(LEFTOVERS_PAUSE).await;
         }
     }
 

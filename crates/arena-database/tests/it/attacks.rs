@@ -200,16 +200,21 @@ async fn who_lifts_the_time_limits_is_ended_all_the_same() {
     world.guard();
     assert!(sleeper.batch_execute("SELECT pg_sleep(60)").await.is_err());
     until("the idle transaction ends", async || idler.is_closed()).await;
-    let usage = &world.provisioner.postgres_usage()[&world.ada.name];
-    assert!(usage.sessions_ended >= 2, "{usage:?}");
-    assert!(usage.slow_statements >= 1, "{usage:?}");
+    world
+        .usage_shows(
+            &world.ada,
+            "two sessions and a slow statement are counted",
+            |usage| usage.sessions_ended >= 2 && usage.slow_statements >= 1,
+        )
+        .await;
     // Who keeps to the limits stays.
     let calm = world.as_seat(&world.bea).await;
     calm.batch_execute("SELECT pg_sleep(0.3)").await.unwrap();
-    assert_eq!(
-        world.provisioner.postgres_usage()[&world.bea.name].sessions_ended,
-        0
-    );
+    world
+        .usage_shows(&world.bea, "her sessions stay", |usage| {
+            usage.sessions_ended == 0
+        })
+        .await;
     assert!(world.is_guarded());
 }
 
@@ -252,8 +257,11 @@ async fn floods_of_temporary_files_are_bounded() {
         )
     })
     .await;
-    let usage = &world.provisioner.postgres_usage()[&world.ada.name];
-    assert_eq!(usage.last_ended, Some(arena_database::Reason::Temporary));
+    world
+        .usage_shows(&world.ada, "the reason is noted", |usage| {
+            usage.last_ended == Some(arena_database::Reason::Temporary)
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -275,8 +283,11 @@ async fn a_lock_on_another_seats_database_does_not_keep_it_from_its_restore() {
     world.guard();
     restore(&world).await.unwrap();
     until("the session in the way ends", async || ada.is_closed()).await;
-    let usage = &world.provisioner.postgres_usage()[&world.ada.name];
-    assert_eq!(usage.last_ended, Some(arena_database::Reason::InTheWay));
+    world
+        .usage_shows(&world.ada, "the reason is noted", |usage| {
+            usage.last_ended == Some(arena_database::Reason::InTheWay)
+        })
+        .await;
     assert_eq!(
         number(
             &world.as_seat(&world.bea).await,

@@ -66,7 +66,7 @@ async fn begin_and_kill(world: &World, name: &str, order: u32, after: Duration) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_is_killed_anywhere_is_finished_by_the_next_process() {
-    let world = World::start("killed").await;
+    let mut world = World::start("killed").await;
     let ada = world.seat("ada");
     world.provisioner.create_seat(&ada).await.unwrap();
     for round in 1..=ROUNDS {
@@ -78,6 +78,7 @@ async fn a_restore_that_is_killed_anywhere_is_finished_by_the_next_process() {
             .await
             .unwrap();
         begin_and_kill(&world, ada.name.as_str(), round, after).await;
+        world.next_process().await;
         // As `up` does: make what is missing, then carry out open orders again.
         world.provisioner.create_seat(&ada).await.unwrap();
         let again = Before::KeepFor(i64::from(round));
@@ -91,6 +92,7 @@ async fn a_restore_that_is_killed_anywhere_is_finished_by_the_next_process() {
             "round {round}"
         );
         begin_and_kill(&world, ada.name.as_str(), 0, after).await;
+        world.next_process().await;
         world.provisioner.create_seat(&ada).await.unwrap();
         // Before or after the exchange: both states are whole, and one call leads from one to the other.
         if count(&database, "mine").await == 0 {

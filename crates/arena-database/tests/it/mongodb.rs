@@ -24,11 +24,7 @@ impl World {
              run `cargo xtask test`, or set ARENA_TEST_MONGODB_URI=mongodb://admin:…@127.0.0.1:27017/",
         );
         let tag = format!("{tag}{}", std::process::id());
-        let template = DatabaseName::new(format!("arena_{tag}")).unwrap();
-        let admin = MongodbAdmin { uri: uri.clone() };
-        let provisioner = Provisioner::connect(&template, Some(&admin), None)
-            .await
-            .unwrap();
+        let provisioner = connect(&uri, &tag).await;
         let world = Self {
             uri,
             provisioner,
@@ -36,6 +32,11 @@ impl World {
         };
         world.load(100).await;
         world
+    }
+
+    /// Goes on as the process does that comes after this one.
+    pub(crate) async fn next_process(&mut self) {
+        self.provisioner = connect(&self.uri, &self.tag).await;
     }
 
     async fn load(&self, documents: usize) {
@@ -89,6 +90,15 @@ impl World {
             .await
             .unwrap();
     }
+}
+
+async fn connect(uri: &str, tag: &str) -> Provisioner {
+    let template = DatabaseName::new(format!("arena_{tag}")).unwrap();
+    let admin = MongodbAdmin {
+        uri: uri.to_owned(),
+    };
+    let connected = Provisioner::connect(&template, Some(&admin), None).await;
+    connected.unwrap()
 }
 
 pub(crate) async fn count(database: &mongodb::Database, collection: &str) -> u64 {
@@ -359,5 +369,25 @@ async fn a_mistake_in_a_file_stops_loading_and_the_next_try_begins_anew() {
         ),
         (100, 0)
     );
+    world.end(&[&ada]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_one_seat_at_once_happens_one_after_the_other() {
+    let world = World::start("turns").await;
+    let ada = world.seat("ada");
+    let provisioner = &world.provisioner;
+    provisioner.create_seat(&ada).await.unwrap();
+    provisioner.restore_seat(&ada, Before::Keep).await.unwrap();
+    for _ in 0..5 {
+        let (restored, back, made) = tokio::join!(
+            provisioner.restore_seat(&ada, Before::Keep),
+            provisioner.bring_back_seat(&ada),
+            provisioner.create_seat(&ada),
+        );
+        restored.and(back).and(made).unwrap();
+        let database = world.as_seat(&ada).await;
+        assert_eq!(count(&database, "listings").await, 100);
+    }
     world.end(&[&ada]).await;
 }

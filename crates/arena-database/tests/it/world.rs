@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arena_database::{DataFile, PostgresAdmin, Provisioner, SeatDatabase};
+use arena_database::{DataFile, PostgresAdmin, PostgresUsage, Provisioner, SeatDatabase};
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use crate::cluster::Cluster;
@@ -62,6 +62,20 @@ impl World {
     ) -> Result<Client, Error> {
         let admin = self.cluster.admin();
         log_in(&admin, seat.name.as_str(), &seat.password, database).await
+    }
+
+    /// Waits until the guard has said this of a seat: it says it a moment after it acted.
+    pub(crate) async fn usage_shows(
+        &self,
+        seat: &SeatDatabase,
+        what: &str,
+        is_so: impl Fn(&PostgresUsage) -> bool,
+    ) {
+        let shows = async || {
+            let usage = self.provisioner.postgres_usage();
+            usage.get(&seat.name).is_some_and(&is_so)
+        };
+        until(what, shows).await;
     }
 
     pub(crate) async fn as_superuser(&self, database: &str) -> Client {

@@ -21,6 +21,8 @@ const VERSION: [i32; 4] = [8, 0, 0, 0];
 const WIRE_VERSION: i32 = 25;
 const WRITE_BATCH_MAX: i32 = 25_000;
 const SESSION_MINUTES: i32 = 30;
+/// MongoDB's limit for `client.application.name` of a `hello`.
+const APPLICATION_NAME_BYTES_MAX: usize = 128;
 const MECHANISM: &str = "SCRAM-SHA-256";
 
 /// After so many wrong passwords a connection is closed.
@@ -84,6 +86,9 @@ fn hello(server: &Server, session: &mut Session, body: &RawDocument, primary: &s
         "maxWireVersion": WIRE_VERSION,
         "readOnly": false,
     };
+    if let Some(name) = application(body) {
+        session.application = Some(Arc::from(name));
+    }
     // The same for every name: which users exist is nobody's business.
     if body.get_str("saslSupportedMechs").is_ok() {
         answer.insert("saslSupportedMechs", [MECHANISM].as_slice());
@@ -107,6 +112,17 @@ fn hello(server: &Server, session: &mut Session, body: &RawDocument, primary: &s
     }
     answer.insert("ok", 1.0);
     Ok(raw(&answer))
+}
+
+/// What a driver says its program is; a longer name than MongoDB takes is none.
+fn application(hello: &RawDocument) -> Option<&str> {
+    let client = hello.get_document("client").ok()?;
+    let name = client
+        .get_document("application")
+        .ok()?
+        .get_str("name")
+        .ok()?;
+    (name.len() <= APPLICATION_NAME_BYTES_MAX).then_some(name)
 }
 
 fn build_info() -> Document {

@@ -75,7 +75,7 @@ fn described((number, operation): &(i32, Operation)) -> Bson {
     let mut command = Document::new();
     let (_, collection) = operation.namespace.split_once('.').unwrap_or_default();
     command.insert(operation.command.clone(), collection);
-    Bson::Document(doc! {
+    let mut described = doc! {
         "type": "op",
         "opid": *number,
         "active": true,
@@ -87,7 +87,10 @@ fn described((number, operation): &(i32, Operation)) -> Bson {
         "secs_running": i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         "microsecs_running": microseconds,
         "killPending": operation.interruption.is_cancelled(),
-    })
+    };
+    let application = operation.application.as_deref();
+    described.extend(application.map(|name| ("appName".to_owned(), Bson::from(name))));
+    Bson::Document(described)
 }
 
 fn check_database(call: &Call<'_>, message: &str) -> Result<(), CommandError> {
