@@ -3,6 +3,7 @@
 //! hold up that seat and nobody else; every statement has a time limit. A
 //! transaction has a connection of its own (`backend/transaction.rs`).
 
+mod changes;
 mod transaction;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use changes::{Changes, Seen};
 pub(crate) use transaction::{Lost, Transaction};
 
 use crate::error::{CommandError, chain};
@@ -99,6 +101,8 @@ impl Share {
 pub(crate) struct Budget<'a> {
     pub(crate) share: &'a Share,
     pub(crate) time: Duration,
+    /// It drops, renames or alters a collection.
+    pub(crate) is_change: bool,
     /// Where the statement belongs to, if it is not one of its own.
     pub(crate) transaction: Option<&'a Transaction>,
     /// Ends the statement in the engine.
@@ -110,12 +114,18 @@ pub(crate) struct Backend {
     config: tokio_postgres::Config,
     statements: Semaphore,
     idle: Mutex<Vec<Connection>>,
+    changes: Changes,
 }
 
 struct Connection {
     client: Client,
     prepared: HashMap<&'static str, Statement>,
     time_limit: Duration,
+    seen: Seen,
+    /// Changes by this connection since then.
+    own_changes: u64,
+    /// It may know collections that are gone.
+    is_doubtful: bool,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -138,6 +148,7 @@ impl Backend {
             config,
             statements: Semaphore::new(statements),
             idle: Mutex::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -180,8 +191,11 @@ impl Backend {
                 let mut connection = self.connection().await?;
                 connection.limit_time(budget.time).await?;
                 let statement = connection.prepared(sql).await?;
+                let change = budget.is_change.then(|| self.changes.begin());
+                connection.own_changes += u64::from(budget.is_change);
                 let query = connection.client.query(&statement, parameters);
                 let result = connection.finish(query, budget.interruption).await;
+                drop(change);
                 self.give_back(connection, budget.interruption);
                 match result {
                     Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => {
@@ -245,7 +259,7 @@ impl Backend {
     async fn connection(&self) -> Result<Connection, CommandError> {
         let deadline = Instant::now() + AWAY_MAX;
         loop {
-            if let Some(connection) = self.idle_connection() {
+            if let Some(connection) = self.idle_connection().await {
                 return Ok(connection);
             }
             match self.connect().await {
@@ -259,14 +273,31 @@ impl Backend {
         }
     }
 
-    fn idle_connection(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(connection) = idle.pop() {
-            if !connection.client.is_closed() {
+    async fn idle_connection(&self) -> Option<Connection> {
+        while let Some(mut connection) = self.pop_idle() {
+            if connection.client.is_closed() {
+                continue;
+            }
+            (connection.seen, connection.own_changes) = (self.changes.seen(), 0);
+            if !connection.is_doubtful {
+                return Some(connection);
+            }
+            if connection
+                .client
+                .batch_execute(changes::FORGET)
+                .await
+                .is_ok()
+            {
+                connection.is_doubtful = false;
                 return Some(connection);
             }
         }
         None
+    }
+
+    fn pop_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.pop()
     }
 
     async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
@@ -282,13 +313,20 @@ impl Backend {
             client,
             prepared: HashMap::new(),
             time_limit: Duration::MAX,
+            seen: self.changes.seen(),
+            own_changes: 0,
+            is_doubtful: false,
             _driver: driver,
         })
     }
 
     /// Keeps a connection for others. One whose statement was interrupted is closed: the request to cancel may
     /// come late, and would end another's statement.
-    fn give_back(&self, connection: Connection, interruption: &CancellationToken) {
+    fn give_back(&self, mut connection: Connection, interruption: &CancellationToken) {
+        let is_current = self
+            .changes
+            .were_none_since(connection.seen, connection.own_changes);
+        connection.is_doubtful |= !is_current;
         if !connection.client.is_closed() && !interruption.is_cancelled() {
             self.idle
                 .lock()

@@ -407,8 +407,17 @@ impl<'a> Call<'a> {
         Budget {
             share: &self.place.share,
             time: self.time,
+            is_change: false,
             transaction: self.transaction,
             interruption: self.interruption,
+        }
+    }
+
+    /// For what drops, renames or alters a collection.
+    fn budget_to_change(&self) -> Budget<'_> {
+        Budget {
+            is_change: true,
+            ..self.budget()
         }
     }
 

@@ -99,6 +99,7 @@ impl Server {
         Budget {
             share: &self.own_share,
             time: OWN_TIME,
+            is_change: false,
             transaction: None,
             interruption: &self.own_interruption,
         }

@@ -39,7 +39,12 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         }
         None => None,
     };
-    let answer = reading::first_page(call, AGGREGATE, &spec).await;
+    let budget = if replaces(&spec) {
+        call.budget_to_change()
+    } else {
+        call.budget()
+    };
+    let answer = reading::first_page(call, budget, AGGREGATE, &spec).await;
     let answer = answer.map_err(|error| of_projections(error, call.body()))?;
     if let Some((database, collection)) = writes_to {
         call.schema_changed(
@@ -247,6 +252,13 @@ async fn output_size(call: &Call<'_>, spec: &RawDocument) -> Result<Growth<'stat
         documents: number("documents"),
         ..Growth::default()
     })
+}
+
+fn replaces(spec: &RawDocument) -> bool {
+    let stages = spec.get_array("pipeline").into_iter().flatten();
+    let last = stages.last().and_then(Result::ok);
+    let last = last.and_then(|stage| stage.as_document());
+    last.is_some_and(|stage| matches!(stage.get("$out"), Ok(Some(_))))
 }
 
 /// A pipeline that ends in `$out` or `$merge` may make a collection.

@@ -147,7 +147,11 @@ async fn drop_collection(call: &Call<'_>) -> Answer {
     let row = call
         .server
         .backend
-        .row(call.budget(), DROP, &[&call.database, &collection])
+        .row(
+            call.budget_to_change(),
+            DROP,
+            &[&call.database, &collection],
+        )
         .await?;
     if !row.get::<_, bool>(0) {
         // MongoDB since 7.0: what is not there is dropped already.
@@ -167,7 +171,7 @@ async fn drop_database(call: &Call<'_>) -> Answer {
     call.allow(Action::Administer)?;
     call.server
         .backend
-        .rows(call.budget(), DROP_DATABASE, &[&call.database])
+        .rows(call.budget_to_change(), DROP_DATABASE, &[&call.database])
         .await?;
     call.changed();
     call.schema_changed(call.database, None);
@@ -183,7 +187,7 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
         .server
         .backend
         .row(
-            call.budget(),
+            call.budget_to_change(),
             COLL_MOD,
             &[&call.database, &collection, &BsonIn(spec.as_bytes())],
         )
@@ -215,7 +219,7 @@ async fn rename(call: &Call<'_>) -> Answer {
     let row = call
         .server
         .backend
-        .row(call.budget(), RENAME, &[&BsonIn(spec.as_bytes())])
+        .row(call.budget_to_change(), RENAME, &[&BsonIn(spec.as_bytes())])
         .await?;
     call.changed();
     call.schema_changed(database, Some(from));

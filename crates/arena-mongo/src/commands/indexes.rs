@@ -122,7 +122,7 @@ async fn hide(call: &Call<'_>, collection: &str, name: &str) -> Result<(), Comma
         [&call.database, &collection, &BsonIn(spec.as_bytes())];
     call.server
         .backend
-        .row(call.budget(), COLL_MOD, &parameters)
+        .row(call.budget_to_change(), COLL_MOD, &parameters)
         .await?;
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "listIndexes" => {
             call.allow(Action::Look)?;
             call.collection()?;
-            let page = first_page(call, LIST_INDEXES, &call.spec()?).await?;
+            let page = first_page(call, call.budget(), LIST_INDEXES, &call.spec()?).await?;
             listed(&page, None)
         }
         "listCollections" => list_collections(call).await,
@@ -45,7 +45,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
-    let answer = first_page(call, FIND, &spec).await;
+    let answer = first_page(call, call.budget(), FIND, &spec).await;
     answer.map_err(|error| match call.body().get_document("projection") {
         Ok(projection) => aggregation::of_projection(error, projection),
         Err(_) => error,
@@ -190,7 +190,7 @@ async fn list_collections(call: &Call<'_>) -> Answer {
         call.body(),
         &[&GENERIC_FIELDS[..], &["authorizedCollections"]].concat(),
     )?;
-    let page = first_page(call, LIST_COLLECTIONS, &spec).await?;
+    let page = first_page(call, call.budget(), LIST_COLLECTIONS, &spec).await?;
     let namespace = format!("{}.$cmd.listCollections", call.database);
     listed(&page, Some(namespace))
 }
@@ -238,15 +238,16 @@ fn as_listed(one: &mut Document) {
 }
 
 /// Runs what opens a cursor and keeps what is left of it.
-pub(super) async fn first_page(call: &Call<'_>, sql: &'static str, spec: &RawDocument) -> Answer {
+pub(super) async fn first_page(
+    call: &Call<'_>,
+    budget: Budget<'_>,
+    sql: &'static str,
+    spec: &RawDocument,
+) -> Answer {
     let row = call
         .server
         .backend
-        .row(
-            call.budget(),
-            sql,
-            &[&call.database, &BsonIn(spec.as_bytes())],
-        )
+        .row(budget, sql, &[&call.database, &BsonIn(spec.as_bytes())])
         .await?;
     let id: i64 = row.try_get(2).unwrap_or(0);
     let page = row.get::<_, BsonOut>(0).document()?;
