@@ -5,6 +5,7 @@
 mod bench;
 mod database;
 mod engine;
+mod fuzz;
 mod setup;
 mod test;
 mod tidy;
@@ -21,10 +22,13 @@ Chores of this repository.
 Usage: cargo xtask <chore>
 
   test [--long] [FILTER]   install what the tests need, then tidy, lint and run every test
-                           --long runs 20,000 cases of each property
+                           --long runs 20,000 cases of each property, pymongo's own tests and
+                           each fuzzer for five minutes
   setup                    only install what the tests need
   tidy                     rules of the repository: arrows between crates, sizes, links
   engine [FOLDER]          make the archive of the database engine, with checksum and licences
+  fuzz [NAME] [--seconds N]
+                           let the fuzzers run, each for a minute unless told
   bench [NAME]             measure the figures and print them as a table
 ";
 
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         ["setup"] => test::build().and_then(|()| setup::run()).map(|_| ()),
         ["tidy"] => tidy::run(),
         ["engine", rest @ ..] => engine::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["--help" | "-h" | "help"] | [] => {
             eprint!("{HELP}");

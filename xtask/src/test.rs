@@ -2,12 +2,15 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use crate::database::Database;
-use crate::{cargo, root, setup, step, tidy};
+use crate::{cargo, fuzz, root, setup, step, tidy};
+
+/// For each fuzzer, when there is time.
+const LONG_FUZZ: Duration = Duration::from_secs(300);
 
 /// Runs set-up, tidy, lints and all tests.
 ///
@@ -40,7 +43,11 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     )?;
     build()?;
     let environment = setup::run()?;
-    tests(&environment, &filters, long)
+    tests(&environment, &filters, long)?;
+    if long {
+        fuzz::each(&fuzz::targets()?, LONG_FUZZ)?;
+    }
+    Ok(())
 }
 
 /// Builds all tests, and with them the executables that they run.
