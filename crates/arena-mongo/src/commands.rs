@@ -10,10 +10,12 @@ mod connecting;
 mod definitions;
 mod duplicates;
 mod explaining;
+mod hints;
 mod indexes;
 mod once;
 mod operations;
 mod plans;
+mod preference;
 mod reading;
 mod search;
 mod sessions;
@@ -209,8 +211,10 @@ pub(crate) async fn run(
     let kind = kind.ok_or_else(|| CommandError::command_not_found(name))?;
     stable::check(name, body)?;
     if kind == Kind::Connecting {
-        return connecting::run(server, session, name, body).await;
+        let answer = connecting::run(server, session, name, body).await;
+        return answer.map(sessions::with_time);
     }
+    preference::check(body)?;
     let needs_login =
         || CommandError::unauthorized(format!("Command {name} requires authentication"));
     let user_name = session.user.clone().ok_or_else(needs_login)?;
@@ -228,8 +232,7 @@ pub(crate) async fn run(
     };
     let answer = task.run(server, session, request).await;
     match answer {
-        Ok(answer) if fields.session.is_some() => Ok(sessions::with_time(answer)),
-        Ok(answer) => Ok(answer),
+        Ok(answer) => Ok(sessions::with_time(answer)),
         Err(error) => Err(fields.label(name, error)),
     }
 }

@@ -229,7 +229,7 @@ fn message(namespace: &str, index: &str, values: &Document) -> String {
 }
 
 /// A value as MongoDB's shell writes it.
-fn shell_text(value: &Bson) -> String {
+pub(super) fn shell_text(value: &Bson) -> String {
     match value {
         Bson::String(text) => format!("\"{text}\""),
         Bson::ObjectId(id) => format!("ObjectId('{id}')"),

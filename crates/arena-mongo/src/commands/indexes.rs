@@ -1,9 +1,9 @@
 //! Commands that make and drop indexes.
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::definitions::{COLL_MOD, refuse_options};
-use super::{Answer, Call, GENERIC_FIELDS, duplicates, is_true, raw, reading, without};
+use super::{Answer, Call, GENERIC_FIELDS, duplicates, is_true, raw, reading, validation, without};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::{Growth, PAGE_BYTES};
@@ -36,10 +36,7 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
     if call.transaction.is_some() {
         check_is_new(call, collection).await?;
     }
-    let asked = call
-        .body()
-        .get_array("indexes")
-        .map_err(|_| CommandError::type_mismatch("'indexes' must be an array"))?;
+    let asked = asked(call.body())?;
     let (mut indexes, mut hidden) = (Vec::new(), Vec::new());
     for index in asked {
         let RawBsonRef::Document(index) = index? else {
@@ -47,14 +44,87 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
         };
         refuse_options(index)?;
         check_raw_expressions(index)?;
+        check_id_index(index)?;
         let index = prepared(index, &mut hidden)?;
         indexes.push(index);
     }
     let answer = build(call, collection, indexes).await?;
+    // One that was there stays as it was.
+    let hidden = hidden.into_iter().filter(|_| !has_note(&answer));
     for name in hidden {
         hide(call, collection, &name).await?;
     }
     Ok(answer)
+}
+
+fn has_note(answer: &RawDocument) -> bool {
+    answer.get("note").is_ok_and(|note| note.is_some())
+}
+
+fn asked(body: &RawDocument) -> Result<&RawArray, CommandError> {
+    match body.get("indexes")? {
+        Some(RawBsonRef::Array(indexes)) => Ok(indexes),
+        Some(other) => {
+            let other = validation::type_name(&Bson::try_from(other)?);
+            Err(CommandError::type_mismatch(format!(
+                "BSON field 'createIndexes.indexes' is the wrong type '{other}', expected type 'array'"
+            )))
+        }
+        None => {
+            let message = "BSON field 'createIndexes.indexes' is missing but a required field";
+            Err(CommandError::new(40414, "Location40414", message))
+        }
+    }
+}
+
+/// The index over `_id` is one and the same; the engine would make others.
+fn check_id_index(index: &RawDocument) -> Result<(), CommandError> {
+    let Some(RawBsonRef::Document(key)) = index.get("key")? else {
+        return Ok(());
+    };
+    let fields: Vec<_> = key.iter().collect::<Result<_, _>>()?;
+    let direction = match fields.as_slice() {
+        [(field, direction)] if field.as_str() == "_id" => super::integer(*direction),
+        _ => None,
+    };
+    let shown = |part: &RawDocument| {
+        let part = Document::try_from(part)?;
+        Ok::<_, CommandError>(duplicates::shell_text(&Bson::Document(part)))
+    };
+    match direction {
+        Some(1) => {
+            for element in index {
+                let (option, _) = element?;
+                let option = option.as_str();
+                if !matches!(option, "key" | "name" | "ns" | "v" | "collation" | "hidden") {
+                    let whole = shown(index)?;
+                    let message = format!(
+                        "The field '{option}' is not valid for an _id index specification. Specification: {whole}"
+                    );
+                    return Err(CommandError::new(
+                        197,
+                        "InvalidIndexSpecificationOption",
+                        message,
+                    ));
+                }
+            }
+            if index.get("hidden")?.is_some() {
+                return Err(CommandError::bad_value("can't hide _id index"));
+            }
+            Ok(())
+        }
+        Some(-1) => Err(CommandError::bad_value(format!(
+            "The field 'key' for an _id index must be {{_id: 1}}, but got {}",
+            shown(key)?
+        ))),
+        _ if index.get_str("name").is_ok_and(|name| name == "_id_") => {
+            Err(CommandError::bad_value(format!(
+                "The index name '_id_' is reserved for the _id index, which must have key pattern {{_id: 1}}, found {}",
+                shown(key)?
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes indexes, with what else the command says.
@@ -150,7 +220,8 @@ fn refused(result: &RawDocument, otherwise: (&'static str, i32)) -> CommandError
     let message = result
         .get_str("errmsg")
         .unwrap_or("cannot do this with the index");
-    CommandError::new(code, name, message)
+    // What only the engine has.
+    CommandError::new(code, name, message.replace(", enableOrderedIndex: 1", ""))
 }
 
 pub(super) async fn drop(call: &Call<'_>) -> Answer {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 use tokio_postgres::Row;
 
-use super::{Answer, Call, GENERIC_FIELDS, aggregation, integer, is_true, raw, without};
+use super::{Answer, Call, GENERIC_FIELDS, aggregation, hints, integer, is_true, raw, without};
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
@@ -31,7 +31,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "getMore" => get_more(call).await,
         "killCursors" => kill_cursors(call).await,
         "count" => documents(call, COUNT).await,
-        "distinct" => documents(call, DISTINCT).await,
+        "distinct" => {
+            check_positions(call).await?;
+            documents(call, DISTINCT).await
+        }
         "listIndexes" => {
             call.allow(Action::Look)?;
             call.collection()?;
@@ -45,6 +48,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
+    let spec = hints::in_order(call, spec).await?;
     let answer = first_page(call, call.budget(), FIND, &spec).await;
     answer.map_err(|error| match call.body().get_document("projection") {
         Ok(projection) => aggregation::of_projection(error, projection),
@@ -181,6 +185,37 @@ async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
         )
         .await?;
     row.get::<_, BsonOut>(0).document()
+}
+
+/// A position in the path of a distinct means the array's element in MongoDB, which is gone into if it is an array
+/// again. The engine goes into none, and takes what the elements have under that name besides.
+async fn check_positions(call: &Call<'_>) -> Result<(), CommandError> {
+    let body = call.body();
+    let path = body.get_str("key").unwrap_or_default();
+    let mut ambiguous = Vec::new();
+    for (at, _) in path.match_indices('.') {
+        let name = path[at + 1..].split('.').next().unwrap_or_default();
+        if !name.is_empty() && name.bytes().all(|digit| digit.is_ascii_digit()) {
+            let inner = doc! { name: { "$exists": true } };
+            ambiguous.push(doc! { &path[..at]: { "$elemMatch": inner } });
+            let inner = doc! { "$type": "array" };
+            ambiguous.push(doc! { &path[..at]: { "$elemMatch": inner } });
+        }
+    }
+    if ambiguous.is_empty() {
+        return Ok(());
+    }
+    let mut filter = doc! { "$or": ambiguous };
+    if let Some(RawBsonRef::Document(query)) = body.get("query")? {
+        filter = doc! { "$and": [Document::try_from(query)?, filter] };
+    }
+    let find = doc! { "find": call.collection()?, "filter": filter, "projection": { "_id": 1 }, "limit": 1 };
+    if ids_of(call, &raw(&find)).await?.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::not_supported(
+        "distinct over a position in an array of arrays, or of objects with such a field,",
+    ))
 }
 
 async fn list_collections(call: &Call<'_>) -> Answer {

@@ -40,7 +40,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 }
 
 /// Adds the time by which a session reads its own writes. There is one node, so every read does; drivers
-/// count on being told.
+/// count on being told by every answer, the first one too.
 pub(super) fn with_time(mut answer: RawDocumentBuf) -> RawDocumentBuf {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = now.map_or(0, |now| now.as_secs());

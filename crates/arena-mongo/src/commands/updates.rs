@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::{Call, raw, reading};
+use super::{Call, hints, raw, reading};
 use crate::error::CommandError;
 use crate::pipeline::{Found, check_raw_expressions, check_raw_value, rewritten_fields};
 
@@ -66,9 +66,11 @@ pub(super) async fn prepared_one(
     operation: &RawDocument,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
     check_options(operation)?;
+    check_array_filters(operation)?;
     if let Some(hint) = operation.get("hint")? {
-        check_hint(call, collection, hint).await?;
+        hints::check(call, collection, hint).await?;
     }
+    check_empty_each(call, collection, operation).await?;
     let mut changes: Vec<(&str, Option<RawBson>)> = Vec::new();
     if matches!(call.name, "findAndModify" | "findandmodify") {
         // The engine takes none there; it changes how a document is found, not which.
@@ -327,6 +329,99 @@ fn check_options(operation: &RawDocument) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// What MongoDB refuses of array filters and the engine takes.
+fn check_array_filters(operation: &RawDocument) -> Result<(), CommandError> {
+    let Some(RawBsonRef::Array(filters)) = operation.get("arrayFilters")? else {
+        return Ok(());
+    };
+    if filters.is_empty() {
+        return Ok(());
+    }
+    if super::is_true(operation, "remove") {
+        let message = "Cannot specify arrayFilters and remove=true";
+        return Err(CommandError::failed_to_parse(message));
+    }
+    if let Some(RawBsonRef::Document(update)) = update_in(operation)? {
+        let first = update.iter().next().transpose()?;
+        if first.is_none_or(|(operator, _)| !operator.as_str().starts_with('$')) {
+            return Err(CommandError::not_supported(
+                "array filters in a replacement",
+            ));
+        }
+    }
+    for filter in filters {
+        let RawBsonRef::Document(filter) = filter? else {
+            continue;
+        };
+        for element in filter {
+            let (path, _) = element?;
+            let name = path.as_str().split('.').next().unwrap_or_default();
+            let is_identifier = name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.chars().all(|other| other.is_ascii_alphanumeric());
+            if !name.starts_with('$') && !is_identifier {
+                return Err(CommandError::bad_value(format!(
+                    "Error parsing array filter :: caused by :: The top-level field name must be an alphanumeric string beginning with a lowercase letter, found '{name}'"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an update does, whichever command it is of.
+fn update_in(operation: &RawDocument) -> Result<Option<RawBsonRef<'_>>, CommandError> {
+    match operation.get("u")? {
+        None => Ok(operation.get("update")?),
+        update => Ok(update),
+    }
+}
+
+/// Adding nothing to a field that is not there makes an empty array of it, which the engine leaves out.
+async fn check_empty_each(
+    call: &Call<'_>,
+    collection: &str,
+    operation: &RawDocument,
+) -> Result<(), CommandError> {
+    let Some(RawBsonRef::Document(update)) = update_in(operation)? else {
+        return Ok(());
+    };
+    let mut missing = Vec::new();
+    for operator in ["$push", "$addToSet"] {
+        let Some(RawBsonRef::Document(fields)) = update.get(operator)? else {
+            continue;
+        };
+        for field in fields {
+            let (path, added) = field?;
+            let each = added
+                .as_document()
+                .and_then(|added| added.get_array("$each").ok());
+            if each.is_some_and(bson::RawArray::is_empty) && !path.as_str().contains(".$") {
+                missing.push(bson::doc! { path.as_str(): { "$exists": false } });
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut found = bson::doc! { "$or": missing };
+    for field in ["q", "query"] {
+        if let Some(RawBsonRef::Document(filter)) = operation.get(field)? {
+            found = bson::doc! { "$and": [Document::try_from(filter)?, found] };
+        }
+    }
+    let mut find = bson::rawdoc! { "find": collection, "projection": { "_id": 1 }, "limit": 1 };
+    find.append(bson::cstr!("filter"), raw(&found));
+    if let Some(RawBsonRef::Document(variables)) = operation.get("let")? {
+        find.append(bson::cstr!("let"), variables);
+    }
+    if reading::ids_of(call, &find).await?.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::not_supported(
+        "an empty $each for a field that is not there",
+    ))
+}
+
 fn has_collation(operation: &RawDocument) -> Result<bool, CommandError> {
     let Some(RawBsonRef::Document(collation)) = operation.get("collation")? else {
         return Ok(false);
@@ -348,11 +443,7 @@ async fn collated(
     let refused = |what: &str| {
         CommandError::not_supported(format_args!("a collation in a write with {what}"))
     };
-    let update = match operation.get("u")? {
-        None => operation.get("update")?,
-        update => update,
-    };
-    match update {
+    match update_in(operation)? {
         Some(RawBsonRef::Array(_)) => return Err(refused("an update by pipeline")),
         Some(RawBsonRef::Document(update)) if has_position(update)? => {
             return Err(refused("array filters or positions"));
@@ -397,38 +488,6 @@ fn has_position(update: &RawDocument) -> Result<bool, CommandError> {
         }
     }
     Ok(false)
-}
-
-/// A hint must name an index; the engine would take any.
-async fn check_hint(
-    call: &Call<'_>,
-    collection: &str,
-    hint: RawBsonRef<'_>,
-) -> Result<(), CommandError> {
-    let hint = Bson::try_from(hint)?;
-    if matches!(&hint, Bson::Document(hint) if hint.is_empty() || hint.contains_key("$natural")) {
-        return Ok(());
-    }
-    let indexes = match reading::indexes_of(call, collection).await {
-        Ok(indexes) => indexes,
-        // A collection that is not there has no index, and nothing to change.
-        Err(error) if error.code == 26 => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let is_hinted = |index: &RawDocumentBuf| match &hint {
-        Bson::String(name) => index.get_str("name").is_ok_and(|listed| listed == name),
-        Bson::Document(key) => index
-            .get_document("key")
-            .is_ok_and(|listed| Document::try_from(listed).is_ok_and(|listed| listed == *key)),
-        _ => false,
-    };
-    if indexes.iter().any(is_hinted) {
-        return Ok(());
-    }
-    Err(CommandError::bad_value(format!(
-        "error processing query: ns={}.{collection} planner returned error :: caused by :: hint provided does not correspond to an existing index",
-        call.database
-    )))
 }
 
 #[cfg(test)]

@@ -538,3 +538,58 @@ async fn what_is_dropped_and_made_again_is_seen_by_everybody_however_many_do_so_
     });
     futures_util::future::join_all(seats).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_too_large_is_refused_and_those_beside_it_are_not() {
+    let world = World::start().await;
+    world.seat("ada");
+    let database = world.client("ada").await.database("ada");
+    let large = "x".repeat(16 * 1024 * 1024);
+    for (ordered, inserted) in [(true, 1), (false, 2)] {
+        let documents = [
+            doc! { "_id": 1 },
+            doc! { "_id": 2, "text": &large },
+            doc! { "_id": 1, "again": true },
+            doc! { "_id": 4 },
+        ];
+        let insert =
+            doc! { "insert": "notes", "documents": documents.to_vec(), "ordered": ordered };
+        let answer = database.run_command(insert).await.unwrap();
+        assert_eq!(answer.get_i32("n").unwrap(), inserted, "{answer}");
+        let errors = answer.get_array("writeErrors").unwrap();
+        let told: Vec<(i32, i32)> = errors
+            .iter()
+            .map(|error| {
+                let error = error.as_document().unwrap();
+                (
+                    error.get_i32("index").unwrap(),
+                    error.get_i32("code").unwrap(),
+                )
+            })
+            .collect();
+        let expected: &[(i32, i32)] = match ordered {
+            true => &[(1, 2)],
+            false => &[(1, 2), (2, 11000)],
+        };
+        assert_eq!(told, expected);
+        database
+            .run_command(doc! { "drop": "notes" })
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_tells_the_time_of_the_cluster() {
+    let world = World::start().await;
+    world.seat("ada");
+    let database = world.client("ada").await.database("ada");
+    for command in [
+        doc! { "hello": 1 },
+        doc! { "ping": 1 },
+        doc! { "count": "c" },
+    ] {
+        let answer = database.run_command(command).await.unwrap();
+        assert!(answer.contains_key("$clusterTime"), "{answer}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Hints: the index that a command names, and the order in which it is read.
+
+use bson::{Bson, Document, RawBsonRef, RawDocumentBuf};
+
+use super::{Answer, Call, collection_in, raw, reading, whole, without};
+use crate::error::CommandError;
+
+/// Returns a find in the order of the index that it names. MongoDB reads in that order where no other is asked
+/// for; the engine in the order of the collection.
+pub(super) async fn in_order(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
+    let Some(hint @ (RawBsonRef::String(_) | RawBsonRef::Document(_))) = spec.get("hint")? else {
+        return Ok(spec);
+    };
+    if matches!(spec.get("sort")?, Some(RawBsonRef::Document(sort)) if !sort.is_empty()) {
+        return Ok(spec);
+    }
+    let key = match Bson::try_from(hint)? {
+        Bson::Document(key) => Some(key),
+        Bson::String(name) => key_of(call, collection_in(&spec, "find")?, &name).await?,
+        _ => None,
+    };
+    let Some(sort) = key.as_ref().and_then(order_of) else {
+        return Ok(spec);
+    };
+    let mut ordered = without(&spec, &["sort"])?;
+    ordered.append(bson::cstr!("sort"), raw(&sort));
+    Ok(ordered)
+}
+
+/// The order of an index's entries; those that are equal come as they were inserted. Nothing where an index has
+/// no order that means anything.
+fn order_of(key: &Document) -> Option<Document> {
+    let mut order = Document::new();
+    for (path, direction) in key {
+        let direction = whole(direction)?.signum();
+        if direction == 0 || path.contains("$**") {
+            return None;
+        }
+        order.insert(path, i32::try_from(direction).ok()?);
+    }
+    if order.is_empty() {
+        return None;
+    }
+    if !order.contains_key("_id") && !order.contains_key("$natural") {
+        order.insert("_id", 1);
+    }
+    Some(order)
+}
+
+async fn key_of(
+    call: &Call<'_>,
+    collection: &str,
+    name: &str,
+) -> Result<Option<Document>, CommandError> {
+    let indexes = indexes_of(call, collection).await?;
+    let index = indexes
+        .iter()
+        .find(|index| index.get_str("name").is_ok_and(|listed| listed == name));
+    match index {
+        Some(index) => Ok(Some(Document::try_from(index.get_document("key")?)?)),
+        None => Ok(None),
+    }
+}
+
+/// A collection that is not there has no index.
+async fn indexes_of(
+    call: &Call<'_>,
+    collection: &str,
+) -> Result<Vec<RawDocumentBuf>, CommandError> {
+    match reading::indexes_of(call, collection).await {
+        Err(error) if error.code == 26 => Ok(Vec::new()),
+        indexes => indexes,
+    }
+}
+
+/// A write's hint must name an index; the engine would take any.
+pub(super) async fn check(
+    call: &Call<'_>,
+    collection: &str,
+    hint: RawBsonRef<'_>,
+) -> Result<(), CommandError> {
+    let hint = Bson::try_from(hint)?;
+    if matches!(&hint, Bson::Document(hint) if hint.is_empty() || hint.contains_key("$natural")) {
+        return Ok(());
+    }
+    let indexes = indexes_of(call, collection).await?;
+    let is_hinted = |index: &RawDocumentBuf| match &hint {
+        Bson::String(name) => index.get_str("name").is_ok_and(|listed| listed == name),
+        Bson::Document(key) => index
+            .get_document("key")
+            .is_ok_and(|listed| Document::try_from(listed).is_ok_and(|listed| listed == *key)),
+        _ => false,
+    };
+    // Without any index there is no collection, and nothing to change.
+    if indexes.is_empty() || indexes.iter().any(is_hinted) {
+        return Ok(());
+    }
+    Err(CommandError::bad_value(format!(
+        "error processing query: ns={}.{collection} planner returned error :: caused by :: hint provided does not correspond to an existing index",
+        call.database
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    #[test]
+    fn an_index_is_read_in_the_order_of_its_key() {
+        assert_eq!(
+            order_of(&doc! { "a": -1.0, "b": 1 }),
+            Some(doc! { "a": -1, "b": 1, "_id": 1 })
+        );
+        assert_eq!(order_of(&doc! { "_id": 1 }), Some(doc! { "_id": 1 }));
+        assert_eq!(
+            order_of(&doc! { "$natural": -1 }),
+            Some(doc! { "$natural": -1 })
+        );
+        for key in [
+            doc! {},
+            doc! { "a": "hashed" },
+            doc! { "a": 1, "t": "text" },
+            doc! { "$**": 1 },
+        ] {
+            assert_eq!(order_of(&key), None, "{key}");
+        }
+    }
+}
