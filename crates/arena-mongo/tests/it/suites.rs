@@ -23,6 +23,18 @@ const FILES: &[&str] = &[
     "test_retryable_writes_unified",
     "test_collection_management",
     "test_run_command",
+    "test_bulk",
+    "test_causal_consistency",
+    "test_collation",
+    "test_collection",
+    "test_command_logging",
+    "test_command_monitoring",
+    "test_crud_v1",
+    "test_cursor",
+    "test_database",
+    "test_transactions",
+    "test_versioned_api_integration",
+    "test_write_concern",
 ];
 
 fn folder(variable: &str) -> PathBuf {
