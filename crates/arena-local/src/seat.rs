@@ -285,19 +285,12 @@ impl Seats {
         let record = self
             .record(seat)
             .ok_or_else(|| SeatError::Missing(seat.clone()))?;
-        let folder = self.folder(seat);
         make_folder(&self.services(seat), 0o755).map_err(failed("make its socket folder"))?;
         make_folder(&self.runtime.join("seats"), 0o700)
             .map_err(failed("make the socket folder"))?;
         self.lead(seat, start.ways)?;
         let listener = bind(&self.socket(seat)).map_err(failed("bind its socket"))?;
-        let work = folder.join("nest.json");
-        let run = Work::Run(Box::new(self.run(seat, &record, start)));
-        write_private(
-            &work,
-            &serde_json::to_vec(&run).expect("only strings, numbers and lists"),
-        )
-        .map_err(failed("write its work order"))?;
+        let work = self.set_settings(seat, start)?;
         let (program, args) = self
             .sandbox
             .command(Slot(record.slot), &work.to_string_lossy());
@@ -315,6 +308,26 @@ impl Seats {
             together: Some("seats".to_owned()),
             ..ChildSpec::new(format!("seat-{seat}"), program)
         }))
+    }
+
+    /// Writes what a seat is told at its next start, which may be a restart; its ways stay as they
+    /// are. Returns the file.
+    ///
+    /// # Errors
+    /// The seat was not made, or the disk refuses.
+    pub fn set_settings(&self, seat: &SeatId, start: &SeatStart<'_>) -> Result<PathBuf, SeatError> {
+        let record = self
+            .record(seat)
+            .ok_or_else(|| SeatError::Missing(seat.clone()))?;
+        let work = self.folder(seat).join("nest.json");
+        let run = Work::Run(Box::new(self.run(seat, &record, start)));
+        let text = serde_json::to_vec(&run).expect("only strings, numbers and lists");
+        write_private(&work, &text).map_err(|source| SeatError::Files {
+            seat: seat.clone(),
+            what: "write its work order",
+            source,
+        })?;
+        Ok(work)
     }
 
     /// Tells a seat, running or not, which servers of somebody else it reaches under which names.

@@ -83,6 +83,11 @@ pub enum OrderKind {
         /// The seat.
         seat: SeatId,
     },
+    /// Give the seat a new database password.
+    RotatePassword {
+        /// The seat.
+        seat: SeatId,
+    },
     /// Run an exercise's checks.
     Grade {
         /// The seat.
@@ -122,6 +127,7 @@ impl OrderKind {
             | Self::RestoreDatabase { seat }
             | Self::RaiseQuota { seat }
             | Self::BringBackDatabase { seat }
+            | Self::RotatePassword { seat }
             | Self::Grade { seat, .. } => seat,
         }
     }
@@ -143,6 +149,7 @@ impl OrderKind {
             Self::RestoreDatabase { .. } => "restore_database",
             Self::RaiseQuota { .. } => "raise_quota",
             Self::BringBackDatabase { .. } => "bring_back_database",
+            Self::RotatePassword { .. } => "rotate_password",
             Self::Grade { .. } => "grade",
         }
     }

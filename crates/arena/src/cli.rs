@@ -315,10 +315,10 @@ Examples:
   arena rotate ada                   a new password for Ada's databases
   arena rotate --all                 for everybody
 
-The new passwords are in force when the event starts next (`arena down`,
-`arena up`): seats then have them in their environment and files. Files that
-participants wrote stay; what they pasted into a program of their own they
-paste again from the portal.")]
+The new passwords are in force at once: each seat is started again with its
+own, so open terminals end and files stay. In an event that does not run they
+are in force at its next start. What participants pasted into a program of
+their own they paste again from the portal.")]
 pub(crate) struct Rotate {
     /// Seats.
     #[arg(required_unless_present = "all", conflicts_with = "all")]

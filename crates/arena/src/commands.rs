@@ -8,6 +8,7 @@ mod down;
 mod inputs;
 mod logs;
 mod machine;
+mod orders;
 mod plan;
 mod repository;
 mod restore;

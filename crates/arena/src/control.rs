@@ -10,6 +10,7 @@ pub(crate) mod agent;
 pub(crate) mod databases;
 mod grading;
 mod notices;
+mod rotate;
 mod seat;
 mod shared;
 
@@ -19,11 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arena_database::{Before, Provisioner, SeatDatabase};
-use arena_grader::SeatAccess;
+use arena_database::{Before, Provisioner};
 use arena_local::watch::Stopped;
 use arena_store::{Actor, Order, OrderId, OrderKind, Store, Trigger};
 use arena_workshop::check::{MongodbStep, Step};
+use arena_workshop::plan::SeatPlan;
 use arena_workshop::{Exercise, SeatId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -32,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 use crate::control::agent::AgentClient;
 use crate::control::databases::Quotas;
 use crate::control::seat::SeatWatch;
+use crate::platform::databases::Databases;
+use crate::platform::seats::StartedSeats;
 pub(crate) use shared::scenario;
 
 /// Editors that wake at the same time: each takes about a second of one core.
@@ -51,8 +54,10 @@ pub(crate) struct Settings {
     pub(crate) seats: BTreeMap<SeatId, ControlledSeat>,
     /// Exercises that the scenario lists.
     pub(crate) exercises: Arc<[Exercise]>,
-    /// Databases; `None` when the workshop has none.
-    pub(crate) provisioner: Option<Arc<Provisioner>>,
+    /// Databases, and the seats' log-ins there.
+    pub(crate) databases: Arc<Databases>,
+    /// Seats as they run, to start one again.
+    pub(crate) started: Arc<StartedSeats>,
     /// The scenario as workshop apps may read it, without secrets.
     pub(crate) scenario: serde_json::Value,
     /// What seats may take of the databases.
@@ -64,16 +69,13 @@ pub(crate) struct Settings {
 }
 
 /// What control knows of a seat.
-#[derive(Clone)]
 pub(crate) struct ControlledSeat {
+    /// The plan's seat.
+    pub(crate) plan: SeatPlan,
     /// The agent's listener, made by the platform.
     pub(crate) socket: PathBuf,
-    /// `{seat}.{generation}.invalid`.
-    pub(crate) authority: String,
-    /// The seat's databases; `None` when the workshop has none.
-    pub(crate) database: Option<SeatDatabase>,
-    /// How the grader reaches the seat, with the seat's own rights.
-    pub(crate) access: SeatAccess,
+    /// Who knows its databases and how it logs in there.
+    pub(crate) databases: Arc<Databases>,
 }
 
 /// What the tasks of control share.
@@ -81,6 +83,8 @@ struct Shared {
     store: Store,
     exercises: Arc<[Exercise]>,
     provisioner: Option<Arc<Provisioner>>,
+    databases: Arc<Databases>,
+    started: Arc<StartedSeats>,
     quotas: Quotas,
     seats: BTreeMap<SeatId, Arc<SeatWatch>>,
     editors: Semaphore,
@@ -100,7 +104,9 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     let shared = Arc::new(Shared {
         store: settings.store,
         exercises: settings.exercises,
-        provisioner: settings.provisioner,
+        provisioner: settings.databases.provisioner(),
+        databases: settings.databases,
+        started: settings.started,
         quotas: settings.quotas,
         seats: watches,
         editors: Semaphore::new(EDITORS_AT_ONCE),
@@ -292,6 +298,7 @@ async fn carry_out_one(
         }
         OrderKind::BringBackDatabase { .. } => restore(shared, watch, Restore::Undo).await,
         OrderKind::RaiseQuota { .. } => databases::raise_quota(shared, watch),
+        OrderKind::RotatePassword { .. } => rotate::rotate(shared, watch).await,
         OrderKind::Grade { .. } => unreachable!("gradings go to the grading queue"),
     }
 }
@@ -332,11 +339,11 @@ async fn restore(shared: &Shared, watch: &SeatWatch, to: Restore) -> anyhow::Res
     let (done, action, told) = match to {
         Restore::Start(order) => {
             let kept = Before::KeepFor(order);
-            let done = provisioner.restore_seat(database, kept).await;
+            let done = provisioner.restore_seat(&database, kept).await;
             (done, "database_restored", "database restored")
         }
         Restore::Undo => {
-            let done = provisioner.bring_back_seat(database).await;
+            let done = provisioner.bring_back_seat(&database).await;
             (
                 done,
                 "database_brought_back",
@@ -365,7 +372,7 @@ impl AgentClient {
     fn of(seat: &ControlledSeat) -> Self {
         Self {
             socket: seat.socket.clone(),
-            authority: seat.authority.clone(),
+            authority: seat.plan.authority.clone(),
         }
     }
 }

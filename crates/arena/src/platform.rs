@@ -4,6 +4,7 @@
 
 pub(crate) mod databases;
 pub(crate) mod door;
+pub(crate) mod logins;
 pub(crate) mod mongod;
 pub(crate) mod pages;
 pub(crate) mod places;
@@ -31,6 +32,7 @@ use crate::control;
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::platform::databases::Databases;
+use crate::platform::logins::Logins;
 use crate::platform::places::Places;
 use crate::platform::remote::Remote;
 use crate::platform::seats::{SeatTools, StartedSeats};
@@ -221,9 +223,9 @@ async fn start(
     parts: &mut Parts,
 ) -> Result<Summary, Failure> {
     let store = open_store(&prepared.workshop, &prepared.plan, &prepared.places).await?;
-    let mut secrets = Secrets::open(&prepared.places.state, &prepared.plan.secrets)?;
+    let secrets = Secrets::open(&prepared.places.state, &prepared.plan.secrets)?;
     let line = progress.begin("database");
-    if let Some(mongodb) = mongod::start(prepared, &mut secrets, parts, &line).await? {
+    if let Some(mongodb) = mongod::start(prepared, &secrets, parts, &line).await? {
         prepared.remote.mongodb = Some(mongodb);
     }
     let prepared = &*prepared;
@@ -233,13 +235,13 @@ async fn start(
         places,
         ..
     } = prepared;
-    prepared.remote.fill(plan, &mut secrets);
-    let mut databases = Databases::start(prepared, &secrets, parts, &line).await?;
+    let logins = Logins::new(prepared, secrets);
+    let databases = Databases::start(prepared, &logins, parts, &line).await?;
     line.done(databases.description());
-    let mut seats = seats::start(prepared, &secrets, &databases, parts, progress).await?;
-    serve_portal(prepared, &secrets, &store, parts)?;
+    let seats = seats::start(prepared, &databases, parts, progress).await?;
+    serve_portal(prepared, &logins, &store, parts)?;
     serve_gateway(prepared, &store, listener, &seats, parts);
-    serve_control(prepared, &store, &mut databases, &mut seats, parts);
+    serve_control(prepared, &store, databases, seats, parts);
     serve_door(prepared, &store, stop, parts)?;
     std::fs::write(
         places.state.join("plan.json"),
@@ -277,11 +279,11 @@ async fn open_store(workshop: &Workshop, plan: &Plan, places: &Places) -> Result
 
 fn serve_portal(
     prepared: &Prepared,
-    secrets: &Secrets,
+    logins: &Logins,
     store: &Store,
     parts: &mut Parts,
 ) -> Result<(), Failure> {
-    let settings = pages::settings(prepared, secrets, store)?;
+    let settings = pages::settings(prepared, logins, store)?;
     let listener = places::bind(&prepared.places.portal_socket())?;
     let shutdown = parts.doors.clone();
     parts.spawn("portal", async move {
@@ -320,35 +322,30 @@ fn serve_gateway(
 fn serve_control(
     prepared: &Prepared,
     store: &Store,
-    databases: &mut Databases,
-    seats: &mut StartedSeats,
+    mut databases: Databases,
+    mut seats: StartedSeats,
     parts: &mut Parts,
 ) {
-    let controlled = prepared
-        .plan
-        .seats
-        .iter()
-        .map(|seat| {
-            let controlled = control::ControlledSeat {
-                socket: seats.socket(&seat.id),
-                authority: seat.authority.clone(),
-                database: databases
-                    .seat(&seat.id)
-                    .filter(|_| databases.provisioner().is_some()),
-                access: databases.access(seat, seats.socket(&seat.id), &prepared.places),
-            };
-            (seat.id.clone(), controlled)
-        })
-        .collect();
+    let (schema_changes, stops) = (databases.take_schema_changes(), seats.take_stops());
+    let (databases, seats) = (Arc::new(databases), Arc::new(seats));
+    let controlled = prepared.plan.seats.iter().map(|seat| {
+        let controlled = control::ControlledSeat {
+            plan: seat.clone(),
+            socket: seats.socket(&seat.id),
+            databases: Arc::clone(&databases),
+        };
+        (seat.id.clone(), controlled)
+    });
     let settings = control::Settings {
         store: store.clone(),
-        seats: controlled,
+        seats: controlled.collect(),
         exercises: prepared.workshop.exercises.clone().into(),
-        provisioner: databases.provisioner(),
+        databases: Arc::clone(&databases),
+        started: seats,
         scenario: control::scenario(&prepared.workshop),
         quotas: databases.quotas(),
-        schema_changes: databases.take_schema_changes(),
-        stops: seats.take_stops(),
+        schema_changes,
+        stops,
     };
     parts.spawn("control", control::serve(settings, parts.doors.clone()));
 }

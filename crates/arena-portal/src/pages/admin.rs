@@ -116,8 +116,8 @@ pub(crate) async fn room(
         .collect();
     let close_on = store.close_on();
     let known = [
-        "hide", "show", "restart", "restore", "undo", "quota", "release", "freeze", "unfreeze",
-        "grade", "give", "remove",
+        "hide", "show", "restart", "restore", "undo", "rotate", "quota", "release", "freeze",
+        "unfreeze", "grade", "give", "remove",
     ];
     let done = query.done.filter(|done| known.contains(&done.as_str()));
     let who = query.who.unwrap_or_default();
@@ -237,6 +237,11 @@ pub(crate) async fn confirm(
             t.get("confirm.undo.text"),
             t.get("room.undo"),
         ),
+        "rotate" => (
+            t.with("confirm.rotate", &record.display_name),
+            t.get("confirm.rotate.text"),
+            t.get("room.rotate"),
+        ),
         "release" => (
             t.with("confirm.release", &record.display_name),
             t.get("confirm.release.text"),
@@ -279,6 +284,11 @@ pub(crate) async fn act(
         "undo" => {
             store
                 .place_order(OrderKind::BringBackDatabase { seat }, by)
+                .await?;
+        }
+        "rotate" => {
+            store
+                .place_order(OrderKind::RotatePassword { seat }, by)
                 .await?;
         }
         "quota" => {

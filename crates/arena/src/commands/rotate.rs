@@ -1,22 +1,35 @@
-//! `arena rotate`: new database passwords. They are written as secrets of the event and take
-//! effect when it starts next, which sets them on the servers and in the seats at once: a password
-//! changed under a running app would break it in the middle of somebody's work.
+//! `arena rotate`: new database passwords. In a running event they are orders, in force at once;
+//! otherwise they are written as secrets of the event, which its next start sets on the servers and
+//! in the seats.
 
 use anyhow::Context;
 use arena_workshop::Plan;
 use arena_workshop::plan::SecretName;
 
-use super::{print, print_json};
+use super::status::runtime;
+use super::{orders, print, print_json};
 use crate::cli::{Format, Rotate};
 use crate::failure::Failure;
 use crate::host::{self, Host};
+use crate::platform::door::{Client, DatabaseAction};
 use crate::platform::secrets::Secrets;
 
-/// Writes new passwords.
+/// Orders new passwords, or writes them where nothing runs.
 pub(crate) fn run(arguments: &Rotate) -> Result<(), Failure> {
     let host = Host::here()?;
     let event = host.chosen_to_use(arguments.which.event.as_deref())?;
     let places = host.event(&event);
+    let door = Client::new(&places.door_socket());
+    let ended = runtime()?.block_on(async {
+        if !door.is_running().await {
+            return Ok(None);
+        }
+        let ended = orders::carry_out(&door, &arguments.seats, DatabaseAction::Rotate);
+        ended.await.map(Some)
+    })?;
+    if let Some(ended) = ended {
+        return orders::report(&ended, arguments.format);
+    }
     let again: Vec<_> = std::env::args_os().skip(1).collect();
     host::become_owner(&places, &again)?;
     let path = places.state.join("plan.json");
@@ -47,7 +60,7 @@ pub(crate) fn run(arguments: &Rotate) -> Result<(), Failure> {
             print_json(&serde_json::json!({ "seats": rotated, "in_force": "at the next start" }))
         }
         Format::Text => print(&format!(
-            "{} new {}, in force when {event} starts next: arena down, then arena up\n",
+            "{} new {}, in force when {event} starts next: arena up\n",
             rotated.len(),
             if rotated.len() == 1 {
                 "password"

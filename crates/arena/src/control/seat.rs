@@ -13,9 +13,9 @@ use arena_store::{
     Actor, AppStatus, DatabaseStatus, DatabaseUse, EditorStatus, OrderKind, PostgresUse, SeatPhase,
     SeatStatus, Trigger,
 };
-use arena_workshop::plan::AppKind;
+use arena_workshop::plan::{AppKind, SeatPlan};
 use arena_workshop::{ExerciseSlug, SeatId};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::form_urlencoded::byte_serialize;
@@ -40,6 +40,8 @@ pub(super) struct SeatWatch {
     seat: ControlledSeat,
     agent: AgentClient,
     live: Mutex<Live>,
+    /// Gradings share it; who exchanges the log-in that they use has it alone.
+    pub(super) login: RwLock<()>,
     editor: watch::Sender<EditorStatus>,
 }
 
@@ -83,6 +85,7 @@ impl SeatWatch {
                 message: None,
                 unsaid: None,
             }),
+            login: RwLock::new(()),
             editor: watch::Sender::new(EditorStatus::Stopped),
         }
     }
@@ -95,12 +98,33 @@ impl SeatWatch {
         &self.agent
     }
 
-    pub(super) fn access(&self) -> &arena_grader::SeatAccess {
-        &self.seat.access
+    pub(super) fn plan(&self) -> &SeatPlan {
+        &self.seat.plan
     }
 
-    pub(super) fn database(&self) -> Option<&SeatDatabase> {
-        self.seat.database.as_ref()
+    /// Returns how the grader reaches the seat now.
+    pub(super) fn access(&self) -> arena_grader::SeatAccess {
+        let socket = self.seat.socket.clone();
+        self.seat.databases.access(&self.seat.plan, socket)
+    }
+
+    /// Returns the seat's databases with its log-in as it is now; `None` when the workshop has none.
+    pub(super) fn database(&self) -> Option<SeatDatabase> {
+        self.seat.databases.seat(&self.seat.plan)
+    }
+
+    /// Returns the apps that somebody has woken.
+    pub(super) fn woken_apps(&self) -> Vec<AppKind> {
+        let live = self.live();
+        let apps = live.health.iter().flat_map(|health| &health.apps);
+        let woken = apps.filter(|app| !matches!(app.state, AppPhase::Asleep | AppPhase::Stopped));
+        woken.map(|app| app.kind).collect()
+    }
+
+    /// Tells the participant in the seat's terminal, now.
+    pub(super) async fn tell(&self, text: &str) {
+        self.live().unsaid = Some(text.to_owned());
+        self.say().await;
     }
 
     pub(super) fn editor_is_ready(&self) -> bool {

@@ -19,15 +19,16 @@ use arena_local::engine::{Engine, EngineTree, Invocation};
 use arena_local::postgres::{PostgresCluster, PostgresPrograms};
 use arena_mongo::{Guard, Listener, Quota, Role, RoleName, ScramVerifier, Socket, User, Users};
 use arena_supervisor::{Child, ChildSpec, LogFile, ParentDeath, Ready, State, Status, StopSignal};
-use arena_workshop::plan::{MongodbSource, PostgresSource, SeatPlan, SecretName};
+use arena_workshop::plan::{MongodbSource, PostgresSource, SeatPlan};
 use arena_workshop::{DatabaseName, Plan, SeatId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::databases::{BuiltIn, Quotas};
 use crate::failure::{Failure, Kind};
+use crate::platform::logins::Logins;
 use crate::platform::places::{self, Places};
-use crate::platform::secrets::{self, Secrets};
+use crate::platform::secrets;
 use crate::platform::{Parts, Prepared};
 use crate::progress::Line;
 
@@ -46,7 +47,7 @@ const SCHEMA_CHANGES_MAX: usize = 1024;
 pub(crate) struct Databases {
     provisioner: Option<Arc<Provisioner>>,
     samples: Arc<Samples>,
-    seats: Vec<(SeatId, SeatDatabase)>,
+    logins: Logins,
     mongodb: Option<Mongodb>,
     postgres: Option<Postgres>,
     description: String,
@@ -74,7 +75,7 @@ impl Databases {
     /// When an engine does not come up, or the data cannot be loaded.
     pub(crate) async fn start(
         prepared: &Prepared,
-        secrets: &Secrets,
+        logins: &Logins,
         parts: &mut Parts,
         line: &Line,
     ) -> Result<Self, Failure> {
@@ -82,7 +83,7 @@ impl Databases {
         let mut databases = Self {
             provisioner: None,
             samples: Arc::default(),
-            seats: Vec::new(),
+            logins: logins.clone(),
             mongodb: None,
             postgres: None,
             description: "none needed".to_owned(),
@@ -99,17 +100,12 @@ impl Databases {
         if plan.databases.mongodb.is_none() && plan.databases.postgres.is_none() {
             return Ok(databases);
         }
-        let named = plan
-            .seats
-            .iter()
-            .map(|seat| Ok((seat.id.clone(), seat_database(seat, secrets)?)));
-        databases.seats = named.collect::<anyhow::Result<_>>()?;
         let tree = prepared.tools.engine.clone();
         databases.mongodb = databases
             .start_mongodb(prepared, tree.clone(), parts, line)
             .await?;
         databases.postgres = start_postgres(prepared, tree, parts, line).await?;
-        databases.provision(prepared, secrets, line).await?;
+        databases.provision(prepared, line).await?;
         databases.description = describe(plan);
         Ok(databases)
     }
@@ -134,17 +130,20 @@ impl Databases {
         self.quotas.clone()
     }
 
-    /// The seat's databases as the provisioner knows them.
-    pub(crate) fn seat(&self, seat: &SeatId) -> Option<SeatDatabase> {
-        self.seats
-            .iter()
-            .find(|(id, _)| id == seat)
-            .map(|(_, database)| database.clone())
+    /// The seat's databases as the provisioner knows them now; `None` without databases.
+    pub(crate) fn seat(&self, seat: &SeatPlan) -> Option<SeatDatabase> {
+        self.provisioner.as_ref()?;
+        Some(self.logins.of(seat))
     }
 
-    /// Returns how the grader reaches a seat: with the seat's own rights and no others.
-    pub(crate) fn access(&self, seat: &SeatPlan, socket: PathBuf, places: &Places) -> SeatAccess {
-        let own = self.seat(&seat.id);
+    /// Who knows the seats' passwords.
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
+    }
+
+    /// Returns how the grader reaches a seat now: with the seat's own rights and no others.
+    pub(crate) fn access(&self, seat: &SeatPlan, socket: PathBuf) -> SeatAccess {
+        let own = self.seat(seat);
         let mongodb = self
             .mongodb
             .as_ref()
@@ -153,7 +152,7 @@ impl Databases {
                 uri: seat_uri(
                     mongodb,
                     own,
-                    &places.services(&seat.id).join("mongodb.sock"),
+                    &self.logins.services(&seat.id).join("mongodb.sock"),
                 ),
                 database: own.name.to_string(),
             });
@@ -308,15 +307,11 @@ impl Databases {
         })
     }
 
-    async fn provision(
-        &mut self,
-        prepared: &Prepared,
-        secrets: &Secrets,
-        line: &Line,
-    ) -> Result<(), Failure> {
+    async fn provision(&mut self, prepared: &Prepared, line: &Line) -> Result<(), Failure> {
         line.update("loading the workshop's data");
         // No seat has an underscore in its name; on a shared server every event has its own.
-        let template = DatabaseName::new(format!("{}_template", prepared.plan.event))
+        let plan = &prepared.plan;
+        let template = DatabaseName::new(format!("{}_template", plan.event))
             .context("the template's name is valid")?;
         let mongodb = self.mongodb.as_ref().map(|mongodb| &mongodb.admin);
         let postgres = self.postgres.as_ref().map(|postgres| &postgres.admin);
@@ -341,20 +336,16 @@ impl Databases {
         let known = provisioner.list().await.map_err(Failure::environment)?;
         let gone = known
             .iter()
-            .filter(|name| !self.seats.iter().any(|(_, seat)| seat.name == **name))
+            .filter(|name| !plan.seats.iter().any(|seat| seat.database == **name))
             // On a shared server there are seats of other events.
-            .filter(|name| secrets.has_seat(name.as_str()));
+            .filter(|name| self.logins.has_had(name.as_str()));
         for name in gone {
             provisioner
                 .lock_out(name)
                 .await
                 .map_err(Failure::environment)?;
         }
-        let seats: Vec<SeatDatabase> = self
-            .seats
-            .iter()
-            .map(|(_, database)| database.clone())
-            .collect();
+        let seats = plan.seats.iter().map(|seat| self.logins.of(seat)).collect();
         let failed = provisioner
             .create_seats(seats, MADE_AT_ONCE, |progress| {
                 line.tick(&format!(
@@ -502,18 +493,6 @@ async fn keep_trying(child: Child, shutdown: CancellationToken) -> anyhow::Resul
         // The order is seen in a moment; what has failed until then is the old failure.
         let _ = changes.changed().await;
     }
-}
-
-fn seat_database(seat: &SeatPlan, secrets: &Secrets) -> anyhow::Result<SeatDatabase> {
-    let secret = SecretName::seat_database(&seat.id);
-    let password = secrets
-        .get(&secret)
-        .with_context(|| format!("the plan has no secret {}", secret.0))?
-        .to_owned();
-    Ok(SeatDatabase {
-        name: seat.database.clone(),
-        password,
-    })
 }
 
 /// A seat's URI from the platform's side.

@@ -77,13 +77,25 @@ pub(crate) struct SeatLine {
     pub(crate) message: Option<String>,
 }
 
-/// What `arena restore` asks for.
+/// What `arena restore` and `arena rotate` ask for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct RestoreRequest {
+pub(crate) struct OrderRequest {
     /// Seats by id; empty for all.
     pub(crate) seats: Vec<String>,
+    /// What to do with their databases.
+    pub(crate) action: DatabaseAction,
+}
+
+/// What the command line can have done with a seat's databases.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DatabaseAction {
+    /// Put them back to their start.
+    Restore,
     /// Bring back what the last restore kept.
-    pub(crate) undo: bool,
+    BringBack,
+    /// Give them a new password.
+    Rotate,
 }
 
 /// How far an order is.
@@ -160,8 +172,8 @@ impl Keeper {
         }
     }
 
-    /// Places orders to restore; a message for the person where a seat does not exist.
-    async fn restore(&self, request: RestoreRequest) -> Result<Vec<OrderLine>, String> {
+    /// Places orders; a message for the person where a seat does not exist.
+    async fn order(&self, request: OrderRequest) -> Result<Vec<OrderLine>, String> {
         let seats: Vec<SeatId> = self.plan.seats.iter().map(|seat| seat.id.clone()).collect();
         let unknown = request
             .seats
@@ -175,10 +187,10 @@ impl Keeper {
         });
         let mut placed = Vec::new();
         for seat in chosen {
-            let kind = if request.undo {
-                OrderKind::BringBackDatabase { seat }
-            } else {
-                OrderKind::RestoreDatabase { seat }
+            let kind = match request.action {
+                DatabaseAction::Restore => OrderKind::RestoreDatabase { seat },
+                DatabaseAction::BringBack => OrderKind::BringBackDatabase { seat },
+                DatabaseAction::Rotate => OrderKind::RotatePassword { seat },
             };
             let by = Actor::Facilitator("command line".to_owned());
             let id = self.store.place_order(kind, by).await;
@@ -288,7 +300,7 @@ async fn answer(
     let (status, body) = match (&method, uri.path()) {
         (&Method::GET, "/status") => json(&keeper.status()),
         (&Method::GET, "/orders") => json(&keeper.orders(uri.query().unwrap_or_default())),
-        (&Method::POST, "/restore") => restore(&keeper, request).await,
+        (&Method::POST, "/orders") => order(&keeper, request).await,
         (&Method::POST, "/stop") => {
             keeper.stop.cancel();
             (StatusCode::ACCEPTED, Vec::new())
@@ -310,7 +322,7 @@ fn json(value: &impl Serialize) -> (StatusCode, Vec<u8>) {
     }
 }
 
-async fn restore(keeper: &Keeper, request: Request<Incoming>) -> (StatusCode, Vec<u8>) {
+async fn order(keeper: &Keeper, request: Request<Incoming>) -> (StatusCode, Vec<u8>) {
     let body = Limited::new(request.into_body(), ANSWER_BYTES_MAX)
         .collect()
         .await;
@@ -320,7 +332,7 @@ async fn restore(keeper: &Keeper, request: Request<Incoming>) -> (StatusCode, Ve
     let Some(request) = request else {
         return (StatusCode::BAD_REQUEST, Vec::new());
     };
-    match keeper.restore(request).await {
+    match keeper.order(request).await {
         Ok(placed) => json(&placed),
         Err(message) => (StatusCode::NOT_FOUND, message.into_bytes()),
     }
@@ -364,13 +376,13 @@ impl Client {
             .map(|_| ())
     }
 
-    /// Places orders to restore databases.
+    /// Places orders about seats' databases.
     ///
     /// # Errors
     /// When nobody answers in 10 seconds, or there is no such seat.
-    pub(crate) async fn restore(&self, request: &RestoreRequest) -> anyhow::Result<Vec<OrderLine>> {
+    pub(crate) async fn order(&self, request: &OrderRequest) -> anyhow::Result<Vec<OrderLine>> {
         let body = serde_json::to_vec(request)?;
-        let answer = self.call(Method::POST, "/restore", body.into()).await?;
+        let answer = self.call(Method::POST, "/orders", body.into()).await?;
         serde_json::from_slice(&answer).context("cannot read the platform's orders")
     }
 

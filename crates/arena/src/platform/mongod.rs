@@ -34,7 +34,7 @@ const IMAGE_LIMIT: Duration = Duration::from_secs(1200);
 /// When there is none, or it does not come up; with what to do.
 pub(crate) async fn start(
     prepared: &Prepared,
-    secrets: &mut Secrets,
+    secrets: &Secrets,
     parts: &Parts,
     line: &Line,
 ) -> Result<Option<RemoteMongodb>, Failure> {
@@ -58,7 +58,7 @@ pub(crate) async fn start(
 
 async fn mongod(
     prepared: &Prepared,
-    values: &mut Secrets,
+    values: &Secrets,
     parts: &Parts,
     line: &Line,
 ) -> Result<String, Failure> {
@@ -134,7 +134,7 @@ async fn run(
 
 async fn atlas_local(
     prepared: &Prepared,
-    values: &mut Secrets,
+    values: &Secrets,
     parts: &Parts,
     line: &Line,
 ) -> Result<String, Failure> {

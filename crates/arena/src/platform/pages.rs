@@ -12,18 +12,18 @@ use arena_site::{Section, SectionPage, Site, SiteExercise, SiteSources};
 use arena_store::Store;
 use arena_workshop::config::{self, JoinMode};
 use arena_workshop::plan::{AppKind, Isolation, PostgresConnection};
-use arena_workshop::{Plan, SeatId, SourceFile, Workshop};
+use arena_workshop::{Plan, SourceFile, Workshop};
 use bytes::Bytes;
 
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::platform::Prepared;
-use crate::platform::secrets::Secrets;
+use crate::platform::logins::Logins;
 
 /// Returns the portal's settings.
 pub(crate) fn settings(
     prepared: &Prepared,
-    secrets: &Secrets,
+    logins: &Logins,
     store: &Store,
 ) -> Result<Settings, Failure> {
     let Prepared {
@@ -63,24 +63,22 @@ pub(crate) fn settings(
         instructions_path: first,
         is_separated: plan.isolation != Isolation::None,
         instructions: pages(site),
-        databases: databases(plan, secrets)?,
+        databases: databases(logins.clone()),
         store: store.clone(),
     })
 }
 
 /// Returns what the seat page shows of databases: what the seat's own environment says, so that a
 /// line that is copied from the page works in the seat's terminal.
-fn databases(plan: &Plan, secrets: &Secrets) -> Result<SeatDatabases, Failure> {
-    let mut databases: BTreeMap<SeatId, Vec<DatabaseAccess>> = BTreeMap::new();
-    for seat in &plan.seats {
-        let settings = plan
-            .seat_settings(seat, |name| secrets.get(name).map(str::to_owned))
-            .with_context(|| format!("cannot make the settings of seat {}", seat.id))?;
-        databases.insert(seat.id.clone(), accesses(&settings.environment));
-    }
-    Ok(Arc::new(move |seat| {
-        databases.get(seat).cloned().unwrap_or_default()
-    }))
+fn databases(logins: Logins) -> SeatDatabases {
+    Arc::new(move |seat| {
+        // Seats run with these settings, so they can be made.
+        let settings = logins.seat(seat).map(|seat| logins.settings(seat));
+        match settings {
+            Some(Ok(settings)) => accesses(&settings.environment),
+            _ => Vec::new(),
+        }
+    })
 }
 
 fn accesses(environment: &BTreeMap<String, String>) -> Vec<DatabaseAccess> {

@@ -13,14 +13,13 @@ use arena_database::remote::{Host, RemoteError, RemoteMongodb, Resolver, Topolog
 use arena_database::{PostgresAdmin, SeatDatabase};
 use arena_local::forward::{self, ForwardLimits, PlainSettings, Service};
 use arena_local::seat::Seats;
-use arena_workshop::plan::{Forward, SecretName, Ways};
+use arena_workshop::plan::{Forward, Ways};
 use arena_workshop::{Plan, SeatId, Workshop};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Kind};
 use crate::platform::places::{self, Places};
-use crate::platform::secrets::Secrets;
 
 /// Where a seat finds the authorities that sign a configured server's certificate.
 const AUTHORITIES: &str = "/run/svc/mongodb-ca.pem";
@@ -59,22 +58,11 @@ impl Remote {
         Ok(Self { mongodb, postgres })
     }
 
-    /// Puts what seats are told about the servers among the secrets.
-    pub(crate) fn fill(&self, plan: &Plan, secrets: &mut Secrets) {
-        let Some(mongodb) = &self.mongodb else { return };
+    /// Returns the URI by which a seat, from its inside, reaches the configured MongoDB.
+    pub(crate) fn seat_uri(&self, own: &SeatDatabase) -> Option<String> {
+        let mongodb = self.mongodb.as_ref()?;
         let inside = Inside::of(mongodb);
-        for seat in &plan.seats {
-            let password = secrets
-                .get(&SecretName::seat_database(&seat.id))
-                .unwrap_or_default()
-                .to_owned();
-            let own = SeatDatabase {
-                name: seat.database.clone(),
-                password,
-            };
-            let uri = mongodb.seat_uri(&own, |host| inside.name(host), AUTHORITIES);
-            secrets.set(SecretName::seat_mongodb_uri(&seat.id), uri);
-        }
+        Some(mongodb.seat_uri(own, |host| inside.name(host), AUTHORITIES))
     }
 
     /// Returns what every seat is led to when it starts.

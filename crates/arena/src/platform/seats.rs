@@ -14,17 +14,17 @@ use arena_local::sandbox::Sandbox;
 use arena_local::seat::{PRIVATE, SERVICES, SETTINGS, SeatError, SeatStart, Seats, Trees};
 use arena_local::template::{Progress as TemplateProgress, Supplies, TemplateError, Templates};
 use arena_local::watch::{Stopped, WatchLimits, watch};
-use arena_supervisor::{Child, Supervisor};
+use arena_supervisor::{Child, Status, Supervisor};
 use arena_workshop::SeatId;
 use arena_workshop::config::Outbound;
-use arena_workshop::plan::{Plan, SeatPlan};
+use arena_workshop::plan::{Plan, SeatPlan, Ways};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::failure::{Failure, Kind};
 use crate::platform::databases::Databases;
+use crate::platform::logins::Logins;
 use crate::platform::remote::MemberWays;
-use crate::platform::secrets::Secrets;
 use crate::platform::{Parts, Prepared, places};
 use crate::progress::{Line, Progress};
 
@@ -59,6 +59,8 @@ pub(crate) struct SeatTools {
 /// Seats that run.
 pub(crate) struct StartedSeats {
     seats: Arc<Seats>,
+    starter: Starter,
+    children: BTreeMap<SeatId, Child>,
     /// Seats that were started again because they took too much.
     stops: Option<mpsc::Receiver<Stopped>>,
 }
@@ -67,6 +69,30 @@ impl StartedSeats {
     /// Where a seat's agent listens.
     pub(crate) fn socket(&self, seat: &SeatId) -> PathBuf {
         self.seats.socket(seat)
+    }
+
+    /// Starts a seat again with its settings as they are now, log-ins included: whatever ran in it
+    /// ends, files stay. Returns when its agent answers.
+    ///
+    /// # Errors
+    /// When the settings cannot be written, or the seat does not come up.
+    pub(crate) async fn start_again(&self, seat: &SeatPlan) -> anyhow::Result<()> {
+        let child = self
+            .children
+            .get(&seat.id)
+            .with_context(|| format!("seat {} does not run", seat.id))?;
+        let before = child.status().pid;
+        let mut changes = child.changes();
+        self.starter.start(seat, |start| {
+            self.seats.set_settings(&seat.id, start).map(drop)
+        })?;
+        child.restart();
+        let is_other = |status: &Status| status.pid.is_some() && status.pid != before;
+        tokio::time::timeout(READY_LIMIT, changes.wait_for(is_other))
+            .await
+            .with_context(|| format!("seat {} does not end", seat.id))?
+            .context("the supervisor is gone")?;
+        Ok(child.ready(READY_LIMIT).await?)
     }
 
     /// Hands out the news of seats that took too much, once.
@@ -81,7 +107,6 @@ impl StartedSeats {
 /// When the workshop's own commands fail (their output is shown), or a seat does not come up.
 pub(crate) async fn start(
     prepared: &Prepared,
-    secrets: &Secrets,
     databases: &Databases,
     parts: &mut Parts,
     progress: &Progress,
@@ -126,11 +151,14 @@ pub(crate) async fn start(
         parts.spawn("ways to MongoDB", ways.follow(Arc::clone(&seats)));
     }
     sweep_at_the_end(&seats, plan, parts);
-    let children = run(&seats, prepared, secrets, &parts.supervisor, &line).await?;
-    let stops = watch_over(&seats, children, plan.seat_memory_mib, parts);
+    let starter = Starter::new(prepared, databases.logins().clone());
+    let children = run(&seats, &starter, plan, &parts.supervisor, &line).await?;
+    let stops = watch_over(&seats, children.clone(), plan.seat_memory_mib, parts);
     line.done(&format!("{} ready", plan.seats.len()));
     Ok(StartedSeats {
         seats,
+        starter,
+        children: children.into_iter().collect(),
         stops: Some(stops),
     })
 }
@@ -355,37 +383,62 @@ fn rules(hosts: &[String]) -> Result<Vec<Rule>, Failure> {
         .collect()
 }
 
+/// What every start of a seat needs besides the seat's own settings.
+struct Starter {
+    logins: Logins,
+    agent: Vec<String>,
+    editor: String,
+    trees: Trees,
+    ways: Ways,
+}
+
+impl Starter {
+    fn new(prepared: &Prepared, logins: Logins) -> Self {
+        let tools = &prepared.tools;
+        let mut agent = ["serve", "seat", "--settings", SETTINGS].to_vec();
+        if tools.sandbox.is_open() {
+            agent.extend(["--run", PRIVATE, "--services", SERVICES]);
+        }
+        Self {
+            logins,
+            agent: agent.into_iter().map(str::to_owned).collect(),
+            editor: tools.editor.clone(),
+            trees: tools.trees.clone(),
+            ways: prepared.remote.ways(),
+        }
+    }
+
+    /// Begins a start with the seat's settings as they are now.
+    fn start<T>(
+        &self,
+        seat: &SeatPlan,
+        begin: impl FnOnce(&SeatStart<'_>) -> Result<T, SeatError>,
+    ) -> anyhow::Result<T> {
+        let mut settings = self.logins.settings(seat)?;
+        settings.editor = vec![self.editor.clone()];
+        settings.editor_environment =
+            [("NODE_OPTIONS".to_owned(), EDITOR_NODE_OPTIONS.to_owned())].into();
+        Ok(begin(&SeatStart {
+            settings: &settings,
+            agent: &self.agent,
+            trees: &self.trees,
+            ways: &self.ways,
+            limits: arena_local::nest::Limits::default(),
+        })?)
+    }
+}
+
 async fn run(
     seats: &Arc<Seats>,
-    prepared: &Prepared,
-    secrets: &Secrets,
+    starter: &Starter,
+    plan: &Plan,
     supervisor: &Arc<Supervisor>,
     line: &Line,
 ) -> Result<Vec<(SeatId, Child)>, Failure> {
-    let Prepared { plan, tools, .. } = prepared;
-    let ways = prepared.remote.ways();
-    let mut agent = ["serve", "seat", "--settings", SETTINGS].to_vec();
-    if tools.sandbox.is_open() {
-        agent.extend(["--run", PRIVATE, "--services", SERVICES]);
-    }
-    let agent: Vec<String> = agent.into_iter().map(str::to_owned).collect();
     let mut children = Vec::new();
     for seat in &plan.seats {
-        let mut settings = plan
-            .seat_settings(seat, |name| secrets.get(name).map(str::to_owned))
-            .with_context(|| format!("cannot make the settings of seat {}", seat.id))?;
-        settings.editor = vec![tools.editor.clone()];
-        settings.editor_environment =
-            [("NODE_OPTIONS".to_owned(), EDITOR_NODE_OPTIONS.to_owned())].into();
-        let start = SeatStart {
-            settings: &settings,
-            agent: &agent,
-            trees: &tools.trees,
-            ways: &ways,
-            limits: arena_local::nest::Limits::default(),
-        };
-        let child = seats
-            .start(supervisor, &seat.id, &start)
+        let child = starter
+            .start(seat, |start| seats.start(supervisor, &seat.id, start))
             .map_err(Failure::environment)?;
         children.push((seat.id.clone(), child));
     }

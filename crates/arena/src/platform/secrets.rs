@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use arena_workshop::plan::SecretName;
@@ -16,10 +17,11 @@ const ALPHABET: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456
 /// 32 characters of 57: 186 bits.
 const LENGTH: usize = 32;
 
-/// Values by name.
+/// Values by name. Clones share them: who needs one asks each time, since it may be replaced.
+#[derive(Clone)]
 pub(crate) struct Secrets {
     folder: PathBuf,
-    values: BTreeMap<SecretName, String>,
+    values: Arc<Mutex<BTreeMap<SecretName, String>>>,
 }
 
 impl Secrets {
@@ -37,39 +39,53 @@ impl Secrets {
             .mode(0o700)
             .create(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut secrets = Self {
+        let secrets = Self {
             folder,
-            values: BTreeMap::new(),
+            values: Arc::default(),
         };
         for name in names {
-            let value = secrets.read_or_make(name)?;
-            secrets.values.insert(name.clone(), value);
+            secrets.keep(name)?;
         }
         Ok(secrets)
     }
 
     /// Returns a secret that the plan names.
-    pub(crate) fn get(&self, name: &SecretName) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+    pub(crate) fn get(&self, name: &SecretName) -> Option<String> {
+        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.get(name).cloned()
     }
 
     /// Returns a secret of the platform's own, made at first use.
     ///
     /// # Errors
     /// When it cannot be read or written.
-    pub(crate) fn keep(&mut self, name: &SecretName) -> anyhow::Result<String> {
+    pub(crate) fn keep(&self, name: &SecretName) -> anyhow::Result<String> {
         let value = self.read_or_make(name)?;
-        self.values.insert(name.clone(), value.clone());
+        self.set(name, value.clone());
         Ok(value)
     }
 
-    /// Keeps a value that somebody else chose, such as a configured URI: in memory only.
-    pub(crate) fn set(&mut self, name: SecretName, value: String) {
-        self.values.insert(name, value);
+    /// Replaces a secret, on the disk first; everybody who asks has the new one from here on.
+    ///
+    /// # Errors
+    /// When it cannot be written; then the old one stays.
+    pub(crate) fn replace(&self, name: &SecretName, value: &str) -> anyhow::Result<()> {
+        write(&self.path(name), value)?;
+        self.set(name, value.to_owned());
+        Ok(())
+    }
+
+    fn set(&self, name: &SecretName, value: String) {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.insert(name.clone(), value);
+    }
+
+    fn path(&self, name: &SecretName) -> PathBuf {
+        self.folder.join(name.0.replace('/', "--"))
     }
 
     fn read_or_make(&self, name: &SecretName) -> anyhow::Result<String> {
-        let path = self.folder.join(name.0.replace('/', "--"));
+        let path = self.path(name);
         match fs::read_to_string(&path) {
             Ok(value) if value.len() == LENGTH => return Ok(value),
             Ok(_) => {}

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::browser::{Driver, Person};
-use crate::world::{Event, World, wait_until};
+use crate::world::{Event, World, shells_are_at_hand, wait_until};
 
 /// Generous: the test machine does other things too.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -101,22 +101,123 @@ async fn facilitators_have_the_databases_in_hand() {
     assert!(psql(&event, "ada", there) && psql(&event, "grace", others));
     facilitator.page.close().await.expect("Chromium ends");
 
-    // A new password is in force at the next start, for the seat alone that has it.
-    let passwords = |event: &Event, seat: &str| event.in_terminal(seat, "env | grep _URI");
-    let before = ["ada", "grace"].map(|seat| passwords(&event, seat));
-    let (code, said, error) = world.run(&["rotate", "ada", "--event", &world.event]);
-    assert_eq!(code, 0, "{error}");
-    assert!(said.contains("1 new password, in force when"), "{said}");
-    assert!(psql(&event, "ada", there), "nobody's work is broken");
     event.interrupt();
+    world.purge();
+}
+
+/// The address of one of a seat's databases, with its password, as a terminal has it.
+fn address(event: &Event, seat: &str, variable: &str) -> String {
+    let said = event.in_terminal(seat, &format!("printenv {variable}"));
+    said.trim().to_owned()
+}
+
+impl Event {
+    /// Reads a seat's password where the event keeps it.
+    fn password(&self, seat: &str) -> impl Fn() -> String + use<> {
+        let file = format!("{}/secrets/seat--{seat}--database", self.text("/state"));
+        move || fs::read_to_string(&file).expect("a secret")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_is_in_force_at_once() {
+    let world = World::copy("harbour", "rotate");
     let event = world.up();
-    assert_ne!(passwords(&event, "ada"), before[0]);
-    assert_eq!(passwords(&event, "grace"), before[1]);
-    assert!(psql(&event, "ada", there));
     event.opens_link(0);
-    wait_until(LIMIT, "the app works with the new password", || {
-        world.seat("ada")["apps"] == "backend ready"
+    let app_is_ready = || world.seat("ada")["apps"] == "backend ready";
+    wait_until(LIMIT, "the app works", app_is_ready);
+    assert!(psql(&event, "ada", "create table mine as select 1"));
+    let all = ["MONGODB_URI", "PGSQL_MCP_CONNECTION_STRING"];
+    let before = all.map(|name| address(&event, "ada", name));
+    let grace = address(&event, "grace", all[0]);
+    let opened = |uri: &str, client: &str| {
+        let said = event.in_terminal("ada", &format!("{client} '{uri}' 2>&1 || echo REFUSED"));
+        !said.contains("REFUSED")
+    };
+    let clients = [
+        "mongosh --quiet --eval 'db.listings.findOne()'",
+        "psql -c 'select 1'",
+    ];
+    assert!(
+        (0..2).all(|n| opened(&before[n], clients[n])),
+        "the control"
+    );
+
+    let (code, said, error) = world.run(&["rotate", "ada", "--event", &world.event]);
+    assert!(code == 0 && said.contains("ada  done"), "{said}{error}");
+    let after = all.map(|name| address(&event, "ada", name));
+    for n in 0..2 {
+        assert_ne!(before[n], after[n]);
+        assert!(
+            !opened(&before[n], clients[n]),
+            "the old one opens {}",
+            all[n]
+        );
+        assert!(opened(&after[n], clients[n]), "the new one: {}", all[n]);
+    }
+    shells_are_at_hand(&event, "ada");
+    assert!(psql(&event, "ada", "select 1 from mine"), "data is gone");
+    assert_eq!(address(&event, "grace", all[0]), grace);
+    // App and grader work with it, and nobody had to ask for that.
+    wait_until(LIMIT, "the app works with the new password", app_is_ready);
+    for exercise in ["mongodb-1", "sql-1"] {
+        let solution = world.workshop().join("arena/solutions").join(exercise);
+        event.lay_over("ada", &solution, "workshop");
+    }
+    let solved = || world.seat("ada")["solved"] == 2;
+    wait_until(LIMIT, "an exercise on each database is solved", solved);
+
+    // The room's menu does the same, and the seat's page shows what is in force.
+    let driver = Driver::start();
+    let facilitator = room(&driver, &event).await;
+    choose(&facilitator, "ada", "a[href$='/rotate']").await;
+    facilitator.click("form[action$='/rotate'] button").await;
+    let secret = event.password("ada");
+    wait_until(LIMIT, "the password is another one", || {
+        !after[0].contains(&secret()) && world.seat("ada")["phase"] == "ready"
     });
+    let ada = driver.person().await;
+    ada.open(&event.link(0)).await;
+    ada.click("form button.big").await;
+    let page = ada.page.source().await.expect("a page");
+    assert!(page.contains(&address(&event, "ada", all[0]).replace('&', "&amp;")));
+    assert!(!page.contains(&after[0]) && !page.contains(&before[0]));
+    for person in [ada, facilitator] {
+        person.page.close().await.expect("Chromium ends");
+    }
+    event.interrupt();
+    world.purge();
+}
+
+#[test]
+fn passwords_are_whole_after_a_kill_in_the_middle() {
+    let world = World::copy("harbour", "rotate-killed");
+    let event = world.up();
+    let seats = ["ada", "grace", "edgar", "margaret", "alan"];
+    let before = seats.map(|seat| address(&event, seat, "MONGODB_URI"));
+    let rotating = world.begin(&["rotate", "--all", "--event", &world.event]);
+    let ada = event.password("ada");
+    wait_until(LIMIT, "Ada has a new password", || {
+        !before[0].contains(&ada())
+    });
+    event.kill();
+    let (code, said) = rotating.ends();
+    assert_ne!(code, 0, "{said}");
+
+    let event = world.up();
+    for (n, seat) in seats.into_iter().enumerate() {
+        let password = event.password(seat);
+        wait_until(LIMIT, "what was ordered is done", || {
+            !before[n].contains(&password())
+        });
+    }
+    let open = || world.run(&["status", "--event", &world.event]).1;
+    wait_until(LIMIT, "every seat is back", || {
+        !open().contains("preparing")
+    });
+    for seat in seats {
+        shells_are_at_hand(&event, seat);
+    }
     event.interrupt();
     world.purge();
 }
