@@ -78,6 +78,7 @@ fn settings(store: Store, port: u16) -> Result<Settings, Failure> {
             slug: ExerciseSlug::new(*slug)?,
             title: (*title).to_owned(),
             page: None,
+            missing: Vec::new(),
         })
     });
     let page = StaticPage {

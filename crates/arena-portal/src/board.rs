@@ -26,7 +26,7 @@ pub(crate) struct Board {
     pub(crate) event: i64,
     /// `timed` or `score`.
     pub(crate) kind: &'static str,
-    /// How many exercises there are.
+    /// How many exercises can be solved.
     pub(crate) total: usize,
     /// People who have joined.
     pub(crate) joined: usize,
@@ -60,8 +60,7 @@ impl Board {
         let store = &settings.store;
         let (event, seats, close_on) = (store.last_event(), store.seats(), store.close_on());
         let slugs: Vec<ExerciseSlug> = settings
-            .exercises
-            .iter()
+            .solvable()
             .map(|entry| entry.slug.clone())
             .collect();
         let rows = ranked(settings.scoring, &store.results(), &seats, &slugs, close_on);

@@ -48,7 +48,7 @@ const LINE_MAX: usize = 160;
 /// Returns the tile of a seat.
 pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
     let exercises = settings.store.exercises(&record.seat);
-    let listed = |slug: &ExerciseSlug| settings.exercises.iter().any(|entry| entry.slug == *slug);
+    let listed = |slug: &ExerciseSlug| settings.solvable().any(|entry| entry.slug == *slug);
     let solved = exercises
         .iter()
         .filter(|(slug, state)| state.solved_at.is_some() && listed(slug))
@@ -68,7 +68,7 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         .max_by_key(|state| severity(*state));
     Tile {
         solved,
-        total: settings.exercises.len(),
+        total: settings.solvable().count(),
         last_activity: last
             .map(|(at, ..)| at)
             .max(record.taken.as_ref().map(|taken| taken.at)),

@@ -58,6 +58,9 @@ pub struct ExerciseEntry {
     pub title: String,
     /// Its page in the instructions, such as `/crud/1/`.
     pub page: Option<String>,
+    /// What it needs and this event does not have, such as `PostgreSQL`: it is shown greyed out with
+    /// that reason, cannot be checked and counts nowhere. Empty for all others.
+    pub missing: Vec<String>,
 }
 
 /// What the board says about prizes.
@@ -140,6 +143,13 @@ impl Settings {
             "{}{path}",
             self.origin(&format!("{seat}.{}", self.address.domain))
         ))
+    }
+
+    /// Returns the exercises that can be solved here, in order: what totals count.
+    pub(crate) fn solvable(&self) -> impl Iterator<Item = &ExerciseEntry> {
+        self.exercises
+            .iter()
+            .filter(|entry| entry.missing.is_empty())
     }
 
     /// Returns the exercise's title, else its slug.

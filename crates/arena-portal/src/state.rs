@@ -123,7 +123,7 @@ impl SeatView {
 pub(crate) async fn show(State(app): State<Arc<App>>, participant: Participant) -> Json<StateView> {
     let store = &app.settings.store;
     let orders = store.open_orders();
-    let exercises = app.settings.exercises.iter().map(|entry| {
+    let exercises = app.settings.solvable().map(|entry| {
         (
             entry.slug.clone(),
             exercise(store, &participant.seat, &entry.slug, &orders),
@@ -145,8 +145,7 @@ pub(crate) async fn check(
 ) -> Result<(StatusCode, Json<CheckAnswer>), Problem> {
     let wanted = app
         .settings
-        .exercises
-        .iter()
+        .solvable()
         .find(|entry| entry.slug.as_str() == request.exercise);
     let exercise = wanted
         .ok_or(Problem::new(Code::ExerciseUnknown))?

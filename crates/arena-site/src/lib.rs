@@ -77,6 +77,9 @@ pub struct SiteExercise {
     /// Whether anything is verified. Where nothing is, the participant marks it as done, for
     /// themselves.
     pub has_checks: bool,
+    /// What it needs and this event does not have, such as `PostgreSQL`: its panel says so in place
+    /// of a button. Empty for all others.
+    pub missing: Vec<String>,
 }
 
 /// A finished site.

@@ -70,6 +70,7 @@ struct ExercisePanel<'a> {
     files: &'a [String],
     hints: Vec<HintPanel>,
     has_checks: bool,
+    missing: String,
 }
 
 struct HintPanel {
@@ -178,7 +179,7 @@ fn nav_section<'a>(
             is_current: other.url == page.url,
             is_outside: links::is_outside(&other.url),
             exercise: exercises_of(sources, &other.url)
-                .next()
+                .find(|exercise| exercise.missing.is_empty())
                 .map(|exercise| exercise.slug.as_str()),
         })
         .collect();
@@ -205,5 +206,6 @@ fn panel<'a>(page: &PageSource, exercise: &'a SiteExercise) -> ExercisePanel<'a>
         files: &exercise.files,
         hints: hints.collect(),
         has_checks: exercise.has_checks,
+        missing: exercise.missing.join(", "),
     }
 }

@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use arena_gateway::{Endpoint, Routes};
 use arena_store::{SeatSpec, Store};
 use arena_supervisor::Supervisor;
-use arena_workshop::{Plan, Workshop};
+use arena_workshop::{Exercise, Plan, Workshop};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
@@ -339,7 +339,7 @@ fn serve_control(
     let settings = control::Settings {
         store: store.clone(),
         seats: controlled.collect(),
-        exercises: prepared.workshop.exercises.clone().into(),
+        exercises: solvable(prepared).cloned().collect(),
         databases: Arc::clone(&databases),
         started: seats,
         scenario: control::scenario(&prepared.workshop),
@@ -348,6 +348,16 @@ fn serve_control(
         stops,
     };
     parts.spawn("control", control::serve(settings, parts.doors.clone()));
+}
+
+/// Returns the exercises whose databases are there; the others are shown, but nobody can solve them.
+fn solvable(prepared: &Prepared) -> impl Iterator<Item = &Exercise> {
+    let databases = &prepared.plan.databases;
+    prepared
+        .workshop
+        .exercises
+        .iter()
+        .filter(|exercise| databases.missing(exercise).is_empty())
 }
 
 fn serve_door(
@@ -359,7 +369,7 @@ fn serve_door(
     let listener: UnixListener = places::bind(&prepared.places.door_socket())?;
     let keeper = door::Keeper {
         plan: prepared.plan.clone(),
-        exercises: prepared.workshop.exercises.len(),
+        exercises: solvable(prepared).count(),
         store: store.clone(),
         supervisor: Arc::clone(&parts.supervisor),
         stop: stop.begin.clone(),

@@ -91,7 +91,7 @@ fn show_landing(app: &App, caller: &Caller, code: String, error: Option<Code>) -
     let board = app.board.borrow().clone();
     let mut response = page(&Landing {
         frame: Frame::of(app, caller),
-        exercises: app.settings.exercises.len(),
+        exercises: app.settings.solvable().count(),
         joined: board.joined,
         code: code.chars().take(20).collect(),
         error: error.map(|code| app.texts.get(&format!("problem.{}.text", code.name()))),

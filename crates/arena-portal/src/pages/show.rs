@@ -41,6 +41,8 @@ struct ExerciseLine {
     slug: String,
     page: String,
     solved: bool,
+    /// Why it cannot be solved here; empty where it can.
+    reason: String,
 }
 
 /// A database and the lines to copy.
@@ -143,6 +145,11 @@ fn exercise_lines(app: &App, seat: &SeatId) -> Vec<ExerciseLine> {
             .exercise(seat, &entry.slug)
             .solved_at
             .is_some(),
+        reason: if entry.missing.is_empty() {
+            String::new()
+        } else {
+            app.texts.with("seat.needs", entry.missing.join(", "))
+        },
     });
     entries.collect()
 }

@@ -1,6 +1,7 @@
 //! The seat page: databases, another device, who looks in.
 
 use arena_store::Principal;
+use serde_json::json;
 
 use crate::world::{World, seat};
 
@@ -182,4 +183,35 @@ async fn a_visitor_is_nobody_to_the_portal() {
     let look = world.post("/admin/seats/ada/look", &[("csrf", "x")]);
     visitor(look).send().await.assert(403);
     assert!(world.store.visits_of(&seat("ada")).is_empty());
+}
+
+#[tokio::test]
+async fn an_exercise_without_its_database_is_greyed_with_the_reason_and_counts_nowhere() {
+    let world = World::new().await;
+    world.join("ada").await;
+    let page = world.get("/seat").participant("ada").await_page().await;
+    let line = |slug: &str| {
+        let start = format!("<li data-exercise=\"{slug}\"");
+        let (_, rest) = page.body.split_once(&start).unwrap();
+        rest.split_once("</li>").unwrap().0.to_owned()
+    };
+    assert!(line("search-1").contains("class=\"missing\""));
+    assert!(line("search-1").contains("needs Atlas Search, which this event does not have"));
+    assert!(!line("sql-1").contains("missing") && !line("sql-1").contains("needs"));
+    // The totals are of what can be solved.
+    assert!(page.body.contains("data-total=\"3\""));
+    let ask = |slug: &str| {
+        world
+            .json("/_arena/check", &json!({ "exercise": slug }))
+            .participant("ada")
+    };
+    let refused = ask("search-1").send().await.assert(404).json();
+    assert_eq!(refused["code"], "exercise_unknown");
+    let pending = world.store.pending_orders();
+    assert!(pending.iter().all(|order| order.kind.exercise().is_none()));
+    ask("sql-1").send().await.assert(202);
+    let state = world.get("/_arena/state").participant("ada").send().await;
+    let state = state.assert(200).json();
+    assert!(state["exercises"].get("search-1").is_none());
+    assert!(state["exercises"].get("sql-1").is_some());
 }

@@ -50,7 +50,8 @@ pub(crate) struct Stream {
 }
 
 impl World {
-    /// Two people on the list (`ada`, `bob`), two free seats, three exercises, timed.
+    /// Two people on the list (`ada`, `bob`), two free seats, three exercises and one (`search-1`) that
+    /// this event lacks the database for, timed.
     pub(crate) async fn new() -> Self {
         Self::with(Scoring::Timed).await
     }
@@ -376,6 +377,7 @@ fn settings(store: Store, scoring: Scoring) -> Settings {
         slug: slug(id),
         title: format!("Exercise {id}"),
         page: None,
+        missing: Vec::new(),
     };
     let page = StaticPage {
         content_type: "text/html; charset=utf-8".to_owned(),
@@ -391,7 +393,14 @@ fn settings(store: Store, scoring: Scoring) -> Settings {
             port: 8080,
         },
         language: Language::English,
-        exercises: ["crud-1", "crud-2", "sql-1"].map(exercise).to_vec(),
+        exercises: ["crud-1", "crud-2", "sql-1"]
+            .map(exercise)
+            .into_iter()
+            .chain([ExerciseEntry {
+                missing: vec!["Atlas Search".to_owned()],
+                ..exercise("search-1")
+            }])
+            .collect(),
         joins_by_code: true,
         scoring,
         prizes: None,

@@ -190,6 +190,24 @@ fn an_exercise_has_its_panel_and_its_mark() {
 }
 
 #[test]
+fn an_exercise_without_its_database_says_so_and_has_no_button() {
+    let page = |author: World| {
+        let author = author.file("a.md", "---\ntitle: A\n---\n");
+        world::html(&author.section("One", &[("A", "/a/")]).site(), "/a/")
+    };
+    let greyed = page(World::new().exercise_without("sql-1", "/a/", "PostgreSQL"));
+    assert!(greyed.contains("It needs PostgreSQL, which this event does not have"));
+    for live in ["data-check", "data-exercise", "data-mark=\"sql-1\""] {
+        assert!(!greyed.contains(live), "{live}");
+        let there = page(World::new().exercise("sql-1", "/a/", &[]));
+        assert!(
+            there.contains(live) && !there.contains("It needs"),
+            "{live}"
+        );
+    }
+}
+
+#[test]
 fn titles_and_navigation_are_text_even_when_they_look_like_html() {
     let evil = "<script>alert(1)</script>";
     let world = World::new().file("a.md", &format!("---\ntitle: {evil}\npermalink: /a/\n---\n[x](javascript:alert(1)) `{evil}`\n\n```{evil}\n{evil}\n```\n\n## {evil} heading\n"));

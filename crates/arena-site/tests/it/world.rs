@@ -50,8 +50,17 @@ impl World {
                 .map(|(after, text)| (*after, (*text).to_owned()))
                 .collect(),
             has_checks: true,
+            missing: Vec::new(),
         });
         self
+    }
+
+    /// As [`exercise`](Self::exercise), in an event that has not what it needs.
+    pub(crate) fn exercise_without(self, slug: &str, page: &str, missing: &str) -> Self {
+        let mut author = self.exercise(slug, page, &[]);
+        let last = author.0.exercises.last_mut().expect("just made");
+        last.missing.push(missing.to_owned());
+        author
     }
 
     pub(crate) fn build(&self) -> Result<Site, Problems> {

@@ -12,7 +12,7 @@ use arena_site::{Section, SectionPage, Site, SiteExercise, SiteSources};
 use arena_store::Store;
 use arena_workshop::config::{self, JoinMode};
 use arena_workshop::plan::{AppKind, Isolation, PostgresConnection};
-use arena_workshop::{Plan, SourceFile, Workshop};
+use arena_workshop::{Exercise, Plan, SourceFile, Workshop};
 use bytes::Bytes;
 
 use crate::failure::Failure;
@@ -54,6 +54,7 @@ pub(crate) fn settings(
                 slug: exercise.slug.clone(),
                 title: exercise.title.clone(),
                 page: exercise.page.clone(),
+                missing: missing(plan, exercise),
             })
             .collect(),
         joins_by_code: workshop.config.arena.join.contains(&JoinMode::Code),
@@ -135,6 +136,14 @@ fn pages(site: Arc<Site>) -> StaticPages {
     })
 }
 
+/// Returns what an exercise needs and the event does not have.
+fn missing(plan: &Plan, exercise: &Exercise) -> Vec<String> {
+    let missing = plan.databases.missing(exercise).into_iter();
+    missing
+        .map(|capability| capability.title().to_owned())
+        .collect()
+}
+
 /// Builds the instructions from the folder's `docs/`.
 ///
 /// # Errors
@@ -179,6 +188,7 @@ pub(crate) fn site(workshop: &Workshop, plan: &Plan, folder: &Folder) -> Result<
                 .map(|hint| (hint.after_attempts, hint.text.clone()))
                 .collect(),
             has_checks: !exercise.checks.is_empty(),
+            missing: missing(plan, exercise),
         })
     });
     let sources = SiteSources {
