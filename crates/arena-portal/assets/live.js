@@ -4,6 +4,10 @@ const channel = "BroadcastChannel" in window ? new BroadcastChannel("arena-live"
 const names = ["leaderboard", "exercise", "seat", "room", "waiting", "connections", "reload", "message"];
 const handlers = new Map();
 const latest = new Map();
+// What a tab that is just opening may have missed.
+const recent = [];
+const RECENT_MAX = 200;
+const seen = Number(document.documentElement.dataset.seen ?? 0);
 let leads = false;
 
 /** Calls `handler` with each event of that name. */
@@ -17,13 +21,16 @@ function deliver(name, data) {
 
 function listen() {
   leads = true;
-  const source = new EventSource("/_arena/events");
+  // The page shows how things were when it was made; what happened since comes first.
+  const source = new EventSource(`/_arena/events?after=${seen}`);
   source.onopen = () => document.documentElement.classList.remove("offline");
   source.onerror = () => document.documentElement.classList.add("offline");
   for (const name of names) {
     source.addEventListener(name, (event) => {
       const data = JSON.parse(event.data);
       if (name === "leaderboard" || name === "seat") latest.set(name, data);
+      recent.push({ id: Number(event.lastEventId), name, data });
+      if (recent.length > RECENT_MAX) recent.shift();
       channel?.postMessage({ name, data });
       deliver(name, data);
     });
@@ -31,15 +38,19 @@ function listen() {
   return new Promise(() => {});
 }
 
+const own = crypto.randomUUID?.() ?? String(Math.random());
+
 /** Begins to listen; call it after every `on`. */
 export function start() {
   if (channel) {
     channel.onmessage = ({ data: message }) => {
       if (message.name === "hello") {
-        if (leads) for (const [name, data] of latest) channel.postMessage({ name, data });
-      } else if (!leads) deliver(message.name, message.data);
+        if (!leads) return;
+        for (const [name, data] of latest) channel.postMessage({ name, data, to: message.from });
+        for (const { id, name, data } of recent) if (id > message.seen) channel.postMessage({ name, data, to: message.from });
+      } else if (!leads && (!message.to || message.to === own)) deliver(message.name, message.data);
     };
-    channel.postMessage({ name: "hello" });
+    channel.postMessage({ name: "hello", from: own, seen });
   }
   if (channel && navigator.locks) navigator.locks.request("arena-live", listen);
   else listen();

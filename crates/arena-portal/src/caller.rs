@@ -27,6 +27,9 @@ pub(crate) struct Caller {
     pub(crate) session: String,
     /// Address of the browser, for limits.
     pub(crate) address: String,
+    /// The newest event when the request came: live events go on from there, so that nothing is
+    /// missed between a page and its stream.
+    pub(crate) seen: i64,
 }
 
 /// Somebody who sits in a seat.
@@ -55,7 +58,7 @@ impl Surface {
 }
 
 impl Caller {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, app: &App) -> Self {
         let text = |name: &str| {
             headers
                 .get(name)
@@ -66,6 +69,7 @@ impl Caller {
             principal: text("x-arena-principal").parse().ok(),
             session: text("x-arena-session").to_owned(),
             address: text("x-forwarded-for").to_owned(),
+            seen: app.settings.store.last_event(),
         }
     }
 
@@ -91,16 +95,19 @@ impl Facilitator {
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Self::Rejection> {
-        Ok(Self::of(&parts.headers))
+    async fn from_request_parts(
+        parts: &mut Parts,
+        app: &Arc<App>,
+    ) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(&parts.headers, app))
     }
 }
 
 impl FromRequestParts<Arc<App>> for Participant {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
-        let caller = Caller::of(&parts.headers);
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let caller = Caller::of(&parts.headers, app);
         match caller.principal {
             Some(Principal::Participant(seat)) => Ok(Self { seat }),
             Some(Principal::Facilitator(_) | Principal::Visitor { .. }) => {
@@ -114,8 +121,8 @@ impl FromRequestParts<Arc<App>> for Participant {
 impl FromRequestParts<Arc<App>> for Facilitator {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
-        let caller = Caller::of(&parts.headers);
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let caller = Caller::of(&parts.headers, app);
         match caller.principal {
             Some(Principal::Facilitator(name))
                 if Surface::of(&parts.headers) == Some(Surface::Portal) =>

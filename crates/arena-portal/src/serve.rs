@@ -202,7 +202,7 @@ async fn dispatch(State(doors): State<Doors>, request: Request) -> Response {
         mut instructions,
         mut seat,
     } = doors;
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), &app);
     let path = request.uri().path();
     let is_api = ["/api/", "/backend/api/", "/_arena/", "/_assets/"]
         .iter()

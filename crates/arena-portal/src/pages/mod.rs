@@ -38,6 +38,8 @@ pub(crate) struct Frame {
     pub(crate) has_seat: bool,
     pub(crate) is_facilitator: bool,
     pub(crate) csrf: String,
+    /// The event from which the page's stream goes on.
+    pub(crate) seen: i64,
 }
 
 pub(crate) fn router() -> Router<Arc<App>> {
@@ -88,6 +90,7 @@ impl Frame {
             has_seat: caller.seat().is_some(),
             is_facilitator: caller.is_facilitator(),
             csrf: guard::token(store, &caller.session),
+            seen: caller.seen,
         }
     }
 }

@@ -155,6 +155,23 @@ async fn a_stream_goes_on_where_it_was_cut() {
 }
 
 #[tokio::test]
+async fn what_happens_between_a_page_and_its_stream_is_not_missed() {
+    let world = World::new().await;
+    let page = world.get("/admin").facilitator().await_page().await;
+    let (_, rest) = page.body.split_once("data-seen=\"").unwrap();
+    let (seen, _) = rest.split_once('"').unwrap();
+    let status = SeatStatus {
+        message: Some("it broke meanwhile".to_owned()),
+        ..SeatStatus::default()
+    };
+    world.store.set_status(&seat("ada"), status).await.unwrap();
+    let path = format!("/_arena/events?after={seen}");
+    let mut stream = world.get(&path).facilitator().stream().await;
+    let (_, tiles) = stream.find("room", |_| true).await;
+    assert_eq!(tiles[0]["message"], json!("it broke meanwhile"), "{tiles}");
+}
+
+#[tokio::test]
 async fn a_check_is_ordered_once_and_told_while_it_runs() {
     let world = World::new().await;
     world.join("ada").await;
