@@ -82,6 +82,8 @@ fn page(refusal: &Refusal, portal_origin: &str) -> Response<Body> {
         Refusal::Crowded | Refusal::SeatDown | Refusal::PortalDown | Refusal::AppDown(_) => {
             "<meta http-equiv=\"refresh\" content=\"5\">"
         }
+        // The same for something that is tried again every minute.
+        Refusal::WakeFailed(_) => "<meta http-equiv=\"refresh\" content=\"60\">",
         _ => "",
     };
     let (text, portal) = (escaped(&text), escaped(portal_origin));

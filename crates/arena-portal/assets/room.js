@@ -17,6 +17,7 @@ function fill(tile) {
   field("solved").textContent = tile.solved;
   field("failure").textContent = tile.failure ?? "";
   field("message").textContent = tile.message ?? "";
+  field("remedy").hidden = !tile.failed;
   if (tile.last_activity) field("activity").dateTime = tile.last_activity;
   for (const name of ["seat_state", "editor", "app", "database"]) {
     field(name).dataset.state = tile[name];

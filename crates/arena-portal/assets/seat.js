@@ -6,14 +6,19 @@ const editor = document.getElementById("editor");
 const waking = document.getElementById("waking");
 const phase = document.getElementById("phase");
 const detail = document.getElementById("detail");
+const remedy = document.getElementById("remedy");
 const seconds = document.getElementById("seconds");
 const progress = document.getElementById("progress");
 const texts = waking.dataset;
 let since = performance.now();
 let step = "";
 
+const isDown = (step) => step === "failed" || step === "broken";
+
 function open() {
-  if (!editor.getAttribute("src")) editor.src = editor.dataset.src;
+  // What was in the frame when editor or seat broke down is gone.
+  if (!editor.getAttribute("src") || isDown(step)) editor.src = editor.dataset.src;
+  step = "";
   waking.hidden = true;
 }
 
@@ -34,15 +39,17 @@ function show(seat) {
   const database = document.getElementById("database");
   if (database) database.dataset.state = seat.database;
   if (seat.editor.state === "ready") return open();
-  // The editor went to sleep under an open page: leave what is in the frame, it reconnects.
-  if (editor.getAttribute("src")) return;
-  const now = seat.phase === "failed" || seat.editor.state === "failed" ? "failed"
+  const now = seat.phase === "failed" ? "broken"
+    : seat.editor.state === "failed" ? "failed"
     : seat.phase === "preparing" ? "preparing"
     : seat.editor.state === "queued" ? "queued"
     : seat.editor.state === "stopped" ? "starting" : seat.editor.state;
+  // The editor went to sleep under an open page: leave what is in the frame, it reconnects.
+  if (editor.getAttribute("src") && !isDown(now) && !isDown(step)) return;
   if (now !== step) { step = now; since = performance.now(); }
   phase.textContent = now === "queued" ? texts.queued.replace("{}", seat.editor.position) : texts[now];
   detail.textContent = seat.message ?? "";
+  remedy.textContent = remedy.dataset[now] ?? "";
   waking.dataset.state = now;
   waking.hidden = false;
 }
@@ -51,7 +58,7 @@ setInterval(() => {
   visitors();
   if (waking.hidden) return;
   const waited = Math.floor((performance.now() - since) / 1000);
-  seconds.textContent = waited > 1 && step !== "failed" ? texts.seconds.replace("{}", waited) : "";
+  seconds.textContent = waited > 1 && !isDown(step) ? texts.seconds.replace("{}", waited) : "";
 }, 500);
 
 // Which parts are shown; on a narrow screen "both" means one above the other.

@@ -36,6 +36,8 @@ pub(crate) struct Tile {
     /// Whether its databases were restored: what was there before can come back.
     pub(crate) restored: bool,
     pub(crate) message: Option<String>,
+    /// Whether the seat or its editor was given up: it has to be started again.
+    pub(crate) failed: bool,
     /// Whether somebody should look: something failed in the seat.
     pub(crate) trouble: bool,
 }
@@ -61,6 +63,7 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         .filter(|(_, _, state)| !state.passed)
         .map(|(_, slug, state)| failure_line(settings, slug, state));
     let status = &record.status;
+    let failed = status.is_given_up();
     let app = status
         .apps
         .iter()
@@ -96,8 +99,8 @@ pub(crate) fn tile(settings: &Settings, record: SeatRecord) -> Tile {
         message: ordered(&settings.store, &record.seat)
             .or_else(|| status.message.clone())
             .or_else(|| status.apps.iter().find_map(|app| app.message.clone())),
-        trouble: status.phase == SeatPhase::Failed
-            || status.editor == EditorStatus::Failed
+        failed,
+        trouble: failed
             || status.database == DatabaseStatus::Failed
             || status
                 .database_use

@@ -68,6 +68,11 @@ pub enum OrderKind {
         /// The app.
         app: AppKind,
     },
+    /// End everything in the seat and start it again: agent, editor, apps. Files stay.
+    RestartSeat {
+        /// The seat.
+        seat: SeatId,
+    },
     /// Bring the seat's database back to its start.
     RestoreDatabase {
         /// The seat.
@@ -124,6 +129,7 @@ impl OrderKind {
             Self::WakeEditor { seat }
             | Self::StopEditor { seat }
             | Self::RestartApp { seat, .. }
+            | Self::RestartSeat { seat }
             | Self::RestoreDatabase { seat }
             | Self::RaiseQuota { seat }
             | Self::BringBackDatabase { seat }
@@ -146,6 +152,7 @@ impl OrderKind {
             Self::WakeEditor { .. } => "wake_editor",
             Self::StopEditor { .. } => "stop_editor",
             Self::RestartApp { .. } => "restart_app",
+            Self::RestartSeat { .. } => "restart_seat",
             Self::RestoreDatabase { .. } => "restore_database",
             Self::RaiseQuota { .. } => "raise_quota",
             Self::BringBackDatabase { .. } => "bring_back_database",

@@ -82,6 +82,13 @@ pub struct SeatStatus {
     pub message: Option<String>,
 }
 
+impl SeatStatus {
+    /// Returns whether the seat or its editor was given up, so that somebody must act.
+    pub fn is_given_up(&self) -> bool {
+        self.phase == SeatPhase::Failed || self.editor == EditorStatus::Failed
+    }
+}
+
 /// The seat as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,6 +7,7 @@
 //! again and done anew.
 
 pub(crate) mod agent;
+mod care;
 pub(crate) mod databases;
 mod grading;
 mod notices;
@@ -19,10 +20,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use arena_database::{Before, Provisioner};
 use arena_local::watch::Stopped;
 use arena_store::{Actor, Order, OrderId, OrderKind, Store, Trigger};
+use arena_supervisor::Child;
 use arena_workshop::check::{MongodbStep, Step};
 use arena_workshop::plan::SeatPlan;
 use arena_workshop::{Exercise, SeatId};
@@ -76,6 +78,8 @@ pub(crate) struct ControlledSeat {
     pub(crate) socket: PathBuf,
     /// Who knows its databases and how it logs in there.
     pub(crate) databases: Arc<Databases>,
+    /// The seat's processes.
+    pub(crate) child: Child,
 }
 
 /// What the tasks of control share.
@@ -122,6 +126,11 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     ));
     for watch in shared.seats.values() {
         tasks.spawn(seat::follow(
+            Arc::clone(watch),
+            Arc::clone(&shared),
+            shutdown.clone(),
+        ));
+        tasks.spawn(care::look_after(
             Arc::clone(watch),
             Arc::clone(&shared),
             shutdown.clone(),
@@ -292,6 +301,7 @@ async fn carry_out_one(
                 .await
                 .map(|()| format!("{name} restarted"))
         }
+        OrderKind::RestartSeat { .. } => care::restart(shared, watch).await,
         OrderKind::RestoreDatabase { .. } => {
             // Carried out again after a crash, it must not keep the half-restored state.
             restore(shared, watch, Restore::Start(order.id)).await
@@ -308,10 +318,15 @@ async fn wake_editor(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<Strin
     if watch.editor_is_ready() {
         return Ok("the editor is awake".to_owned());
     }
+    // Nobody waits in line for a seat that is not there.
+    if let Some(reason) = watch.given_up() {
+        bail!("{reason}");
+    }
     watch.queue(shared).await?;
     let turn = shared.editors.acquire().await;
     watch.leave_queue(shared).await?;
     let _turn = turn.context("control is stopping")?;
+    watch.forget_editor_failure();
     watch.agent().tell("/editor/wake").await?;
     watch.editor_ready(EDITOR_LIMIT).await?;
     Ok("the editor is awake".to_owned())

@@ -332,6 +332,7 @@ fn serve_control(
         let controlled = control::ControlledSeat {
             plan: seat.clone(),
             socket: seats.socket(&seat.id),
+            child: seats.child(&seat.id).clone(),
             databases: Arc::clone(&databases),
         };
         (seat.id.clone(), controlled)

@@ -116,8 +116,8 @@ pub(crate) async fn room(
         .collect();
     let close_on = store.close_on();
     let known = [
-        "hide", "show", "restart", "restore", "undo", "rotate", "quota", "release", "freeze",
-        "unfreeze", "grade", "give", "remove",
+        "hide", "show", "restart", "again", "restore", "undo", "rotate", "quota", "release",
+        "freeze", "unfreeze", "grade", "give", "remove",
     ];
     let done = query.done.filter(|done| known.contains(&done.as_str()));
     let who = query.who.unwrap_or_default();
@@ -242,6 +242,11 @@ pub(crate) async fn confirm(
             t.get("confirm.rotate.text"),
             t.get("room.rotate"),
         ),
+        "again" => (
+            t.with("confirm.again", &record.display_name),
+            t.get("confirm.again.text"),
+            t.get("room.again"),
+        ),
         "release" => (
             t.with("confirm.release", &record.display_name),
             t.get("confirm.release.text"),
@@ -294,6 +299,11 @@ pub(crate) async fn act(
         "quota" => {
             store
                 .place_order(OrderKind::RaiseQuota { seat }, by)
+                .await?;
+        }
+        "again" => {
+            store
+                .place_order(OrderKind::RestartSeat { seat }, by)
                 .await?;
         }
         "restart" => {

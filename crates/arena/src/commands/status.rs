@@ -16,6 +16,8 @@ use crate::platform::door::{Client, EventStatus, SeatLine};
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Columns of a terminal that nobody asked for.
 const WIDTH: usize = 80;
+/// Columns before what is said of a seat.
+const INDENT: usize = 4;
 
 /// Prints the status once, or again and again.
 pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
@@ -135,10 +137,29 @@ fn seat_row(seat: &SeatLine, exercises: usize) -> String {
     let solved = format!("{}/{exercises}", seat.solved);
     let name = clean(seat.name.as_deref().unwrap_or("-"));
     let mut text = row([&seat.seat, &name, &solved, &seat.editor, apps]);
-    if let Some(message) = &seat.message {
-        text.push_str(&format!("    {}\n", clean(message)));
+    for told in [&seat.message, &seat.hint].into_iter().flatten() {
+        text.push_str(&wrapped(&clean(told)));
     }
     text
+}
+
+/// Breaks a text into indented lines between its words.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is a first line");
+        let length = INDENT + line.chars().count() + 1 + word.chars().count();
+        if line.is_empty() {
+            line.push_str(word);
+        } else if length <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    let indented = lines.iter().map(|line| format!("{:INDENT$}{line}\n", ""));
+    indented.collect()
 }
 
 fn row(cells: [&str; 5]) -> String {

@@ -316,7 +316,7 @@ async fn show_live(door: Client) {
             let troubled = status
                 .seats
                 .iter()
-                .filter(|seat| seat.phase == "failed")
+                .filter(|seat| seat.phase == "failed" || seat.editor == "failed")
                 .count();
             let trouble = if troubled == 0 {
                 String::new()

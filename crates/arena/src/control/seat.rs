@@ -13,6 +13,7 @@ use arena_store::{
     Actor, AppStatus, DatabaseStatus, DatabaseUse, EditorStatus, OrderKind, PostgresUse, SeatPhase,
     SeatStatus, Trigger,
 };
+use arena_supervisor::Child;
 use arena_workshop::plan::{AppKind, SeatPlan};
 use arena_workshop::{ExerciseSlug, SeatId};
 use tokio::sync::{RwLock, watch};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use url::form_urlencoded::byte_serialize;
 
 use super::agent::AgentClient;
+use super::care::in_a_line;
 use super::{ControlledSeat, Shared};
 
 /// After a save the app restarts by itself; when nothing moves for this long, we grade without waiting.
@@ -42,7 +44,7 @@ pub(super) struct SeatWatch {
     live: Mutex<Live>,
     /// Gradings share it; who exchanges the log-in that they use has it alone.
     pub(super) login: RwLock<()>,
-    editor: watch::Sender<EditorStatus>,
+    pub(super) editor: watch::Sender<EditorStatus>,
 }
 
 struct Live {
@@ -53,6 +55,8 @@ struct Live {
     postgres_use: Option<PostgresUse>,
     /// What is wrong with the database.
     database_message: Option<String>,
+    /// Why the seat was given up; until its agent answers again.
+    given_up: Option<String>,
     /// What facilitators should know of the seat.
     message: Option<String>,
     /// What the terminal named *server* has not shown yet.
@@ -82,6 +86,7 @@ impl SeatWatch {
                 database_use: None,
                 postgres_use: None,
                 database_message: None,
+                given_up: None,
                 message: None,
                 unsaid: None,
             }),
@@ -127,6 +132,39 @@ impl SeatWatch {
         self.say().await;
     }
 
+    pub(super) fn child(&self) -> &Child {
+        &self.seat.child
+    }
+
+    /// Returns why the seat was given up.
+    pub(super) fn given_up(&self) -> Option<String> {
+        self.live().given_up.clone()
+    }
+
+    /// Takes in whether the seat was given up, and why, and shows it.
+    pub(super) async fn give_up(
+        &self,
+        shared: &Shared,
+        reason: Option<String>,
+    ) -> anyhow::Result<()> {
+        let before = std::mem::replace(&mut self.live().given_up, reason.clone());
+        if before == reason {
+            return Ok(());
+        }
+        self.publish_as_it_is(shared).await
+    }
+
+    /// A failure from before is no answer to what is asked of the editor now.
+    pub(super) fn forget_editor_failure(&self) {
+        self.editor.send_if_modified(|state| {
+            let had_failed = *state == EditorStatus::Failed;
+            if had_failed {
+                *state = EditorStatus::Starting;
+            }
+            had_failed
+        });
+    }
+
     pub(super) fn editor_is_ready(&self) -> bool {
         *self.editor.borrow() == EditorStatus::Ready
     }
@@ -143,7 +181,10 @@ impl SeatWatch {
             .context("the editor did not answer in time")?
             .context("control is stopping")?
         {
-            EditorStatus::Failed => bail!("the editor did not start: see `arena logs {}`", self.id),
+            EditorStatus::Failed => {
+                let reason = self.status(None).message;
+                bail!(reason.unwrap_or_else(|| "the editor did not start".to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -233,13 +274,19 @@ impl SeatWatch {
     fn status(&self, position: Option<u32>) -> SeatStatus {
         let live = self.live();
         let Some(health) = &live.health else {
+            let (phase, editor) = if live.given_up.is_some() {
+                (SeatPhase::Failed, EditorStatus::Failed)
+            } else {
+                (SeatPhase::Preparing, EditorStatus::Stopped)
+            };
             return SeatStatus {
-                phase: SeatPhase::Preparing,
+                phase,
+                editor,
+                apps: Vec::new(),
                 database: live.database,
                 database_use: live.database_use.clone(),
                 postgres_use: live.postgres_use.clone(),
-                message: live.message.clone().or(live.database_message.clone()),
-                ..SeatStatus::default()
+                message: live.told(),
             };
         };
         let editor = match position {
@@ -264,8 +311,25 @@ impl SeatWatch {
             database: live.database,
             database_use: live.database_use.clone(),
             postgres_use: live.postgres_use.clone(),
-            message: live.message.clone().or(live.database_message.clone()),
+            message: live.told(),
         }
+    }
+}
+
+impl Live {
+    /// The most pressing of what people should know.
+    fn told(&self) -> Option<String> {
+        let editor = self.health.as_ref().and_then(|health| {
+            let why = health.editor.message.as_deref().unwrap_or("it ended");
+            (health.editor.state == EditorPhase::Failed)
+                .then(|| format!("the editor does not start: {}", in_a_line(why)))
+        });
+        self.given_up
+            .clone()
+            .filter(|_| self.health.is_none())
+            .or(editor)
+            .or_else(|| self.message.clone())
+            .or_else(|| self.database_message.clone())
     }
 }
 

@@ -75,6 +75,8 @@ pub(crate) struct SeatLine {
     pub(crate) solved: usize,
     /// What a person should know.
     pub(crate) message: Option<String>,
+    /// What to do about it, where somebody must act.
+    pub(crate) hint: Option<String>,
 }
 
 /// What `arena restore` and `arena rotate` ask for.
@@ -231,6 +233,13 @@ impl Keeper {
                 .values()
                 .filter(|state| state.solved_at.is_some())
                 .count(),
+            hint: seat.status.is_given_up().then(|| {
+                format!(
+                    "it is tried again every minute; all it said: arena logs {}; \
+                     try it now: ⋯ and Restart seat in the facilitators' room",
+                    seat.seat
+                )
+            }),
             message: seat.status.message.clone(),
         }
     }

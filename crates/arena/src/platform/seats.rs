@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arena_local::engine::EngineTree;
@@ -95,6 +95,11 @@ impl StartedSeats {
         Ok(child.ready(READY_LIMIT).await?)
     }
 
+    /// A seat's processes.
+    pub(crate) fn child(&self, seat: &SeatId) -> &Child {
+        &self.children[seat]
+    }
+
     /// Hands out the news of seats that took too much, once.
     pub(crate) fn take_stops(&mut self) -> Option<mpsc::Receiver<Stopped>> {
         self.stops.take()
@@ -152,9 +157,10 @@ pub(crate) async fn start(
     }
     sweep_at_the_end(&seats, plan, parts);
     let starter = Starter::new(prepared, databases.logins().clone());
-    let children = run(&seats, &starter, plan, &parts.supervisor, &line).await?;
+    let children = run(&seats, &starter, plan, &parts.supervisor)?;
+    let said = ready(&children, &line).await?;
+    line.done(&said);
     let stops = watch_over(&seats, children.clone(), plan.seat_memory_mib, parts);
-    line.done(&format!("{} ready", plan.seats.len()));
     Ok(StartedSeats {
         seats,
         starter,
@@ -428,12 +434,11 @@ impl Starter {
     }
 }
 
-async fn run(
-    seats: &Arc<Seats>,
+fn run(
+    seats: &Seats,
     starter: &Starter,
     plan: &Plan,
-    supervisor: &Arc<Supervisor>,
-    line: &Line,
+    supervisor: &Supervisor,
 ) -> Result<Vec<(SeatId, Child)>, Failure> {
     let mut children = Vec::new();
     for seat in &plan.seats {
@@ -442,16 +447,37 @@ async fn run(
             .map_err(Failure::environment)?;
         children.push((seat.id.clone(), child));
     }
-    let mut ready = 0;
-    for (_, child) in &children {
-        child.ready(READY_LIMIT).await.map_err(|error| {
-            Failure::environment(error).hint(format!(
-                "see what it said with: arena logs {}",
-                child.name()
-            ))
-        })?;
-        ready += 1;
-        line.tick(&format!("{ready} of {} ready", plan.seats.len()));
-    }
     Ok(children)
+}
+
+/// Waits for all agents; returns what to say. A seat that does not come up keeps nobody else from
+/// working: control goes on trying and tells people.
+async fn ready(children: &[(SeatId, Child)], line: &Line) -> Result<String, Failure> {
+    let deadline = Instant::now() + READY_LIMIT;
+    let all = children.len();
+    let (mut ready, mut failed) = (0, Vec::new());
+    for (seat, child) in children {
+        match child
+            .ready(deadline.saturating_duration_since(Instant::now()))
+            .await
+        {
+            Ok(()) => ready += 1,
+            Err(error) if all == 1 || (ready == 0 && failed.len() + 1 == all) => {
+                let hint = format!("see what it said with: arena logs {seat}");
+                return Err(Failure::environment(error).hint(hint));
+            }
+            Err(error) => {
+                tracing::warn!(seat.id = %seat, "seat {seat} does not start: {error}");
+                failed.push(seat.as_str());
+            }
+        }
+        line.tick(&format!("{ready} of {all} ready"));
+    }
+    if failed.is_empty() {
+        return Ok(format!("{all} ready"));
+    }
+    let failed = failed.join(", ");
+    Ok(format!(
+        "{ready} of {all} ready; not {failed} (see: arena status)"
+    ))
 }

@@ -5,6 +5,7 @@ mod alone;
 mod attacks;
 mod browser;
 mod databases;
+mod failing;
 mod harbour;
 mod reference;
 mod remote;

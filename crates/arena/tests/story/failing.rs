@@ -1,0 +1,148 @@
+//! A seat that does not come up again: everybody concerned is told why and what to do, nobody else
+//! notices, and it comes back when the cause is gone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::browser::{Driver, Person};
+use crate::starts;
+use crate::world::{Event, World, wait_until};
+
+/// Generous: something that was given up is tried again every minute.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Where the editor keeps what it must be able to write.
+const OF_EDITOR: &str = "/home/workspace/.local/share/code-server";
+/// A program of the seat's own ends its agent, as its participant can.
+const END_AGENT: &str = "for process in /proc/[0-9]*; do \
+    grep -qz '^/opt/arena/bin/arena$' $process/cmdline && kill -9 ${process#/proc/}; done 2>/dev/null; true";
+
+/// A file stands where the agent needs a folder.
+fn breaks_the_seat(event: &Event, seat: &str) {
+    event.in_seat(
+        seat,
+        &format!("rm -rf {OF_EDITOR} && touch {OF_EDITOR}"),
+        b"",
+    );
+    // The shell ends with the seat.
+    let _ = event.try_in_seat(seat, END_AGENT, b"");
+}
+
+/// What stands there, seen from outside: nobody gets into a seat that does not run.
+fn obstacle(event: &Event, seat: &str) -> PathBuf {
+    let folder = PathBuf::from(event.text("/state")).join("seats").join(seat);
+    find(&folder, "code-server").expect("the editor's folder, or what stands in its way")
+}
+
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    entries.into_iter().find_map(|entry| {
+        if entry.file_name() == name {
+            return Some(entry.path());
+        }
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        is_folder.then(|| find(&entry.path(), name)).flatten()
+    })
+}
+
+async fn facilitates(driver: &Driver, event: &Event) -> Person {
+    let facilitator = driver.person().await;
+    facilitator.open(&event.text("/facilitator_link")).await;
+    let name = facilitator.element("#name").await;
+    name.send_keys("Barbara")
+        .await
+        .expect("a name can be typed");
+    facilitator.click("form button.big").await;
+    facilitator.element("#seats").await;
+    facilitator
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_does_not_start_says_why_and_comes_back_when_the_cause_is_gone() {
+    let world = World::copy("hello", "failing");
+    let event = world.up();
+    let driver = Driver::start();
+    let ada = driver.person().await;
+    starts(&ada, &event.link(0)).await;
+    let facilitator = facilitates(&driver, &event).await;
+
+    // Two seats break, one of them under an open page.
+    breaks_the_seat(&event, "ada");
+    breaks_the_seat(&event, "seat0");
+    for seat in ["ada", "seat0"] {
+        wait_until(LIMIT, "the seat is given up", || {
+            world.seat(seat)["phase"] == "failed"
+        });
+    }
+    let status = world.seat("ada");
+    let told = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
+    assert!(told("message").contains(OF_EDITOR), "{status}");
+    assert!(told("hint").contains("arena logs ada"), "{status}");
+    let (_, table, _) = world.run(&["status", "--event", &world.event]);
+    assert!(
+        table.contains("failed") && table.contains("does not start"),
+        "{table}"
+    );
+    assert!(table.contains("Restart seat"), "{table}");
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
+    ada.sees("#waking h2", "Your seat does not start").await;
+    ada.sees("#detail", OF_EDITOR).await;
+    ada.sees("#remedy", "tried again every minute").await;
+    ada.screenshot("seat-failed").await;
+    facilitator
+        .sees(
+            "tr[data-seat=ada][data-trouble=true] [data-field=message]",
+            OF_EDITOR,
+        )
+        .await;
+    facilitator
+        .sees("tr[data-seat=ada] [data-field=seat_state]", "failed")
+        .await;
+    facilitator
+        .sees("tr[data-seat=ada] [data-field=remedy]", "arena logs ada")
+        .await;
+    facilitator.screenshot("room-failed").await;
+    // Others go on.
+    assert_eq!(world.seat("grace")["phase"], "ready");
+
+    // The cause is gone: a facilitator starts one again at once, the other comes back by itself.
+    for seat in ["seat0", "ada"] {
+        fs::remove_file(obstacle(&event, seat)).expect("a file");
+    }
+    facilitator
+        .click("tr[data-seat=seat0] details.menu summary")
+        .await;
+    facilitator
+        .click("tr[data-seat=seat0] a[href$='/again']")
+        .await;
+    facilitator.click("main form button").await;
+    facilitator
+        .sees("tr[data-seat=seat0] [data-field=seat_state]", "ready")
+        .await;
+    wait_until(LIMIT, "the seat comes back by itself", || {
+        world.seat("ada")["phase"] == "ready"
+    });
+    facilitator
+        .sees("tr[data-seat=ada] [data-field=seat_state]", "ready")
+        .await;
+    ada.enter_frame("#editor").await;
+    ada.sees(".tab.active .label-name", ".lab").await;
+    for person in [ada, facilitator] {
+        person.page.close().await.expect("Chromium ends");
+    }
+
+    // Broken before the doors open, it keeps nobody else out.
+    let folder = obstacle(&event, "ada");
+    event.interrupt();
+    fs::remove_dir_all(&folder).expect("the editor's folder");
+    fs::write(&folder, "").expect("a file in its place");
+    let event = world.up();
+    assert_eq!(world.seat("ada")["phase"], "failed");
+    assert_eq!(world.seat("grace")["phase"], "ready");
+    assert!(world.said().contains("not ada"), "{}", world.said());
+    event.interrupt();
+    world.purge();
+}
