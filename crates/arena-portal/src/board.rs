@@ -2,7 +2,7 @@
 //! everybody who watches, and never stored.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arena_store::{EventKind, ResultRow, SeatRecord, Store};
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::settings::Settings;
 
+/// A room that solves at once gets so many boards less: each goes to everybody who watches.
+const BOARD_EVERY: Duration = Duration::from_millis(100);
 /// Rows that a page gets; further down, one sees oneself only.
 pub(crate) const ROWS_MAX: usize = 200;
 
@@ -36,6 +38,9 @@ pub(crate) struct Board {
     pub(crate) frozen: bool,
     /// Who has results, best first.
     pub(crate) rows: Vec<Row>,
+    /// What all viewers get alike, as JSON without its opening brace: written once for all.
+    #[serde(skip)]
+    alike: OnceLock<String>,
 }
 
 /// A person's place.
@@ -75,6 +80,7 @@ impl Board {
             close_on,
             frozen: close_on.is_some_and(|at| at <= now),
             rows,
+            alike: OnceLock::new(),
         }
     }
 
@@ -83,33 +89,23 @@ impl Board {
         self.rows.iter().find(|row| row.seat == *seat)
     }
 
-    /// Returns what one viewer gets: the top, and their own row.
+    /// Returns what one viewer gets: their own row, the server's clock for the countdown, and the top.
     pub(crate) fn json_for(&self, seat: Option<&SeatId>) -> String {
-        #[derive(Serialize)]
-        struct View<'a> {
-            #[serde(flatten)]
-            board: &'a Board,
-            me: Option<&'a Row>,
-            /// The server's clock as it is sent, for the countdown.
-            now: Timestamp,
-        }
         let me = seat.and_then(|seat| self.row(seat));
-        let top;
-        let board = if self.rows.len() > ROWS_MAX {
-            top = Self {
-                rows: self.rows[..ROWS_MAX].to_vec(),
+        let me = serde_json::to_string(&me).unwrap_or_default();
+        let now = Timestamp::now();
+        format!("{{\"me\":{me},\"now\":\"{now}\",{}", self.alike())
+    }
+
+    fn alike(&self) -> &str {
+        self.alike.get_or_init(|| {
+            let top = Self {
+                rows: self.rows.iter().take(ROWS_MAX).cloned().collect(),
                 ..self.clone()
             };
-            &top
-        } else {
-            self
-        };
-        serde_json::to_string(&View {
-            board,
-            me,
-            now: Timestamp::now(),
+            let json = serde_json::to_string(&top).unwrap_or_default();
+            json.strip_prefix('{').unwrap_or_default().to_owned()
         })
-        .unwrap_or_default()
     }
 }
 
@@ -223,6 +219,10 @@ pub(crate) async fn keep(
         }
         if changed {
             board.send_replace(Arc::new(Board::of(&settings, Timestamp::now())));
+            // Dropping the pause ends it, which a shutdown may.
+            shutdown
+                .run_until_cancelled(tokio::time::sleep(BOARD_EVERY))
+                .await;
         }
     }
 }
