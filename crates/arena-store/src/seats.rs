@@ -358,18 +358,32 @@ impl Store {
     /// # Errors
     /// When the event could not be committed.
     pub async fn set_status(&self, seat: &SeatId, status: SeatStatus) -> Result<(), WriteError> {
-        let known = self.model(|model| {
-            model
-                .seat(seat)
-                .is_none_or(|record| record.status == status)
+        self.set_statuses(vec![(seat.clone(), status)]).await
+    }
+
+    /// As [`Store::set_status`], of many seats with one commit.
+    ///
+    /// # Errors
+    /// When the events could not be committed.
+    pub async fn set_statuses(
+        &self,
+        mut statuses: Vec<(SeatId, SeatStatus)>,
+    ) -> Result<(), WriteError> {
+        self.model(|model| {
+            statuses.retain(|(seat, status)| {
+                let record = model.seat(seat);
+                record.is_some_and(|record| record.status != *status)
+            });
         });
-        if known {
+        if statuses.is_empty() {
             return Ok(());
         }
-        let seat = seat.clone();
         self.write(move |work| {
-            work.changes.push(Change::Status(seat.clone(), status));
-            Ok(work.event(EventKind::SeatStatus { seat })?)
+            for (seat, status) in statuses {
+                work.changes.push(Change::Status(seat.clone(), status));
+                work.event(EventKind::SeatStatus { seat })?;
+            }
+            Ok(())
         })
         .await
     }

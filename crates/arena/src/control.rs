@@ -10,6 +10,7 @@ pub(crate) mod agent;
 mod care;
 pub(crate) mod databases;
 mod grading;
+mod line;
 mod notices;
 mod rotate;
 mod seat;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::agent::AgentClient;
 use crate::control::databases::Quotas;
+use crate::control::line::WakeLine;
 use crate::control::seat::SeatWatch;
 use crate::platform::databases::Databases;
 use crate::platform::seats::StartedSeats;
@@ -91,7 +93,7 @@ struct Shared {
     started: Arc<StartedSeats>,
     quotas: Quotas,
     seats: BTreeMap<SeatId, Arc<SeatWatch>>,
-    editors: Semaphore,
+    line: WakeLine,
     restores: Semaphore,
 }
 
@@ -113,11 +115,12 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         started: settings.started,
         quotas: settings.quotas,
         seats: watches,
-        editors: Semaphore::new(EDITORS_AT_ONCE),
+        line: WakeLine::new(EDITORS_AT_ONCE),
         restores: Semaphore::new(RESTORES_AT_ONCE),
     });
     databases::recall_quotas(&shared);
     let mut tasks = JoinSet::new();
+    tasks.spawn(line::tell_places(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(databases::watch(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(shared::publish(
         Arc::clone(&shared),
@@ -322,10 +325,10 @@ async fn wake_editor(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<Strin
     if let Some(reason) = watch.given_up() {
         bail!("{reason}");
     }
-    watch.queue(shared).await?;
-    let turn = shared.editors.acquire().await;
-    watch.leave_queue(shared).await?;
-    let _turn = turn.context("control is stopping")?;
+    let _turn = shared.line.turn(watch.id()).await?;
+    if watch.stand(None) {
+        watch.publish(shared).await?;
+    }
     watch.forget_editor_failure();
     watch.agent().tell("/editor/wake").await?;
     watch.editor_ready(EDITOR_LIMIT).await?;

@@ -218,7 +218,7 @@ async fn tell(
     let built_in = taken.built_in.get(database.name.as_str()).map(told_use);
     let postgres = taken.postgres.get(&database.name).and_then(told_postgres);
     if seat.note_database(status, built_in, postgres) {
-        seat.publish_as_it_is(shared).await?;
+        seat.publish(shared).await?;
     }
     Ok(())
 }

@@ -49,7 +49,8 @@ pub(super) struct SeatWatch {
 
 struct Live {
     health: Option<AgentHealth>,
-    queued: bool,
+    /// Place in the line of editors that wait for their turn, from 1.
+    place: Option<u32>,
     database: DatabaseStatus,
     database_use: Option<DatabaseUse>,
     postgres_use: Option<PostgresUse>,
@@ -81,7 +82,7 @@ impl SeatWatch {
             seat,
             live: Mutex::new(Live {
                 health: None,
-                queued: false,
+                place: None,
                 database: DatabaseStatus::Unknown,
                 database_use: None,
                 postgres_use: None,
@@ -151,7 +152,7 @@ impl SeatWatch {
         if before == reason {
             return Ok(());
         }
-        self.publish_as_it_is(shared).await
+        self.publish(shared).await
     }
 
     /// A failure from before is no answer to what is asked of the editor now.
@@ -182,7 +183,7 @@ impl SeatWatch {
             .context("control is stopping")?
         {
             EditorStatus::Failed => {
-                let reason = self.status(None).message;
+                let reason = self.status().message;
                 bail!(reason.unwrap_or_else(|| "the editor did not start".to_owned()))
             }
             _ => Ok(()),
@@ -215,25 +216,9 @@ impl SeatWatch {
         is_new
     }
 
-    /// Writes the seat's status; who waits in the queue keeps the place there.
-    pub(super) async fn publish_as_it_is(&self, shared: &Shared) -> anyhow::Result<()> {
-        if self.live().queued {
-            return shared.publish_queue().await;
-        }
-        self.publish(shared, None).await
-    }
-
-    /// Says that the editor waits for its turn.
-    pub(super) async fn queue(&self, shared: &Shared) -> anyhow::Result<()> {
-        self.live().queued = true;
-        shared.publish_queue().await
-    }
-
-    /// Says that it is the editor's turn.
-    pub(super) async fn leave_queue(&self, shared: &Shared) -> anyhow::Result<()> {
-        self.live().queued = false;
-        self.publish(shared, None).await?;
-        shared.publish_queue().await
+    /// Takes in its place in line; returns whether that is new.
+    pub(super) fn stand(&self, place: Option<u32>) -> bool {
+        std::mem::replace(&mut self.live().place, place) != place
     }
 
     /// Shows facilitators why the seat was started again, and the participant as soon as the agent is
@@ -244,7 +229,7 @@ impl SeatWatch {
             live.message.clone_from(&text);
             live.unsaid = text;
         }
-        self.publish(shared, None).await
+        self.publish(shared).await
     }
 
     /// Shows in the seat's terminal what has not been said there.
@@ -263,15 +248,15 @@ impl SeatWatch {
     }
 
     /// Writes the seat's status as it is now; the store ignores what did not change.
-    async fn publish(&self, shared: &Shared, position: Option<u32>) -> anyhow::Result<()> {
-        let status = self.status(position);
+    pub(super) async fn publish(&self, shared: &Shared) -> anyhow::Result<()> {
+        let status = self.status();
         self.editor
             .send_if_modified(|state| std::mem::replace(state, status.editor) != status.editor);
         shared.store.set_status(&self.id, status).await?;
         Ok(())
     }
 
-    fn status(&self, position: Option<u32>) -> SeatStatus {
+    pub(super) fn status(&self) -> SeatStatus {
         let live = self.live();
         let Some(health) = &live.health else {
             let (phase, editor) = if live.given_up.is_some() {
@@ -289,7 +274,7 @@ impl SeatWatch {
                 message: live.told(),
             };
         };
-        let editor = match position {
+        let editor = match live.place {
             Some(position) if health.editor.state != EditorPhase::Ready => {
                 EditorStatus::Queued { position }
             }
@@ -334,19 +319,6 @@ impl Live {
 }
 
 impl Shared {
-    /// Tells everybody in the queue their place in line.
-    async fn publish_queue(&self) -> anyhow::Result<()> {
-        let queued: Vec<_> = self
-            .seats
-            .values()
-            .filter(|seat| seat.live().queued)
-            .collect();
-        for (seat, position) in queued.into_iter().zip(1..) {
-            seat.publish(self, Some(position)).await?;
-        }
-        Ok(())
-    }
-
     pub(super) async fn order_grading(
         &self,
         seat: &SeatId,
@@ -378,7 +350,7 @@ pub(super) async fn follow(
         };
         tracing::debug!(seat.id = %seat.id, error = %format!("{broken:#}"), "lost the agent");
         seat.live().health = None;
-        seat.publish(&shared, None).await?;
+        seat.publish(&shared).await?;
         // The wait may be dropped halfway: nothing hangs on it.
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -420,8 +392,7 @@ async fn listen(
                 }
                 let came_back = saved.app_moved(seat.live().health.as_ref(), &health);
                 seat.live().health = Some(health);
-                let position = seat.live().queued.then_some(1);
-                seat.publish(shared, position).await?;
+                seat.publish(shared).await?;
                 if came_back {
                     saved.grade(seat, shared).await?;
                 }
