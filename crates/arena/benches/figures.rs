@@ -1,9 +1,9 @@
 //! The figures of one machine, measured on real events of the real executable
 //! and printed as one table: `cargo bench -p arena --bench figures`. As root, like
 //! the stories; tools must be in the cache. Words choose what is measured:
-//! `starts`, `crowds`, `saves`; `--rounds NUMBER` says how often, `--executable PATH`
+//! `starts`, `crowds`, `saves`, `viewers`, `floods`, `joins`; `--rounds NUMBER` says how often, `--executable PATH`
 //! measures another build.
-//! What is measured how is in [`measure`].
+//! What is measured how is in [`measure`] and [`rooms`].
 
 #[path = "figures/browser.rs"]
 mod browser;
@@ -13,6 +13,8 @@ mod event;
 mod machine;
 #[path = "figures/measure.rs"]
 mod measure;
+#[path = "figures/rooms.rs"]
+mod rooms;
 #[path = "figures/table.rs"]
 mod table;
 
@@ -30,6 +32,9 @@ struct Wish {
     starts: bool,
     crowds: bool,
     saves: bool,
+    viewers: bool,
+    floods: bool,
+    joins: bool,
     rounds: usize,
     executable: PathBuf,
 }
@@ -38,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     let wish = wish(std::env::args().skip(1))?;
     let (mut table, load) = (Table::default(), machine::load());
     measure::rows(&mut table);
+    rooms::rows(&mut table);
     let outcome = measured(&wish, &mut table);
     print(&format!(
         "\n{}\nload average before: {load}; after: {}\n",
@@ -54,6 +60,15 @@ fn measured(wish: &Wish, table: &mut Table) -> anyhow::Result<()> {
     if wish.saves {
         measure::saves(&wish.executable, table)?;
     }
+    if wish.viewers {
+        rooms::viewers(&wish.executable, table)?;
+    }
+    if wish.floods {
+        rooms::floods(&wish.executable, table)?;
+    }
+    if wish.joins {
+        measure::coming(&wish.executable, wish.rounds, table)?;
+    }
     if wish.crowds {
         measure::crowds(&wish.executable, wish.rounds, table)?;
     }
@@ -65,6 +80,9 @@ fn wish(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
         starts: false,
         crowds: false,
         saves: false,
+        viewers: false,
+        floods: false,
+        joins: false,
         rounds: ROUNDS,
         executable: env!("CARGO_BIN_EXE_arena").into(),
     };
@@ -73,17 +91,21 @@ fn wish(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
             "starts" => wish.starts = true,
             "crowds" => wish.crowds = true,
             "saves" => wish.saves = true,
+            "viewers" => wish.viewers = true,
+            "floods" => wish.floods = true,
+            "joins" => wish.joins = true,
             "--rounds" => wish.rounds = arguments.next().context("a number follows")?.parse()?,
             "--executable" => wish.executable = arguments.next().context("a path follows")?.into(),
             // Cargo says so to every bench.
             "--bench" => {}
             other => bail!(
-                "{other} is none of: starts, crowds, saves, --rounds NUMBER, --executable PATH"
+                "{other} is none of: starts, crowds, saves, viewers, floods, joins, --rounds NUMBER, --executable PATH"
             ),
         }
     }
-    if !(wish.starts || wish.crowds || wish.saves) {
+    if !(wish.starts || wish.crowds || wish.saves || wish.viewers || wish.floods || wish.joins) {
         (wish.starts, wish.crowds, wish.saves) = (true, true, true);
+        (wish.viewers, wish.floods, wish.joins) = (true, true, true);
     }
     Ok(wish)
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const BODY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const VIEWER_STACK_BYTES: usize = 256 * 1024;
 const REDIRECTS_MAX: usize = 10;
 
 /// Somebody with cookies.
@@ -114,6 +116,39 @@ impl Browser {
         let (sender, receiver) = channel();
         std::thread::spawn(move || read_events(response.body, &sender));
         Ok(Stream(receiver))
+    }
+
+    /// Opens the live events of a host and tells when a board holds one of `words` for the first time,
+    /// with the word's index. Reads no JSON: hundreds of these must cost little.
+    pub(crate) fn watch(
+        &self,
+        host: &str,
+        words: Arc<Vec<String>>,
+        sender: Sender<(usize, Timestamp)>,
+    ) -> anyhow::Result<()> {
+        let response = self.exchange("GET", host, "/_arena/events", None)?;
+        ensure!(
+            response.status == 200,
+            "the events answered {}",
+            response.status
+        );
+        std::thread::Builder::new()
+            .stack_size(VIEWER_STACK_BYTES)
+            .spawn(move || {
+                let mut seen = vec![false; words.len()];
+                for line in BufReader::new(response.body).lines().map_while(Result::ok) {
+                    let now = Timestamp::now();
+                    for (index, word) in words.iter().enumerate() {
+                        if !seen[index] && line.starts_with("data: ") && line.contains(word) {
+                            seen[index] = true;
+                            if sender.send((index, now)).is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+            })?;
+        Ok(())
     }
 
     fn send(

@@ -67,6 +67,15 @@ impl World {
         self.set(key, &format!("{key} {count}"))
     }
 
+    /// Sets what all programs of a seat may use together.
+    pub(crate) fn seat_memory_mib(&self, mebibytes: u32) -> anyhow::Result<()> {
+        let path = self.workshop().join("config.yaml");
+        let text = fs::read_to_string(&path)?;
+        ensure!(!text.contains("\narena:"), "config.yaml has a block arena");
+        let block = format!("arena:\n  seats:\n    memory_mib: {mebibytes}\n");
+        fs::write(&path, text + &block).context("cannot write the config")
+    }
+
     /// Puts other people on the list.
     pub(crate) fn people(&self, ids: &[String]) -> anyhow::Result<()> {
         let mut list = "name,surname,email\n".to_owned();
@@ -211,7 +220,12 @@ impl Running {
             .args(["--target", &agent.to_string()])
             .args(["--user", "--mount", "--net", "--pid", "--uts"])
             .args(["--setuid", "1000", "--setgid", "1000"])
-            .args(["--", "/usr/bin/env", "-i", "PATH=/usr/bin:/bin"])
+            .args([
+                "--",
+                "/usr/bin/env",
+                "-i",
+                "PATH=/opt/arena/node/bin:/usr/bin:/bin",
+            ])
             .args(["/bin/sh", "-e"])
             .stdin(Stdio::piped())
             .spawn()
@@ -244,6 +258,14 @@ impl Drop for Running {
 }
 
 impl SeatShell {
+    /// Runs a command until it ends, or the seat does.
+    pub(crate) fn run_to_its_end(mut self, command: &str) -> anyhow::Result<()> {
+        writeln!(self.input, "{command}\nexit")?;
+        self.input.flush()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
     /// Writes a file as an editor does. The text must not hold a line `END`.
     pub(crate) fn write(&mut self, path: &str, text: &str) -> anyhow::Result<()> {
         writeln!(self.input, "cat > {path} <<'END'\n{text}\nEND")?;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
 
-use crate::browser::{Browser, Stream};
+use crate::browser::{Browser, Seen, Stream};
 use crate::event::{LOOK_EVERY, Running, World, until};
 use crate::machine;
 use crate::table::{Statistic, Table};
 
-const LIMIT: Duration = Duration::from_secs(120);
-const PORTAL: &str = "arena.localhost";
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const PORTAL: &str = "arena.localhost";
 const INSTRUCTIONS: &str = "instructions.arena.localhost";
 
 const SEATS_FEW: usize = 5;
@@ -27,7 +27,8 @@ const IDLE_WINDOW: Duration = Duration::from_secs(10);
 /// 200 people in 10 seconds come like this.
 const JOIN_EVERY: Duration = Duration::from_millis(50);
 const SAVES: usize = 20;
-const LAB: &str = "server/src/lab/hello-1.lab.js";
+const SOLUTION: &str = "export function greet(name = 'world') { return `Hello, ${name}!`; }";
+pub(crate) const LAB: &str = "server/src/lab/hello-1.lab.js";
 
 /// `up` of harbour with five seats to make: the template of files and of data is there.
 pub(crate) fn starts(executable: &Path, rounds: usize, table: &mut Table) -> anyhow::Result<()> {
@@ -73,16 +74,23 @@ fn editor_usable(running: &Running, seat: &str) -> anyhow::Result<f64> {
     Ok(running.begun.elapsed().as_secs_f64())
 }
 
-/// A hundred seats: making them, what they cost while nobody works, and a room that comes at once.
+/// A room that comes at once.
+pub(crate) fn coming(executable: &Path, rounds: usize, table: &mut Table) -> anyhow::Result<()> {
+    for _ in 0..rounds {
+        made(executable, JOINING + LISTED, |running, _| {
+            joins(running, table)
+        })?;
+    }
+    Ok(())
+}
+
+/// A hundred seats: making them, and what they cost while nobody works.
 pub(crate) fn crowds(executable: &Path, rounds: usize, table: &mut Table) -> anyhow::Result<()> {
     for _ in 0..rounds {
         let few = made(executable, SEATS_FEW, |_, _| Ok(()))?;
         let many = made(executable, SEATS_MANY, |running, made_after| {
             table.add("100 seats made and verified", made_after);
             idle(running, table)
-        })?;
-        made(executable, JOINING + LISTED, |running, _| {
-            joins(running, table)
         })?;
         let seats = f64::from(u32::try_from(SEATS_MANY - SEATS_FEW)?);
         table.add("CPU of an extra seat", (many - few) / seats);
@@ -177,7 +185,7 @@ fn take(port: u16, code: &str, person: u32) -> anyhow::Result<f64> {
 }
 
 /// A participant's pages, as far as saves show on them.
-struct Desk {
+pub(crate) struct Desk {
     browser: Browser,
     app: String,
     exercises: Stream,
@@ -212,7 +220,7 @@ pub(crate) fn saves(executable: &Path, table: &mut Table) -> anyhow::Result<()> 
 }
 
 impl Desk {
-    fn of(running: &Running, index: usize, seat: &str) -> anyhow::Result<Self> {
+    pub(crate) fn of(running: &Running, index: usize, seat: &str) -> anyhow::Result<Self> {
         let mut browser = Browser::new(running.port()?);
         browser.join(PORTAL, running.text(&format!("/seats/{index}/link"))?)?;
         browser.open(INSTRUCTIONS, "/")?;
@@ -228,7 +236,7 @@ impl Desk {
 
     /// Saves an answer that greets everybody alike. Returns the seconds until the app answers so, and
     /// until the page is told what the check says about it.
-    fn save(&mut self, greeting: &str) -> anyhow::Result<(f64, f64)> {
+    pub(crate) fn save(&mut self, greeting: &str) -> anyhow::Result<(f64, f64)> {
         let begun = Instant::now();
         let text = format!("export function greet() {{ return '{greeting}'; }}");
         self.shell.write(LAB, &text)?;
@@ -249,8 +257,22 @@ impl Desk {
     /// Saves the right answer. Returns the seconds from the result's own time until the board shows it,
     /// and from the participant's page until then.
     fn solve(&mut self, seat: &str, board: &Stream) -> anyhow::Result<(f64, f64)> {
-        let text = "export function greet(name = 'world') { return `Hello, ${name}!`; }";
-        self.shell.write(LAB, text)?;
+        let (at, shown) = self.solved(seat, board)?;
+        let page = self.exercises.find(LIMIT, "the mark", |seen| {
+            seen.name == "exercise" && seen.data["solved"] == true
+        })?;
+        let since = shown.clock.duration_since(at);
+        let after_page = shown.at.saturating_duration_since(page.at);
+        Ok((since.as_secs_f64(), after_page.as_secs_f64()))
+    }
+
+    /// Saves the right answer and waits for the board. Returns the result's own time.
+    pub(crate) fn solve_at(&mut self, seat: &str, board: &Stream) -> anyhow::Result<Timestamp> {
+        Ok(self.solved(seat, board)?.0)
+    }
+
+    fn solved(&mut self, seat: &str, board: &Stream) -> anyhow::Result<(Timestamp, Seen)> {
+        self.write(LAB, SOLUTION)?;
         let mut at = None;
         let shown = board.find(LIMIT, "the board", |seen| {
             let rows = seen.data["rows"].as_array().into_iter().flatten();
@@ -259,14 +281,12 @@ impl Desk {
             at = row.and_then(|row| row["last"].as_str()?.parse::<Timestamp>().ok());
             at.is_some()
         })?;
-        let page = self.exercises.find(LIMIT, "the mark", |seen| {
-            seen.name == "exercise" && seen.data["solved"] == true
-        })?;
-        let since = shown
-            .clock
-            .duration_since(at.context("the row has no time")?);
-        let after_page = shown.at.saturating_duration_since(page.at);
-        Ok((since.as_secs_f64(), after_page.as_secs_f64()))
+        Ok((at.context("the row has no time")?, shown))
+    }
+
+    /// Writes a file in the seat.
+    pub(crate) fn write(&mut self, path: &str, text: &str) -> anyhow::Result<()> {
+        self.shell.write(path, text)
     }
 }
 

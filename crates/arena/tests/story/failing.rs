@@ -1,5 +1,5 @@
-//! A seat that does not come up again: everybody concerned is told why and what to do, nobody else
-//! notices, and it comes back when the cause is gone.
+//! Seats that break down: everybody concerned is told why and what to do, nobody else notices, and
+//! they come back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,23 +57,8 @@ async fn facilitates(driver: &Driver, event: &Event) -> Person {
     facilitator
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_seat_that_does_not_start_says_why_and_comes_back_when_the_cause_is_gone() {
-    let world = World::copy("hello", "failing");
-    let event = world.up();
-    let driver = Driver::start();
-    let ada = driver.person().await;
-    starts(&ada, &event.link(0)).await;
-    let facilitator = facilitates(&driver, &event).await;
-
-    // Two seats break, one of them under an open page.
-    breaks_the_seat(&event, "ada");
-    breaks_the_seat(&event, "seat0");
-    for seat in ["ada", "seat0"] {
-        wait_until(LIMIT, "the seat is given up", || {
-            world.seat(seat)["phase"] == "failed"
-        });
-    }
+/// Why Ada's seat does not start and what to do: the organiser, the participant, the facilitator.
+async fn all_are_told(world: &World, ada: &Person, facilitator: &Person) {
     let status = world.seat("ada");
     let told = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
     assert!(told("message").contains(OF_EDITOR), "{status}");
@@ -105,6 +90,26 @@ async fn a_seat_that_does_not_start_says_why_and_comes_back_when_the_cause_is_go
         .sees("tr[data-seat=ada] [data-field=remedy]", "arena logs ada")
         .await;
     facilitator.screenshot("room-failed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_does_not_start_says_why_and_comes_back_when_the_cause_is_gone() {
+    let world = World::copy("hello", "failing");
+    let event = world.up();
+    let driver = Driver::start();
+    let ada = driver.person().await;
+    starts(&ada, &event.link(0)).await;
+    let facilitator = facilitates(&driver, &event).await;
+
+    // Two seats break, one of them under an open page.
+    breaks_the_seat(&event, "ada");
+    breaks_the_seat(&event, "seat0");
+    for seat in ["ada", "seat0"] {
+        wait_until(LIMIT, "the seat is given up", || {
+            world.seat(seat)["phase"] == "failed"
+        });
+    }
+    all_are_told(&world, &ada, &facilitator).await;
     // Others go on.
     assert_eq!(world.seat("grace")["phase"], "ready");
 
@@ -143,6 +148,54 @@ async fn a_seat_that_does_not_start_says_why_and_comes_back_when_the_cause_is_go
     assert_eq!(world.seat("ada")["phase"], "failed");
     assert_eq!(world.seat("grace")["phase"], "ready");
     assert!(world.said().contains("not ada"), "{}", world.said());
+    event.interrupt();
+    world.purge();
+}
+
+/// Takes memory in two programs, each within what one program may have.
+const HOG: &str = "for n in 1 2; do node -e 'const all = []; for (let n = 0; n < 80; n++) \
+    all.push(Buffer.alloc(10 << 20, 1)); setTimeout(() => {}, 100000)' & done; wait";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fills_memory_is_ended_and_told_why_and_others_do_not_notice() {
+    let world = World::copy("hello", "hog");
+    let config = world.workshop().join("config.yaml");
+    let text = fs::read_to_string(&config).expect("a config");
+    let text = text + "arena:\n  seats:\n    memory_mib: 1200\n";
+    fs::write(&config, text).expect("the config can be written");
+    let event = world.up();
+    let driver = Driver::start();
+    let (ada, grace) = (driver.person().await, driver.person().await);
+    starts(&ada, &event.link(0)).await;
+    starts(&grace, &event.link(1)).await;
+    let facilitator = facilitates(&driver, &event).await;
+    let first = |seat: &str| event.in_seat(seat, "readlink /proc/self/ns/pid", b"");
+    let before = (first("ada"), first("grace"));
+
+    // The shell ends with the seat.
+    let _ = event.try_in_seat("grace", HOG, b"");
+    grace.sees("#toasts", "Your seat was started again").await;
+    grace.sees("#toasts", "1.1 GiB of a seat").await;
+    facilitator
+        .sees("tr[data-seat=grace] [data-field=message]", "of memory")
+        .await;
+    wait_until(LIMIT, "the seat is back", || {
+        world.seat("grace")["phase"] == "ready"
+    });
+    let message = world.seat("grace")["message"].to_string();
+    assert!(
+        message.contains("more than the 1.1 GiB of a seat"),
+        "{message}"
+    );
+    // What ran in one seat is gone, in the other it goes on as it was.
+    assert_ne!(first("grace"), before.1);
+    assert_eq!(first("ada"), before.0);
+    assert_eq!(world.seat("ada")["message"], serde_json::Value::Null);
+    ada.enter_frame("#editor").await;
+    ada.sees(".tab.active .label-name", ".lab").await;
+    for person in [ada, grace, facilitator] {
+        person.page.close().await.expect("Chromium ends");
+    }
     event.interrupt();
     world.purge();
 }
