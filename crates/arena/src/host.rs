@@ -405,3 +405,74 @@ fn system(program: &str, arguments: &[&str]) -> Result<(), Failure> {
         arguments.join(" ")
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A machine with events, some of which answer at their doors.
+    struct Machine {
+        host: Host,
+        doors: Vec<UnixListener>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn with(stopped: &[&str], running: &[&str]) -> Self {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let part = |name: &str| folder.path().join(name);
+            let paths = Paths {
+                state: part("state"),
+                cache: part("cache"),
+                runtime: part("run"),
+            };
+            let host = Host { paths };
+            let door = |name: &&str| {
+                let places = host.event(&EventId::new(*name).expect("an event's id"));
+                fs::create_dir_all(&places.state).expect("a folder");
+                fs::create_dir_all(&places.runtime).expect("a folder");
+                fs::write(places.state.join("lock"), "").expect("a lock");
+                UnixListener::bind(places.door_socket()).expect("a door")
+            };
+            // A platform that ended leaves its socket, and nobody behind it.
+            drop(stopped.iter().map(door).collect::<Vec<_>>());
+            let doors = running.iter().map(door).collect();
+            Self {
+                doors,
+                host,
+                _folder: folder,
+            }
+        }
+
+        fn chooses(&self, named: Option<&str>) -> Result<String, String> {
+            let chosen = self.host.chosen_to_use(named);
+            chosen
+                .map(|event| event.to_string())
+                .map_err(|failure| format!("{failure:?}"))
+        }
+    }
+
+    #[test]
+    fn a_command_means_the_named_event_else_the_one_that_runs_else_the_only_one() {
+        for (stopped, running, named, meant) in [
+            (&["spring"][..], &[][..], None, Some("spring")),
+            (&["spring", "autumn"], &["summer"], None, Some("summer")),
+            (&["spring"], &["summer"], Some("spring"), Some("spring")),
+            (&["spring", "autumn"], &[], None, None),
+            (&["spring"], &["summer", "autumn"], None, None),
+            (&["spring"], &["summer"], Some("winter"), None),
+            (&[], &[], None, None),
+        ] {
+            let machine = Machine::with(stopped, running);
+            assert_eq!(machine.doors.len(), running.len());
+            let chosen = machine.chooses(named);
+            assert_eq!(
+                chosen.clone().ok().as_deref(),
+                meant,
+                "{stopped:?} {running:?} {named:?}: {chosen:?}"
+            );
+        }
+    }
+}

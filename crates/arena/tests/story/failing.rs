@@ -133,8 +133,10 @@ async fn a_seat_that_does_not_start_says_why_and_comes_back_when_the_cause_is_go
     facilitator
         .sees("tr[data-seat=ada] [data-field=seat_state]", "ready")
         .await;
+    // The page goes on by itself.
+    ada.element("#waking[hidden]").await;
     ada.enter_frame("#editor").await;
-    ada.sees(".tab.active .label-name", ".lab").await;
+    ada.sees(".monaco-workbench", "").await;
     for person in [ada, facilitator] {
         person.page.close().await.expect("Chromium ends");
     }
