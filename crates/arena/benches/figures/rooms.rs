@@ -88,7 +88,7 @@ pub(crate) fn floods(executable: &Path, table: &mut Table) -> anyhow::Result<()>
     work(&mut desk, "save → outcome, quiet", table)?;
     for (flood, row) in [
         (MEMORY, "  while another seat floods memory"),
-        (DISK, "  … the disk"),
+        (DISK, "  while another seat floods the disk"),
     ] {
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -101,7 +101,7 @@ pub(crate) fn floods(executable: &Path, table: &mut Table) -> anyhow::Result<()>
     }
     let mut flood = Desk::of(&running, 1, "flood")?;
     flood.write(LAB, LOGS)?;
-    work(&mut desk, "  … its log", table)?;
+    work(&mut desk, "  while another seat floods its log", table)?;
     running.interrupt()
 }
 
@@ -133,6 +133,6 @@ pub(crate) fn rows(table: &mut Table) {
     table.only("  and after the results", "MB");
     table.only("save → outcome, quiet", "s");
     table.only("  while another seat floods memory", "s");
-    table.only("  … the disk", "s");
-    table.only("  … its log", "s");
+    table.only("  while another seat floods the disk", "s");
+    table.only("  while another seat floods its log", "s");
 }
