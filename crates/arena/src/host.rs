@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -103,7 +104,10 @@ impl Host {
     pub(crate) fn remove_if_empty(&self) {
         if self.events().is_empty() {
             // What is still in use or somebody else's stays; nothing hangs on it.
-            let _ = fs::remove_dir_all(self.paths.state.join(".bin"));
+            let copies = self.paths.state.join(".bin");
+            if !others_name(&copies) {
+                let _ = fs::remove_dir_all(copies);
+            }
             let _ = fs::remove_dir(&self.paths.state);
             let _ = fs::remove_dir(&self.paths.runtime);
         }
@@ -382,6 +386,21 @@ fn executable_copy(own: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
+/// Whether the command of another process names something in this folder: an event that only begins to start
+/// runs from there.
+fn others_name(folder: &Path) -> bool {
+    let folder = folder.as_os_str().as_bytes();
+    let own = std::process::id().to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut others = processes.filter(|process| process.file_name() != *own);
+    others.any(|process| {
+        let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        command
+            .split(|byte| *byte == 0)
+            .any(|word| word.starts_with(folder))
+    })
+}
+
 /// Returns whether this machine knows the user.
 pub(crate) fn has_user(user: &str) -> Result<bool, Failure> {
     let status = Command::new("getent")
@@ -474,5 +493,21 @@ mod tests {
                 "{stopped:?} {running:?} {named:?}: {chosen:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_copy_of_the_executable_stays_as_long_as_somebody_starts_from_it() {
+        let machine = Machine::with(&[], &[]);
+        let copies = machine.host.paths.state.join(".bin");
+        fs::create_dir_all(&copies).expect("a folder");
+        let copy = copies.join("arena-1");
+        fs::copy("/bin/sleep", &copy).expect("an executable");
+        let mut starting = Command::new(&copy).arg("600").spawn().expect("it starts");
+        machine.host.remove_if_empty();
+        assert!(copy.exists(), "another event starts from it");
+        starting.kill().expect("it runs");
+        starting.wait().expect("it ends");
+        machine.host.remove_if_empty();
+        assert!(!copies.exists());
     }
 }
