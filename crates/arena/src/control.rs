@@ -17,8 +17,10 @@ mod seat;
 mod shared;
 
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -41,8 +43,6 @@ use crate::platform::databases::Databases;
 use crate::platform::seats::StartedSeats;
 pub(crate) use shared::scenario;
 
-/// Editors that wake at the same time: each takes about a second of one core.
-const EDITORS_AT_ONCE: usize = 3;
 /// Databases restored at the same time.
 const RESTORES_AT_ONCE: usize = 2;
 /// How long an editor may take to answer, on a machine where everybody comes at once.
@@ -115,7 +115,7 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         started: settings.started,
         quotas: settings.quotas,
         seats: watches,
-        line: WakeLine::new(EDITORS_AT_ONCE),
+        line: WakeLine::of(available_parallelism().map_or(1, NonZero::get)),
         restores: Semaphore::new(RESTORES_AT_ONCE),
     });
     databases::recall_quotas(&shared);
