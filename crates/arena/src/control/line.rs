@@ -21,8 +21,8 @@ const COMING: Duration = Duration::from_secs(1);
 /// Editors that wake at a time even on the smallest machine: each waits for its files now and then.
 const AT_ONCE_MIN: usize = 3;
 
-/// Who waits, and how many may wake at a time: as many as the machine has cores, and half of that while people
-/// are coming in, because whoever stands at the door waits for the processor, too.
+/// Who waits, and how many may wake at a time: as many as the machine has cores, at least three, and half as
+/// many as there are cores while people are coming in, because whoever stands at the door waits for the processor, too.
 pub(super) struct WakeLine {
     turns: Semaphore,
     while_coming: usize,
