@@ -386,18 +386,22 @@ fn executable_copy(own: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
-/// Whether the command of another process names something in this folder: an event that only begins to start
-/// runs from there.
+/// Whether another process runs something in this folder, or its command names it: an event that only begins to
+/// start runs from there.
+///
+/// The command is read first: a process that executes another program has no command for a moment, and by then
+/// already that program's file.
 fn others_name(folder: &Path) -> bool {
-    let folder = folder.as_os_str().as_bytes();
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut others = processes.filter(|process| process.file_name() != *own);
     others.any(|process| {
         let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        command
+        let named = command
             .split(|byte| *byte == 0)
-            .any(|word| word.starts_with(folder))
+            .any(|word| word.starts_with(folder.as_os_str().as_bytes()));
+        let runs = || fs::read_link(process.path().join("exe"));
+        named || runs().is_ok_and(|file| file.starts_with(folder))
     })
 }
 
