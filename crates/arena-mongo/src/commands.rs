@@ -7,6 +7,7 @@ mod aggregation;
 mod bounds;
 mod bulk;
 mod connecting;
+mod copying;
 mod definitions;
 mod duplicates;
 mod explaining;
@@ -341,7 +342,8 @@ async fn dispatch(kind: Kind, call: &Call<'_>) -> Answer {
 /// Makes what the commands need in the engine.
 pub(crate) async fn prepare(server: &Server) -> Result<(), CommandError> {
     accounts::load_users(server).await?;
-    once::prepare(server).await
+    once::prepare(server).await?;
+    copying::prepare(server).await
 }
 
 /// Ends what took too long or is needed no more.

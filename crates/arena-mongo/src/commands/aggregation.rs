@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, GENERIC_FIELDS, operations, reading, search, without};
+use super::{Answer, Call, GENERIC_FIELDS, copying, operations, reading, search, without};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
@@ -39,13 +39,18 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         }
         None => None,
     };
-    let budget = if replaces(&spec) {
-        call.budget_to_change()
-    } else {
-        call.budget()
+    let answer = match copied(call, &spec, writes_to.as_ref()).await {
+        Some(answer) => answer?,
+        None => {
+            let budget = if replaces(&spec) {
+                call.budget_to_change()
+            } else {
+                call.budget()
+            };
+            let answer = reading::first_page(call, budget, AGGREGATE, &spec).await;
+            answer.map_err(|error| of_projections(error, call.body()))?
+        }
     };
-    let answer = reading::first_page(call, budget, AGGREGATE, &spec).await;
-    let answer = answer.map_err(|error| of_projections(error, call.body()))?;
     if let Some((database, collection)) = writes_to {
         call.schema_changed(
             database.as_deref().unwrap_or(call.database),
@@ -53,6 +58,17 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         );
     }
     Ok(answer)
+}
+
+/// Runs a pipeline that only copies a collection; nothing for all others.
+async fn copied(
+    call: &Call<'_>,
+    spec: &RawDocument,
+    writes_to: Option<&(Option<String>, String)>,
+) -> Option<Answer> {
+    let (database, collection) = writes_to.filter(|_| replaces(spec))?;
+    let database = database.as_deref().unwrap_or(call.database);
+    copying::whole(call, spec, (database, collection)).await
 }
 
 /// An error of a pipeline's `$project` says that it is one.
