@@ -37,6 +37,8 @@ const CLIENTS: &[(&str, &str)] = &[
 ];
 /// The Python driver.
 const PYMONGO: &str = "4.20.1";
+/// What it compresses with.
+const PYTHON_ZSTD: &str = "backports.zstd==1.8.0";
 
 /// Variables that tests find tools by.
 pub(crate) type Environment = BTreeMap<&'static str, PathBuf>;
@@ -198,7 +200,8 @@ fn clients() -> anyhow::Result<PathBuf> {
 /// Installs pymongo once a user, as the client libraries; returns its folder.
 fn python() -> anyhow::Result<PathBuf> {
     let folder = user_cache().join("arena-test-python");
-    let wanted = format!("pymongo=={PYMONGO}");
+    let pymongo = format!("pymongo=={PYMONGO}");
+    let wanted = format!("{pymongo} {PYTHON_ZSTD}");
     let stamp = folder.join("installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(folder);
@@ -209,7 +212,7 @@ fn python() -> anyhow::Result<PathBuf> {
         Command::new("python3")
             .current_dir(&folder)
             .args(["-m", "pip", "--quiet", "install", "--upgrade"])
-            .args(["--target", "packages", &wanted])
+            .args(["--target", "packages", &pymongo, PYTHON_ZSTD])
             .args(["pytest", "pytest-asyncio"]),
     )?;
     fs::write(&stamp, &wanted).context("cannot write the stamp of the Python packages")?;

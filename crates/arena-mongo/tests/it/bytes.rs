@@ -213,6 +213,8 @@ async fn compressed_messages_that_lie_close_the_connection_and_nothing_else() {
     };
     let bomb = deflate(&vec![0; 200_000_000]);
     let (small, true_length) = (deflate(ping), i32::try_from(ping.len()).unwrap());
+    let zstd_bomb = zstd::bulk::compress(&vec![0; 200_000_000], 1).unwrap();
+    let zstd_small = zstd::bulk::compress(ping, 1).unwrap();
     let mut lies = vec![
         compressed(47_000_000, 2, &bomb),
         compressed(i32::MAX, 2, &bomb),
@@ -220,10 +222,15 @@ async fn compressed_messages_that_lie_close_the_connection_and_nothing_else() {
         // Snappy's own length inside: 4 GB.
         compressed(true_length, 1, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]),
         compressed(true_length, 9, &small),
+        compressed(47_000_000, 3, &zstd_bomb),
+        compressed(true_length, 3, &zstd_bomb),
+        compressed(true_length, 3, &zstd_small[..zstd_small.len() - 1]),
+        compressed(true_length, 3, &small),
     ];
-    lies.extend(
-        [i32::MIN, -1, 0, true_length - 1, true_length + 1].map(|lie| compressed(lie, 2, &small)),
-    );
+    for (compressor, bytes) in [(2, &small), (3, &zstd_small)] {
+        let lengths = [i32::MIN, -1, 0, true_length - 1, true_length + 1];
+        lies.extend(lengths.map(|lie| compressed(lie, compressor, bytes)));
+    }
     for (number, lie) in lies.iter().enumerate() {
         let mut wire = Wire::log_in_as(&world, "ada").await;
         wire.send(lie).await;
@@ -231,9 +238,12 @@ async fn compressed_messages_that_lie_close_the_connection_and_nothing_else() {
         assert!(answer.is_none(), "{number}: {answer:?}");
     }
     let mut wire = Wire::log_in_as(&world, "ada").await;
-    wire.send(&compressed(true_length, 2, &small)).await;
-    let answer = wire.raw_answer().await;
-    assert_eq!(answer[12..16], 2012_i32.to_le_bytes());
+    for (compressor, bytes) in [(2, &small), (3, &zstd_small)] {
+        wire.send(&compressed(true_length, compressor, bytes)).await;
+        let answer = wire.raw_answer().await;
+        assert_eq!(answer[12..16], 2012_i32.to_le_bytes());
+        assert_eq!(answer[24], compressor);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

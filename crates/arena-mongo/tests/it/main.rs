@@ -5,6 +5,7 @@ mod attacks;
 mod behaviour;
 mod bulk;
 mod bytes;
+mod compression;
 mod copying;
 mod crud;
 mod disk;

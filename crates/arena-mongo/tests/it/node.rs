@@ -56,19 +56,23 @@ async fn the_node_driver_works_as_the_samples_use_it() {
 async fn runs(script: &str, library: &str) {
     let world = World::start().await;
     world.seat("ada");
+    runs_at(&world.uri("ada"), script, library).await;
+}
+
+/// Runs one of the scripts in `clients/`, with what it should know besides.
+pub(crate) async fn runs_at(uri: &str, script: &str, library: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients");
-    let uri = world.uri("ada");
     let output = if script.ends_with(".py") {
         let packages = env::var_os("ARENA_TEST_PYTHON_PACKAGES");
         let mut command = Command::new("python3");
         command
             .arg(folder.join(script))
-            .arg(&uri)
+            .arg(uri)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONPATH", packages.expect("cargo xtask test sets it"));
         command.output().await.unwrap()
     } else {
-        node(&folder.join(script), &[&uri, library]).await
+        node(&folder.join(script), &[uri, library]).await
     };
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("all good"), "{}", said(&output));
