@@ -18,6 +18,7 @@ mod load;
 use std::sync::{Mutex, PoisonError};
 
 use arena_workshop::DatabaseName;
+use sha2::{Digest, Sha256};
 use tokio_postgres::Config;
 
 use self::counts::Counts;
@@ -31,6 +32,8 @@ use crate::{Keeping, PostgresAdmin, ProvisionError, SeatDatabase};
 const KEPT_MARK: &str = "arena kept ";
 /// Begins the comment of a complete seat's database.
 const SEAT_MARK: &str = "arena seat ";
+/// Longer names of connections are cut, in bytes (`NAMEDATALEN` of PostgreSQL).
+const APPLICATION_LENGTH_MAX: usize = 64;
 /// From here on a creator can be given what it makes by a setting.
 const VERSION_SELF_GRANT: i32 = 160_000;
 
@@ -114,16 +117,20 @@ impl Postgres {
         hash: &str,
     ) -> Result<(), ProvisionError> {
         let name = seat.name.as_str();
-        let statements = match room {
+        let quoted_name = quoted(name);
+        // A process that was killed may have closed it, to put it aside.
+        let mut statements = format!(
+            "ALTER DATABASE {quoted_name} ALLOW_CONNECTIONS true; GRANT CONNECT ON DATABASE {quoted_name} TO {quoted_name};"
+        );
+        statements.push_str(&match room {
             Room::Free => format!(
-                "{}; COMMENT ON DATABASE {} IS '{}'",
+                "{}; COMMENT ON DATABASE {quoted_name} IS '{}'",
                 harden::open_to(name, name),
-                quoted(name),
                 mark(hash, &self.template)
             ),
-            Room::Full => return Ok(()),
-            Room::Shut => format!("ALTER ROLE {} NOLOGIN", quoted(name)),
-        };
+            Room::Full => String::new(),
+            Room::Shut => format!("ALTER ROLE {quoted_name} NOLOGIN"),
+        });
         link.run(&statements, || format!("open the database {name}"))
             .await
     }
@@ -267,7 +274,9 @@ impl Postgres {
             harden::open_to(name, name)
         ));
         if exchange.contains(&aside) {
-            exchange.push_str(&format!("ALTER DATABASE {aside} RENAME TO {kept};"));
+            exchange.push_str(&format!(
+                "ALTER DATABASE {aside} RENAME TO {kept}; COMMENT ON DATABASE {kept} IS NULL;"
+            ));
         }
         exchange.push_str(&format!(
             "COMMENT ON DATABASE {seats} IS '{}'",
@@ -288,7 +297,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Closes a database to its seat and ends the sessions in it. It is no complete seat any more.
+    /// Closes a database to its seat and ends the sessions in it. It stays a complete seat's: a crash here must not
+    /// make it be taken for a half-made one.
     async fn shut(&self, link: &Link, name: &str) -> Result<(), ProvisionError> {
         let what = || format!("close the database {name}");
         if !exists(link, name).await? {
@@ -296,8 +306,7 @@ impl Postgres {
         }
         let database = quoted(name);
         let close = format!(
-            "ALTER DATABASE {database} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {database} IS NULL; \
-             REVOKE ALL ON DATABASE {database} FROM {database}"
+            "ALTER DATABASE {database} ALLOW_CONNECTIONS false; REVOKE ALL ON DATABASE {database} FROM {database}"
         );
         link.run(&close, what).await?;
         let disconnect = "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity WHERE datname = $1";
@@ -435,7 +444,7 @@ impl Postgres {
     }
 
     async fn link(&self, mut config: Config, what: &str) -> Result<Link, ProvisionError> {
-        config.application_name(format!("arena-provisioner {}", self.template));
+        config.application_name(application(&self.template));
         Link::open(config, &self.admin.tls, what).await
     }
 
@@ -451,6 +460,21 @@ impl Postgres {
 /// The comment of a complete seat's database: how it was made, and for which event.
 pub(crate) fn mark(version: &str, template: &DatabaseName) -> String {
     format!("{SEAT_MARK}{version} of {template}")
+}
+
+/// Names this event's connections. PostgreSQL cuts such names at 63 bytes, and one event must not be taken for
+/// another.
+fn application(template: &DatabaseName) -> String {
+    let name = format!("arena-provisioner {template}");
+    if name.len() < APPLICATION_LENGTH_MAX {
+        return name;
+    }
+    let digest = Sha256::digest(template.as_str());
+    let digest: String = digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("arena-provisioner {digest}")
 }
 
 async fn exists(link: &Link, database: &str) -> Result<bool, ProvisionError> {
