@@ -74,7 +74,7 @@ impl Postgres {
         if !(server.by_superuser || row.get::<_, bool>(2)) {
             return Err(ProvisionError::Administrator(admin.user.clone()));
         }
-        link.end_leftovers().await?;
+        link.end_leftovers(None).await?;
         link.run_if_allowed(harden::SERVER, "take the rights that everybody has")
             .await?;
         link.close().await;
@@ -95,7 +95,7 @@ impl Postgres {
         hash: &str,
     ) -> Result<(), ProvisionError> {
         let _making = self.guarded.making.read().await;
-        let link = self.admin_link(&self.admin.database).await?;
+        let link = self.seat_link(seat.name.as_str()).await?;
         self.role(&link, seat).await?;
         match self.mark_of(&link, seat.name.as_str()).await? {
             Some(mark) => {
@@ -209,7 +209,7 @@ impl Postgres {
         hash: &str,
     ) -> Result<(), ProvisionError> {
         let _making = self.guarded.making.read().await;
-        let link = self.admin_link(&self.admin.database).await?;
+        let link = self.seat_link(seat.name.as_str()).await?;
         let name = seat.name.as_str();
         let what = || format!("put the old state of {name} aside");
         let is_complete = self.mark_of(&link, name).await?.is_some();
@@ -247,7 +247,7 @@ impl Postgres {
         hash: &str,
     ) -> Result<(), ProvisionError> {
         let _making = self.guarded.making.read().await;
-        let link = self.admin_link(&self.admin.database).await?;
+        let link = self.seat_link(seat.name.as_str()).await?;
         let name = seat.name.as_str();
         if !exists(&link, before).await? {
             link.close().await;
@@ -341,7 +341,7 @@ impl Postgres {
         before: &str,
     ) -> Result<(), ProvisionError> {
         let _making = self.guarded.making.read().await;
-        let link = self.admin_link(&self.admin.database).await?;
+        let link = self.seat_link(name.as_str()).await?;
         let role = quoted(name.as_str());
         for database in [name.as_str(), before] {
             let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(database));
@@ -441,6 +441,13 @@ impl Postgres {
             config.password(password);
         }
         self.link(config, &format!("connect to {database}")).await
+    }
+
+    /// Connects for something that is done to one seat, whose turn it is.
+    async fn seat_link(&self, name: &str) -> Result<Link, ProvisionError> {
+        let link = self.admin_link(&self.admin.database).await?;
+        link.end_leftovers(Some(&quoted(name))).await?;
+        Ok(link)
     }
 
     async fn link(&self, mut config: Config, what: &str) -> Result<Link, ProvisionError> {

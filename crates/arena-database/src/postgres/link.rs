@@ -19,10 +19,11 @@ const CONFLICT_RETRIES: usize = 5;
 
 const LEFTOVERS_TIME_MAX: Duration = Duration::from_secs(30);
 const LEFTOVERS_PAUSE: Duration = Duration::from_millis(20);
-/// Asks sessions of the same event that do something to end.
+/// Asks sessions of the same event that do something to end; with a name, those whose statement holds it.
 const LEFTOVERS: &str = "SELECT pg_catalog.pg_terminate_backend(s.pid) FROM pg_catalog.pg_stat_activity s \
     WHERE s.application_name = pg_catalog.current_setting('application_name') AND s.usename = current_user \
-    AND s.pid <> pg_catalog.pg_backend_pid() AND s.state <> 'idle'";
+    AND s.pid <> pg_catalog.pg_backend_pid() AND s.state <> 'idle' \
+    AND ($1::pg_catalog.text IS NULL OR pg_catalog.strpos(s.query, $1) > 0)";
 
 /// A connection and the task that moves its bytes.
 pub(crate) struct Link {
@@ -78,11 +79,12 @@ impl Link {
     }
 
     /// Ends what a former process of this event still runs, which was killed: its `CREATE DATABASE` would end in
-    /// the middle of the next process's.
-    pub(super) async fn end_leftovers(&self) -> Result<(), ProvisionError> {
+    /// the middle of the next process's. With a name, what is still done to that alone: an order that was given up
+    /// goes on in the server.
+    pub(super) async fn end_leftovers(&self, of: Option<&str>) -> Result<(), ProvisionError> {
         let deadline = Instant::now() + LEFTOVERS_TIME_MAX;
         loop {
-            let left = self.client.query(LEFTOVERS, &[]).await;
+            let left = self.client.query(LEFTOVERS, &[&of]).await;
             let left = left.map_err(failed("end what a former process left"))?;
             if left.is_empty() {
                 return Ok(());
