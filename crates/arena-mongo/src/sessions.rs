@@ -18,6 +18,10 @@ const SESSION_IDLE_MAX: Duration = Duration::from_secs(30 * 60);
 const SESSIONS_PER_USER_MAX: usize = 2_000;
 /// A client that lost its connection may come back with another one and commit.
 const ABANDONED_MAX: Duration = Duration::from_secs(3);
+/// A user's only transaction is ended for somebody who has none when nobody used it for so long…
+const IDLE_MIN: Duration = Duration::from_secs(1);
+/// … or when it has been open for so long.
+const OPEN_MIN: Duration = Duration::from_secs(10);
 
 /// A session's identity: the client's number, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,27 +62,46 @@ pub(crate) struct OpenTransaction {
     pub(crate) transaction: Transaction,
     /// The connection that used it last.
     connection: AtomicI32,
+    begun: Instant,
+    used: Mutex<Instant>,
     ends: Mutex<Instant>,
-    /// One of the user's, and one of all.
-    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    /// One of the user's.
+    _own_place: OwnedSemaphorePermit,
+    /// One of all.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl OpenTransaction {
     pub(crate) fn new(
         transaction: Transaction,
         lifetime: Duration,
-        places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+        (own_place, place): (OwnedSemaphorePermit, OwnedSemaphorePermit),
     ) -> Self {
+        let now = Instant::now();
         Self {
             transaction,
             connection: AtomicI32::new(0),
-            ends: Mutex::new(Instant::now() + lifetime),
-            _places: places,
+            begun: now,
+            used: Mutex::new(now),
+            ends: Mutex::new(now + lifetime),
+            _own_place: own_place,
+            place: Mutex::new(Some(place)),
         }
+    }
+
+    /// Hands on its place among all, once it has been rolled back; others may stand in line for a free one.
+    pub(crate) fn take_place(&self) -> Option<OwnedSemaphorePermit> {
+        locked(&self.place).take()
+    }
+
+    fn may_be_ended_for_others(&self, now: Instant) -> bool {
+        now.saturating_duration_since(*locked(&self.used)) >= IDLE_MIN
+            || now.saturating_duration_since(self.begun) >= OPEN_MIN
     }
 
     pub(crate) fn used_by(&self, connection: i32) {
         self.connection.store(connection, Ordering::Relaxed);
+        *locked(&self.used) = Instant::now();
     }
 
     /// What is left of its time.
@@ -185,29 +208,34 @@ impl Sessions {
         ended
     }
 
-    /// Ends one transaction of the user who has most, if that is more than one, for a user who has none; returns
-    /// it for rolling back. It is between two commands, and the one that would end first.
+    /// Ends one transaction of those who have most, for a user who has at least two fewer, or none; returns it for
+    /// rolling back. It is between two commands, and the one that was not used for longest. The only one of a user
+    /// is left alone while it is new and in use.
     pub(crate) fn displace_for(&self, user: &str) -> Option<Arc<OpenTransaction>> {
         let known = locked(&self.known);
-        let mut by_user: HashMap<&str, Vec<(Instant, &LogicalSession)>> = HashMap::new();
+        let mut by_user: HashMap<&str, Vec<(Arc<OpenTransaction>, &LogicalSession)>> =
+            HashMap::new();
         for (id, session) in known.iter() {
             if let Some(open) = session.open_transaction() {
-                let ends = *locked(&open.ends);
-                by_user
-                    .entry(&*id.user)
-                    .or_default()
-                    .push((ends, &**session));
+                let theirs = by_user.entry(&*id.user).or_default();
+                theirs.push((open, &**session));
             }
         }
-        if by_user.contains_key(user) {
+        let own = by_user.get(user).map_or(0, Vec::len);
+        let most = by_user.values().map(Vec::len).max()?;
+        let now = Instant::now();
+        let has_more = most > own + 1;
+        if !has_more && own > 0 {
             return None;
         }
-        let mut most = by_user.into_values().max_by_key(Vec::len)?;
-        if most.len() < 2 {
-            return None;
-        }
-        most.sort_by_key(|(ends, _)| *ends);
-        most.into_iter().find_map(|(_, session)| {
+        let mut endable: Vec<_> = by_user
+            .into_values()
+            .filter(|theirs| theirs.len() == most)
+            .flatten()
+            .filter(|(open, _)| has_more || open.may_be_ended_for_others(now))
+            .collect();
+        endable.sort_by_key(|(open, _)| *locked(&open.used));
+        endable.into_iter().find_map(|(_, session)| {
             let _turn = session.turn.try_lock().ok()?;
             session.abort_any()
         })

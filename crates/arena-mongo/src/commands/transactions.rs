@@ -4,12 +4,13 @@
 //! the same transaction, so that a repeated commit is answered truly even after
 //! the front or the engine was killed.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{RawBsonRef, RawDocument, doc, spec::BinarySubtype};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::once::COMMIT_STATEMENT;
 use super::reading::delete_cursors;
@@ -22,6 +23,8 @@ use crate::sessions::{LogicalSession, OpenTransaction, Phase, SessionId};
 
 /// A user's next transaction waits so long for one of the others to end.
 const PLACE_WAIT: Duration = Duration::from_secs(5);
+/// So often it is looked whether somebody else's may end.
+const PLACE_RETRY: Duration = Duration::from_millis(100);
 
 /// What may run inside a transaction.
 const ALLOWED: [&str; 13] = [
@@ -280,24 +283,20 @@ pub(super) fn too_old(what: &str, number: i64, newest: i64) -> CommandError {
     CommandError::new(225, "TransactionTooOld", message)
 }
 
-/// Takes a place of the user's and one of all. Whoever has none is not kept out by those who have several: one of
-/// theirs ends, and their driver begins it again.
+/// Takes a place of the user's and one of all.
 async fn begin(
     server: &Server,
     place: &Place,
     user: &str,
 ) -> Result<Arc<OpenTransaction>, CommandError> {
-    let own = place_for_transaction(Arc::clone(&place.transactions)).await;
-    if server.transactions.available_permits() == 0
-        && let Some(displaced) = server.sessions.displace_for(user)
-    {
-        server.backend.roll_back(&displaced.transaction).await;
-    }
-    let all = place_for_transaction(Arc::clone(&server.transactions)).await;
-    let (Some(own), Some(all)) = (own, all) else {
+    let too_many = || {
         let message = "too many transactions are open, end some";
-        return Err(CommandError::new(24, "LockTimeout", message));
+        CommandError::new(24, "LockTimeout", message)
     };
+    let own = timeout(PLACE_WAIT, Arc::clone(&place.transactions).acquire_owned()).await;
+    // Nobody's ends for one who has as many as a user may have.
+    let own = own.ok().and_then(Result::ok).ok_or_else(too_many)?;
+    let all = place_among_all(server, user).await.ok_or_else(too_many)?;
     let lifetime = server.settings.limits.transaction_time;
     let transaction = server.backend.begin(lifetime).await?;
     Ok(Arc::new(OpenTransaction::new(
@@ -307,10 +306,27 @@ async fn begin(
     )))
 }
 
-async fn place_for_transaction(
-    places: Arc<tokio::sync::Semaphore>,
-) -> Option<OwnedSemaphorePermit> {
-    timeout(PLACE_WAIT, places.acquire_owned()).await.ok()?.ok()
+/// Waits for a place. Whoever has fewer transactions is not kept out by those who have more, nor who has none by
+/// many who leave theirs lying: one of theirs ends, and their driver begins it again. Its place is handed over,
+/// past those who stand in line.
+async fn place_among_all(server: &Server, user: &str) -> Option<OwnedSemaphorePermit> {
+    let deadline = Instant::now() + PLACE_WAIT;
+    let mut free = pin!(Arc::clone(&server.transactions).acquire_owned());
+    loop {
+        if server.transactions.available_permits() == 0
+            && let Some(displaced) = server.sessions.displace_for(user)
+        {
+            server.backend.roll_back(&displaced.transaction).await;
+            if let Some(place) = displaced.take_place() {
+                return Some(place);
+            }
+        }
+        match timeout(PLACE_RETRY, &mut free).await {
+            Ok(place) => return place.ok(),
+            Err(_) if Instant::now() >= deadline => return None,
+            Err(_) => {}
+        }
+    }
 }
 
 fn continued(session: &LogicalSession, number: i64) -> Result<Arc<OpenTransaction>, CommandError> {

@@ -323,3 +323,106 @@ async fn transactions_that_nobody_ends_are_bounded_and_cost_others_nothing() {
     let answer = bob.run(&begin(1, "bob")).await;
     assert_eq!(answer.get_f64("ok").unwrap(), 1.0, "{answer}");
 }
+
+/// The first command of a transaction in a session of this number.
+fn beginning(number: u8, database: &str) -> Document {
+    let id = Binary {
+        subtype: BinarySubtype::Uuid,
+        bytes: vec![number; 16],
+    };
+    doc! {
+        "find": "c", "lsid": { "id": id }, "txnNumber": 1_i64, "startTransaction": true, "autocommit": false, "$db": database,
+    }
+}
+
+fn code_in(answer: &Document) -> i32 {
+    answer.get_i32("code").unwrap_or(0)
+}
+
+async fn with_places_for_transactions(places: usize, users: &[&str]) -> (World, Vec<Wire>) {
+    let limits = Limits {
+        transactions: places,
+        transactions_per_user: 3,
+        ..Limits::default()
+    };
+    let world = World::with_limits(limits).await;
+    let mut wires = Vec::new();
+    for user in users {
+        world.seat(user);
+        wires.push(Wire::log_in_as(&world, user).await);
+    }
+    (world, wires)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_begins_a_transaction_when_everybody_keeps_one_open() {
+    let users = ["u1", "u2", "u3", "u4", "newcomer"];
+    let (_world, mut wires) = with_places_for_transactions(4, &users).await;
+    let mut newcomer = wires.pop().unwrap();
+    for (number, wire) in wires.iter_mut().enumerate() {
+        let begin = beginning(1, users[number]);
+        assert_eq!(code_in(&wire.run(&begin).await), 0);
+    }
+    let answer = newcomer.run(&beginning(1, "newcomer")).await;
+    assert_eq!(code_in(&answer), 0, "{answer}");
+    // One of the four begins again, the others go on.
+    let mut ended = Vec::new();
+    for (number, wire) in wires.iter_mut().enumerate() {
+        let mut next = beginning(1, users[number]);
+        next.remove("startTransaction");
+        let answer = wire.run(&next).await;
+        if code_in(&answer) != 0 {
+            assert_eq!(code_in(&answer), 251, "{answer}");
+            assert!(
+                answer.to_string().contains("TransientTransactionError"),
+                "{answer}"
+            );
+            ended.push(number);
+        }
+    }
+    // The one that was not used for longest.
+    assert_eq!(ended, [0]);
+}
+
+/// Those in line get nothing: this is what a newcomer would get without being preferred.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_have_transactions_and_want_more_stand_behind_a_newcomer() {
+    let users = ["ada", "carol", "newcomer"];
+    let (world, mut wires) = with_places_for_transactions(4, &users).await;
+    let mut newcomer = wires.pop().unwrap();
+    for (wire, user) in wires.iter_mut().zip(users) {
+        for number in [1, 2] {
+            let answer = wire.run(&beginning(number, user)).await;
+            assert_eq!(code_in(&answer), 0, "{answer}");
+        }
+    }
+    let mut waiting = Vec::new();
+    for user in ["ada", "carol"] {
+        let mut wire = Wire::log_in_as(&world, user).await;
+        wire.send(&crate::bytes::message(&crate::bytes::document(&beginning(
+            3, user,
+        ))))
+        .await;
+        waiting.push(wire);
+    }
+    // They stand in line before the newcomer comes: what they run is listed.
+    let mut root = Wire::log_in_as(&world, "root").await;
+    let deadline = Instant::now() + Duration::from_secs(4);
+    loop {
+        let pipeline = vec![doc! { "$currentOp": { "allUsers": true } }];
+        let running = doc! { "aggregate": 1, "pipeline": pipeline, "cursor": {}, "$db": "admin" };
+        let listed = root.run(&running).await.to_string();
+        if listed.contains("\"ada.c\"") && listed.contains("\"carol.c\"") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{listed}");
+    }
+    let answer = newcomer.run(&beginning(1, "newcomer")).await;
+    assert_eq!(code_in(&answer), 0, "{answer}");
+    let mut codes = Vec::new();
+    for mut wire in waiting {
+        codes.push(code_in(&wire.answer().await.unwrap()));
+    }
+
+    assert_eq!(codes, [24, 24]);
+}
