@@ -7,7 +7,7 @@ mod changes;
 mod transaction;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,8 +25,10 @@ use changes::{Changes, Seen};
 pub(crate) use transaction::{Lost, Transaction};
 
 use crate::error::{CommandError, chain};
+use crate::unix::QuietStream;
 
 const DATABASE: &str = "postgres";
+const SOCKET: &str = ".s.PGSQL.5432";
 const ROLE: &str = "arena_front";
 /// Without the second, a count without a filter is what the last statistics say. The third ends a statement
 /// whose connection is gone, also when this process was killed.
@@ -112,6 +114,7 @@ pub(crate) struct Budget<'a> {
 #[derive(Debug)]
 pub(crate) struct Backend {
     config: tokio_postgres::Config,
+    socket: Arc<Path>,
     statements: Semaphore,
     idle: Mutex<Vec<Connection>>,
     changes: Changes,
@@ -126,6 +129,8 @@ struct Connection {
     own_changes: u64,
     /// It may know collections that are gone.
     is_doubtful: bool,
+    /// Where a request to end its statement goes.
+    socket: Arc<Path>,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -136,16 +141,15 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Backend {
-    pub(crate) fn new(socket_dir: &PathBuf, statements: usize) -> Self {
+    pub(crate) fn new(socket_dir: &Path, statements: usize) -> Self {
         let mut config = tokio_postgres::Config::new();
         config
-            .host_path(socket_dir)
             .dbname(DATABASE)
             .user(ROLE)
-            .application_name("arena-mongo")
-            .connect_timeout(CONNECT_TIMEOUT);
+            .application_name("arena-mongo");
         Self {
             config,
+            socket: socket_dir.join(SOCKET).into(),
             statements: Semaphore::new(statements),
             idle: Mutex::default(),
             changes: Changes::default(),
@@ -265,7 +269,7 @@ impl Backend {
             match self.connect().await {
                 Ok(connection) => return Ok(connection),
                 Err(error) if Instant::now() >= deadline => {
-                    tracing::warn!(error = %chain(&error), "cannot connect to the database engine");
+                    tracing::warn!(error = %chain(&*error), "cannot connect to the database engine");
                     return Err(CommandError::engine_away());
                 }
                 Err(_) => sleep(AWAY_RETRY).await,
@@ -300,8 +304,12 @@ impl Backend {
         idle.pop()
     }
 
-    async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+    async fn connect(&self) -> Result<Connection, SqlError> {
+        let connecting = async {
+            let stream = QuietStream::connect(&self.socket).await?;
+            Ok::<_, SqlError>(self.config.connect_raw(stream, NoTls).await?)
+        };
+        let (client, connection) = timeout(CONNECT_TIMEOUT, connecting).await??;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %chain(&error), "a connection to the database engine ended");
@@ -316,6 +324,7 @@ impl Backend {
             seen: self.changes.seen(),
             own_changes: 0,
             is_doubtful: false,
+            socket: self.socket.clone(),
             _driver: driver,
         })
     }
@@ -349,7 +358,9 @@ impl Connection {
             biased;
             result = &mut statement => return result.map_err(|error| CommandError::from_postgres(&error)),
             () = interruption.cancelled() => async {
-                let _ = self.client.cancel_token().cancel_query(NoTls).await;
+                if let Ok(stream) = QuietStream::connect(&self.socket).await {
+                    let _ = self.client.cancel_token().cancel_query_raw(stream, NoTls).await;
+                }
                 statement.await
             },
         };

@@ -24,6 +24,7 @@ mod server;
 mod sessions;
 mod settings;
 mod strict;
+mod unix;
 mod users;
 mod wire;
 mod wording;

@@ -23,6 +23,7 @@ use crate::operations::Operations;
 use crate::scram::random;
 use crate::sessions::Sessions;
 use crate::settings::{Listener, Settings, Socket};
+use crate::unix::QuietStream;
 use crate::users::Users;
 
 /// The front's own statements are short; rewriting a full database is the longest.
@@ -248,7 +249,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 async fn accept(socket: &Socket) -> io::Result<Box<dyn Stream>> {
     Ok(match socket {
-        Socket::Unix(listener) => Box::new(listener.accept().await?.0),
+        Socket::Unix(listener) => Box::new(QuietStream::new(listener.accept().await?.0)?),
         Socket::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
