@@ -24,6 +24,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("make", "/usr/bin/make"),
     ("python3", "/usr/bin/python3"),
     ("python3-pip", "/usr/bin/pip3"),
+    ("strace", "/usr/bin/strace"),
     ("openssl", "/usr/bin/openssl"),
 ];
 

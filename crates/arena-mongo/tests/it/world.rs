@@ -229,6 +229,8 @@ pub(crate) struct Engine {
     server: Option<Child>,
     /// A disk of its own, which only the server sees.
     disk: Option<Disk>,
+    /// What it is started by, if not at once.
+    starter: Vec<String>,
 }
 
 /// A process that keeps a mount namespace with a small disk over the data directory.
@@ -294,6 +296,7 @@ impl Engine {
             folder,
             server: None,
             disk: disk.map(|megabytes| Disk::over(&data, megabytes)),
+            starter: Vec::new(),
         };
         engine.run_server();
         engine
@@ -326,6 +329,12 @@ impl Engine {
         if let Some(disk) = &self.disk {
             command = disk.inside(&command);
         }
+        if let [starter, arguments @ ..] = &self.starter[..] {
+            let server = std::mem::replace(&mut command, Command::new(starter));
+            command.args(arguments).arg(server.get_program());
+            command.args(server.get_args()).current_dir("/");
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+        }
         let (sender, receiver) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let log = fs::File::create(data.join("log")).unwrap();
@@ -352,6 +361,16 @@ impl Engine {
             );
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Starts the server again with more settings, by another program that runs it.
+    pub(crate) fn restart_by(&mut self, starter: Vec<String>, settings: &str) {
+        self.kill();
+        let file = self.folder.path().join("data/postgresql.conf");
+        let kept = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("{kept}{settings}\n")).unwrap();
+        self.starter = starter;
+        self.run_server();
     }
 
     pub(crate) fn kill(&mut self) {
