@@ -185,7 +185,7 @@ async fn live(seats: &Arc<Seats>, names: &[SeatId]) {
     let shutdown = CancellationToken::new();
     let watching = tokio::spawn(watch(
         Arc::clone(seats),
-        children.clone(),
+        children.iter().cloned().collect(),
         WatchLimits::default(),
         |_| {},
         shutdown.clone(),

@@ -10,7 +10,7 @@ mod processes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arena_supervisor::Child;
@@ -116,6 +116,36 @@ impl fmt::Display for Excess {
     }
 }
 
+/// Seats that are watched over, each with its processes. Clones share them.
+#[derive(Clone, Default)]
+pub struct Watched {
+    /// Never shorter: what is remembered of a seat is found by its place here.
+    children: Arc<Mutex<Vec<(SeatId, Child)>>>,
+}
+
+impl Watched {
+    /// Takes in a seat, or its new processes after it was stopped.
+    pub fn set(&self, seat: SeatId, child: Child) {
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        match children.iter_mut().find(|(id, _)| *id == seat) {
+            Some(known) => known.1 = child,
+            None => children.push((seat, child)),
+        }
+    }
+
+    fn now(&self) -> Vec<(SeatId, Child)> {
+        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.clone()
+    }
+}
+
+impl FromIterator<(SeatId, Child)> for Watched {
+    fn from_iter<I: IntoIterator<Item = (SeatId, Child)>>(seats: I) -> Self {
+        let children = Arc::new(Mutex::new(seats.into_iter().collect()));
+        Self { children }
+    }
+}
+
 /// Watches over seats until `shutdown`. A seat that takes too much is started again; the reason
 /// goes to its output, to the log and to `on_stop`, which must not block.
 ///
@@ -123,7 +153,7 @@ impl fmt::Display for Excess {
 /// Nothing remains but a seat that is being started again.
 pub async fn watch(
     seats: Arc<Seats>,
-    children: Vec<(SeatId, Child)>,
+    watched: Watched,
     limits: WatchLimits,
     on_stop: impl Fn(Stopped) + Send,
     shutdown: CancellationToken,
@@ -134,7 +164,7 @@ pub async fn watch(
         asked: BTreeMap::new(),
         added_up: None,
         seats,
-        children,
+        children: Vec::new(),
         limits,
     };
     let mut pause = EVERY;
@@ -144,6 +174,7 @@ pub async fn watch(
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
+        watcher.children = watched.now();
         for (index, reason) in watcher.look().await {
             let (seat, child) = &watcher.children[index];
             tracing::warn!(seat.id = %seat, "seat {seat} took too much: {reason}");

@@ -107,6 +107,8 @@ function count() {
 }
 on("exercise", (state) => { if (state.solved) { solved.add(state.exercise); count(); } });
 on("seat", show);
+// The seat is no longer on the list of names: the page says so.
+on("reload", () => location.reload());
 start();
 
 const state = await fetch("/_arena/state").then((answer) => answer.json()).catch(() => null);

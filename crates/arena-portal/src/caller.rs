@@ -92,6 +92,15 @@ impl Facilitator {
     }
 }
 
+/// Returns an error when a seat is no longer on the list of names: it is kept, and nobody sits there.
+pub(crate) fn check_on_list(app: &App, seat: &SeatId) -> Result<(), Problem> {
+    let record = app.settings.store.seat(seat);
+    if record.is_some_and(|record| record.decommissioned) {
+        return Err(Problem::new(Code::OffTheList));
+    }
+    Ok(())
+}
+
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = std::convert::Infallible;
 
@@ -109,7 +118,10 @@ impl FromRequestParts<Arc<App>> for Participant {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let caller = Caller::of(&parts.headers, app);
         match caller.principal {
-            Some(Principal::Participant(seat)) => Ok(Self { seat }),
+            Some(Principal::Participant(seat)) => {
+                check_on_list(app, &seat)?;
+                Ok(Self { seat })
+            }
             Some(Principal::Facilitator(_) | Principal::Visitor { .. }) => {
                 Err(Problem::new(Code::ParticipantsOnly))
             }

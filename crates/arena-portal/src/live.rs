@@ -163,7 +163,9 @@ impl Stream {
             match &self.viewer {
                 Viewer::Anybody => {}
                 Viewer::Participant(own) if about == Some(own) => touched.add_own(&event.kind),
-                Viewer::Participant(_) => {}
+                Viewer::Participant(own) => {
+                    touched.reload |= event.kind == EventKind::SeatsSynced && self.is_gone(own);
+                }
                 Viewer::Facilitator => {
                     touched.seats.extend(about.cloned());
                     touched.reload |= event.kind == EventKind::SeatsSynced;
@@ -176,6 +178,12 @@ impl Stream {
             }
         }
         touched
+    }
+
+    /// Whether a seat is no longer on the list of names.
+    fn is_gone(&self, seat: &SeatId) -> bool {
+        let record = self.app.settings.store.seat(seat);
+        record.is_some_and(|record| record.decommissioned)
     }
 
     async fn send_touched(&mut self, touched: Touched, last: i64) -> Result<(), Gone> {

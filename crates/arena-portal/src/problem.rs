@@ -19,6 +19,8 @@ pub(crate) enum Code {
     ForeignOrigin,
     StaleForm,
     NotJoined,
+    /// The seat is no longer on the list of names.
+    OffTheList,
     ParticipantsOnly,
     FacilitatorsOnly,
     LinkInvalid,
@@ -61,6 +63,7 @@ impl Code {
             Self::NotJoined => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin
             | Self::StaleForm
+            | Self::OffTheList
             | Self::ParticipantsOnly
             | Self::FacilitatorsOnly
             | Self::Mistyped

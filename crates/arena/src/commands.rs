@@ -6,6 +6,7 @@ mod data;
 mod databases;
 mod down;
 mod inputs;
+mod list;
 mod logs;
 mod machine;
 mod orders;

@@ -15,8 +15,9 @@ mod notices;
 mod rotate;
 mod seat;
 mod shared;
+mod watches;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::control::agent::AgentClient;
 use crate::control::databases::Quotas;
 use crate::control::line::WakeLine;
 use crate::control::seat::SeatWatch;
+use crate::control::watches::Watches;
 use crate::platform::databases::Databases;
 use crate::platform::seats::StartedSeats;
 pub(crate) use shared::scenario;
@@ -55,7 +57,7 @@ pub(crate) struct Settings {
     /// The store.
     pub(crate) store: Store,
     /// Seats of the plan.
-    pub(crate) seats: BTreeMap<SeatId, ControlledSeat>,
+    pub(crate) seats: Vec<ControlledSeat>,
     /// Exercises that the scenario lists.
     pub(crate) exercises: Arc<[Exercise]>,
     /// Databases, and the seats' log-ins there.
@@ -70,6 +72,16 @@ pub(crate) struct Settings {
     pub(crate) schema_changes: Option<mpsc::Receiver<SeatId>>,
     /// Seats that were just started again because they took too much.
     pub(crate) stops: Option<mpsc::Receiver<Stopped>>,
+    /// Seats that come and go with the list of names, while the event runs.
+    pub(crate) changes: mpsc::Receiver<SeatChange>,
+}
+
+/// A seat that comes or goes while the event runs.
+pub(crate) enum SeatChange {
+    /// It runs, and is followed from now on.
+    Comes(Box<ControlledSeat>),
+    /// It is about to be stopped: nobody looks after it any more.
+    Goes(SeatId),
 }
 
 /// What control knows of a seat.
@@ -92,7 +104,7 @@ struct Shared {
     databases: Arc<Databases>,
     started: Arc<StartedSeats>,
     quotas: Quotas,
-    seats: BTreeMap<SeatId, Arc<SeatWatch>>,
+    seats: Watches,
     line: WakeLine,
     restores: Semaphore,
 }
@@ -102,11 +114,6 @@ struct Shared {
 /// # Errors
 /// When the store cannot be written any more.
 pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let watches = settings
-        .seats
-        .into_iter()
-        .map(|(id, seat)| (id.clone(), Arc::new(SeatWatch::new(id, seat))))
-        .collect();
     let shared = Arc::new(Shared {
         store: settings.store,
         exercises: settings.exercises,
@@ -114,12 +121,15 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         databases: settings.databases,
         started: settings.started,
         quotas: settings.quotas,
-        seats: watches,
+        seats: Watches::default(),
         line: WakeLine::of(available_parallelism().map_or(1, NonZero::get)),
         restores: Semaphore::new(RESTORES_AT_ONCE),
     });
-    databases::recall_quotas(&shared);
+    databases::set_quotas(&shared);
     let mut tasks = JoinSet::new();
+    for seat in settings.seats {
+        follow(&shared, seat, &shutdown, &mut tasks);
+    }
     tasks.spawn(line::tell_places(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(databases::watch(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(shared::publish(
@@ -127,18 +137,6 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         settings.scenario,
         shutdown.clone(),
     ));
-    for watch in shared.seats.values() {
-        tasks.spawn(seat::follow(
-            Arc::clone(watch),
-            Arc::clone(&shared),
-            shutdown.clone(),
-        ));
-        tasks.spawn(care::look_after(
-            Arc::clone(watch),
-            Arc::clone(&shared),
-            shutdown.clone(),
-        ));
-    }
     if let Some(provisioner) = shared.provisioner.clone() {
         tasks.spawn(guard_databases(provisioner, shutdown.clone()));
     }
@@ -152,12 +150,31 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     if let Some(stops) = settings.stops {
         tasks.spawn(notices::tell(Arc::clone(&shared), stops, shutdown.clone()));
     }
-    let outcome = carry_out(&shared, &shutdown, &mut tasks).await;
+    let outcome = carry_out(&shared, settings.changes, &shutdown, &mut tasks).await;
     shutdown.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task of control ended badly")??;
     }
     outcome
+}
+
+/// Follows a seat from now on, until it goes or `shutdown`.
+fn follow(
+    shared: &Arc<Shared>,
+    seat: ControlledSeat,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
+    let watch = Arc::new(SeatWatch::new(seat));
+    let end = shutdown.child_token();
+    databases::recall_quota(shared, &watch);
+    shared.seats.insert(Arc::clone(&watch), end.clone());
+    tasks.spawn(seat::follow(
+        Arc::clone(&watch),
+        Arc::clone(shared),
+        end.clone(),
+    ));
+    tasks.spawn(care::look_after(watch, Arc::clone(shared), end));
 }
 
 /// Keeps one seat's sessions from taking what all seats need; goes on after the server was gone.
@@ -230,6 +247,7 @@ fn asks_for_schema(exercise: &Exercise) -> bool {
 /// The loop over orders: gradings go to the grading queue, everything else to a task of its own.
 async fn carry_out(
     shared: &Arc<Shared>,
+    mut changes: mpsc::Receiver<SeatChange>,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
@@ -250,7 +268,7 @@ async fn carry_out(
             }
         }
         grading.start_what_may_run();
-        // Each branch only observes; what it reports is looked up again at the top of the loop.
+        // Each branch only observes or takes one message; orders are looked up again at the top of the loop.
         tokio::select! {
             () = shutdown.cancelled() => {
                 grading.stop().await;
@@ -260,6 +278,10 @@ async fn carry_out(
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                 ended.context("a task of control ended badly")??;
             }
+            Some(change) = changes.recv() => match change {
+                SeatChange::Comes(seat) => follow(shared, *seat, shutdown, tasks),
+                SeatChange::Goes(id) => shared.seats.remove(&id),
+            },
             result = changed.changed() => result.context("the store is gone")?,
         }
     }
@@ -272,7 +294,7 @@ async fn act(shared: Arc<Shared>, order: Order) -> anyhow::Result<()> {
         None => Err(format!("there is no seat {seat} in what runs now")),
         Some(watch) => {
             shared.store.start_order(order.id).await?;
-            carry_out_one(&shared, watch, &order)
+            carry_out_one(&shared, &watch, &order)
                 .await
                 .map_err(|error| format!("{error:#}"))
         }

@@ -102,6 +102,13 @@ impl Failure {
         self
     }
 
+    /// Returns everything that it says as one text, for another process to show.
+    pub(crate) fn told(&self) -> String {
+        let error = self.error.as_ref().map(|error| format!("{error:#}"));
+        let parts = error.into_iter().chain(self.hints.iter().cloned());
+        parts.collect::<Vec<_>>().join("; ")
+    }
+
     /// Prints it and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         if let Some(error) = &self.error {

@@ -4,6 +4,7 @@
 
 pub(crate) mod databases;
 pub(crate) mod door;
+pub(crate) mod list;
 pub(crate) mod logins;
 pub(crate) mod mongod;
 pub(crate) mod pages;
@@ -22,13 +23,15 @@ use arc_swap::ArcSwap;
 use arena_gateway::{Endpoint, Routes};
 use arena_store::{SeatSpec, Store};
 use arena_supervisor::Supervisor;
-use arena_workshop::{Exercise, Plan, Workshop};
+use arena_workshop::plan::SeatPlan;
+use arena_workshop::{Exercise, Plan, Target, Workshop};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::control;
+use crate::control::{self, ControlledSeat};
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::platform::databases::Databases;
@@ -42,6 +45,9 @@ use crate::progress::Progress;
 /// After the doors are closed, requests and gradings may take this long to end.
 const DRAIN: Duration = Duration::from_secs(15);
 
+/// Seats that come or go at once, before control takes them in.
+const CHANGES_MAX: usize = 64;
+
 /// Everything that was decided before anything runs.
 pub(crate) struct Prepared {
     /// The workshop.
@@ -50,6 +56,8 @@ pub(crate) struct Prepared {
     pub(crate) folder: Folder,
     /// The plan.
     pub(crate) plan: Plan,
+    /// The machine that it was made for.
+    pub(crate) target: Target,
     /// Where state, sockets and tools are.
     pub(crate) places: Places,
     /// Node and editor.
@@ -122,7 +130,7 @@ pub(crate) fn bind(listen: IpAddr, port: u16) -> Result<TcpListener, Failure> {
 /// # Errors
 /// When a part cannot be started, or a part that must run ends.
 pub(crate) async fn run(
-    mut prepared: Prepared,
+    prepared: Prepared,
     listener: TcpListener,
     progress: &Progress,
     stop: Stop,
@@ -132,7 +140,7 @@ pub(crate) async fn run(
     let mut parts = Parts::new(supervisor);
     // Starting may be dropped halfway: the next `up` converges from wherever it was.
     let started = tokio::select! {
-        started = start(&mut prepared, listener, progress, &stop, &mut parts) => Some(started),
+        started = start(prepared, listener, progress, &stop, &mut parts) => Some(started),
         () = stop.begin.cancelled() => None,
     };
     let outcome = match started {
@@ -150,7 +158,7 @@ pub(crate) async fn run(
 /// What runs: tasks of the platform, in the two groups in which they end, and child processes.
 pub(crate) struct Parts {
     pub(crate) supervisor: Arc<Supervisor>,
-    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    pub(crate) tasks: Tasks,
     /// Doors and control: end first.
     pub(crate) doors: CancellationToken,
     /// What seats stand on (databases' front, the way out): ends after the seats.
@@ -161,7 +169,7 @@ impl Parts {
     fn new(supervisor: Arc<Supervisor>) -> Self {
         Self {
             supervisor,
-            tasks: JoinSet::new(),
+            tasks: Tasks::default(),
             doors: CancellationToken::new(),
             ground: CancellationToken::new(),
         }
@@ -173,14 +181,14 @@ impl Parts {
         name: &'static str,
         task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
-        self.tasks.spawn(async move { (name, task.await) });
+        self.tasks.spawn(name, task);
     }
 
     async fn run(&mut self, stop: &Stop) -> Result<(), Failure> {
         // Both only report; the tasks go on.
         tokio::select! {
             () = stop.begin.cancelled() => Ok(()),
-            ended = self.tasks.join_next() => Err(why_ended(ended).into()),
+            why = self.tasks.ended() => Err(why.into()),
         }
     }
 
@@ -192,7 +200,7 @@ impl Parts {
             supervisor.stop_all(&stop.at_once).await;
             ground.cancel();
         };
-        let tasks = async { while self.tasks.join_next().await.is_some() {} };
+        let tasks = self.tasks.all_end();
         let all = async { tokio::join!(children, tasks) };
         // A second signal cuts what drains; children are killed by `stop_all` itself.
         tokio::select! {
@@ -203,20 +211,44 @@ impl Parts {
     }
 }
 
-fn why_ended(
-    ended: Option<Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>>,
-) -> anyhow::Error {
-    match ended {
-        None => anyhow::anyhow!("nothing runs any more"),
-        Some(Err(error)) => anyhow::Error::new(error).context("a part of the platform ended badly"),
-        Some(Ok((name, Ok(())))) => anyhow::anyhow!("{name} ended by itself"),
-        Some(Ok((name, Err(error)))) => error.context(format!("{name} ended")),
+/// Tasks that must run as long as the event.
+#[derive(Default)]
+pub(crate) struct Tasks(JoinSet<(&'static str, anyhow::Result<()>)>);
+
+impl Tasks {
+    /// Starts a task.
+    pub(crate) fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.0.spawn(async move { (name, task.await) });
+    }
+
+    /// Waits until one ends, for ever when there is none; returns why.
+    ///
+    /// # Cancellation
+    /// Nothing is lost.
+    pub(crate) async fn ended(&mut self) -> anyhow::Error {
+        match self.0.join_next().await {
+            None => std::future::pending().await,
+            Some(Err(error)) => {
+                anyhow::Error::new(error).context("a part of the platform ended badly")
+            }
+            Some(Ok((name, Ok(())))) => anyhow::anyhow!("{name} ended by itself"),
+            Some(Ok((name, Err(error)))) => error.context(format!("{name} ended")),
+        }
+    }
+
+    /// Waits until all have ended.
+    pub(crate) async fn all_end(&mut self) {
+        while self.0.join_next().await.is_some() {}
     }
 }
 
 /// Starts everything in the order of what stands on what.
 async fn start(
-    prepared: &mut Prepared,
+    mut prepared: Prepared,
     listener: TcpListener,
     progress: &Progress,
     stop: &Stop,
@@ -225,56 +257,88 @@ async fn start(
     let store = open_store(&prepared.workshop, &prepared.plan, &prepared.places).await?;
     let secrets = Secrets::open(&prepared.places.state, &prepared.plan.secrets)?;
     let line = progress.begin("database");
-    if let Some(mongodb) = mongod::start(prepared, &secrets, parts, &line).await? {
+    if let Some(mongodb) = mongod::start(&prepared, &secrets, parts, &line).await? {
         prepared.remote.mongodb = Some(mongodb);
     }
-    let prepared = &*prepared;
-    let Prepared {
-        workshop,
-        plan,
-        places,
-        ..
-    } = prepared;
-    let logins = Logins::new(prepared, secrets);
-    let databases = Databases::start(prepared, &logins, parts, &line).await?;
+    let prepared = Arc::new(prepared);
+    let logins = Logins::new(&prepared, secrets);
+    let mut databases = Databases::start(&prepared, &logins, parts, &line).await?;
     line.done(databases.description());
-    let seats = seats::start(prepared, &databases, parts, progress).await?;
-    serve_portal(prepared, &logins, &store, parts)?;
-    serve_gateway(prepared, &store, listener, &seats, parts);
-    serve_control(prepared, &store, databases, seats, parts);
-    serve_door(prepared, &store, stop, parts)?;
-    std::fs::write(
-        places.state.join("plan.json"),
-        serde_json::to_vec_pretty(plan).context("cannot write the plan as JSON")?,
-    )
-    .context("cannot keep the plan")?;
-    summary(workshop, plan, places, &store).await
+    let mut seats = seats::start(&prepared, &databases, parts, progress).await?;
+    let (schema_changes, stops) = (databases.take_schema_changes(), seats.take_stops());
+    let (databases, seats) = (Arc::new(databases), Arc::new(seats));
+    serve_portal(&prepared, &logins, &store, parts)?;
+    let routes = serve_gateway(&prepared, &store, listener, &seats, parts);
+    let (changes, changing) = mpsc::channel(CHANGES_MAX);
+    let (asked, asking) = mpsc::channel(1);
+    let list = list::List {
+        prepared: Arc::clone(&prepared),
+        logins: logins.clone(),
+        store: store.clone(),
+        databases: Arc::clone(&databases),
+        seats: Arc::clone(&seats),
+        routes,
+        changes,
+    };
+    let settings = control::Settings {
+        store: store.clone(),
+        seats: controlled(&prepared, &databases, &seats),
+        exercises: solvable(&prepared).cloned().collect(),
+        quotas: databases.quotas(),
+        databases,
+        started: seats,
+        scenario: control::scenario(&prepared.workshop),
+        schema_changes,
+        stops,
+        changes: changing,
+    };
+    parts.spawn("control", control::serve(settings, parts.doors.clone()));
+    let shutdown = (parts.doors.clone(), parts.ground.clone());
+    parts.spawn("list", list::serve(list, asking, shutdown));
+    let keeper = door::Keeper {
+        exercises: solvable(&prepared).count(),
+        logins,
+        list: asked,
+        store: store.clone(),
+        supervisor: Arc::clone(&parts.supervisor),
+        stop: stop.begin.clone(),
+    };
+    serve_door(&prepared.places, keeper, parts)?;
+    keep_plan(&prepared.places, &prepared.plan)?;
+    summary(&prepared, &store).await
+}
+
+/// Writes down what runs, for commands that ask when nothing runs any more.
+fn keep_plan(places: &Places, plan: &Plan) -> anyhow::Result<()> {
+    let text = serde_json::to_vec_pretty(plan).context("cannot write the plan as JSON")?;
+    std::fs::write(places.state.join("plan.json"), text).context("cannot keep the plan")
 }
 
 async fn open_store(workshop: &Workshop, plan: &Plan, places: &Places) -> Result<Store, Failure> {
     let path = places.state.join("event.db");
     let store = Store::open(&path).map_err(Failure::environment)?;
+    store
+        .sync_seats(specs(workshop, plan))
+        .await
+        .context("cannot write the seats")?;
+    Ok(store)
+}
+
+/// Returns the plan's seats as the store knows them.
+fn specs(workshop: &Workshop, plan: &Plan) -> Vec<SeatSpec> {
     let emails: BTreeMap<_, _> = workshop
         .participants
         .seats
         .iter()
         .filter_map(|seat| Some((&seat.id, seat.person.as_ref()?.email.clone())))
         .collect();
-    let specs = plan
-        .seats
-        .iter()
-        .map(|seat| SeatSpec {
-            seat: seat.id.clone(),
-            display_name: seat.display_name.clone(),
-            email: emails.get(&seat.id).cloned(),
-            listed: seat.listed,
-        })
-        .collect();
-    store
-        .sync_seats(specs)
-        .await
-        .context("cannot write the seats")?;
-    Ok(store)
+    let specs = plan.seats.iter().map(|seat| SeatSpec {
+        seat: seat.id.clone(),
+        display_name: seat.display_name.clone(),
+        email: emails.get(&seat.id).cloned(),
+        listed: seat.listed,
+    });
+    specs.collect()
 }
 
 fn serve_portal(
@@ -300,14 +364,13 @@ fn serve_gateway(
     listener: TcpListener,
     seats: &StartedSeats,
     parts: &mut Parts,
-) {
+) -> Arc<ArcSwap<Routes>> {
     let plan = &prepared.plan;
-    let portal = Endpoint::Unix(prepared.places.portal_socket());
-    let routes = Routes::from_plan(plan, portal, |seat| Endpoint::Unix(seats.socket(seat)));
+    let routes = Arc::new(ArcSwap::from_pointee(routes(prepared, plan, seats)));
     let settings = arena_gateway::Settings {
         event: plan.event.clone(),
         address: plan.address.clone(),
-        routes: Arc::new(ArcSwap::from_pointee(routes)),
+        routes: Arc::clone(&routes),
         store: store.clone(),
         limits: arena_gateway::Limits::default(),
     };
@@ -317,38 +380,30 @@ fn serve_gateway(
             .await
             .context("the gateway broke")
     });
+    routes
 }
 
-fn serve_control(
+/// Returns which host serves what.
+fn routes(prepared: &Prepared, plan: &Plan, seats: &StartedSeats) -> Routes {
+    let portal = Endpoint::Unix(prepared.places.portal_socket());
+    Routes::from_plan(plan, portal, |seat| Endpoint::Unix(seats.socket(seat)))
+}
+
+/// Returns the plan's seats as control follows them.
+fn controlled(
     prepared: &Prepared,
-    store: &Store,
-    mut databases: Databases,
-    mut seats: StartedSeats,
-    parts: &mut Parts,
-) {
-    let (schema_changes, stops) = (databases.take_schema_changes(), seats.take_stops());
-    let (databases, seats) = (Arc::new(databases), Arc::new(seats));
-    let controlled = prepared.plan.seats.iter().map(|seat| {
-        let controlled = control::ControlledSeat {
+    databases: &Arc<Databases>,
+    seats: &StartedSeats,
+) -> Vec<ControlledSeat> {
+    let controlled = prepared.plan.seats.iter().filter_map(|seat| {
+        Some(ControlledSeat {
             plan: seat.clone(),
             socket: seats.socket(&seat.id),
-            child: seats.child(&seat.id).clone(),
-            databases: Arc::clone(&databases),
-        };
-        (seat.id.clone(), controlled)
+            child: seats.child(&seat.id)?,
+            databases: Arc::clone(databases),
+        })
     });
-    let settings = control::Settings {
-        store: store.clone(),
-        seats: controlled.collect(),
-        exercises: solvable(prepared).cloned().collect(),
-        databases: Arc::clone(&databases),
-        started: seats,
-        scenario: control::scenario(&prepared.workshop),
-        quotas: databases.quotas(),
-        schema_changes,
-        stops,
-    };
-    parts.spawn("control", control::serve(settings, parts.doors.clone()));
+    controlled.collect()
 }
 
 /// Returns the exercises whose databases are there; the others are shown, but nobody can solve them.
@@ -361,20 +416,8 @@ fn solvable(prepared: &Prepared) -> impl Iterator<Item = &Exercise> {
         .filter(|exercise| databases.missing(exercise).is_empty())
 }
 
-fn serve_door(
-    prepared: &Prepared,
-    store: &Store,
-    stop: &Stop,
-    parts: &mut Parts,
-) -> Result<(), Failure> {
-    let listener: UnixListener = places::bind(&prepared.places.door_socket())?;
-    let keeper = door::Keeper {
-        plan: prepared.plan.clone(),
-        exercises: solvable(prepared).count(),
-        store: store.clone(),
-        supervisor: Arc::clone(&parts.supervisor),
-        stop: stop.begin.clone(),
-    };
+fn serve_door(places: &Places, keeper: door::Keeper, parts: &mut Parts) -> Result<(), Failure> {
+    let listener: UnixListener = places::bind(&places.door_socket())?;
     parts.spawn(
         "door",
         door::serve(Arc::new(keeper), listener, parts.doors.clone()),
@@ -382,29 +425,19 @@ fn serve_door(
     Ok(())
 }
 
-async fn summary(
-    workshop: &Workshop,
-    plan: &Plan,
-    places: &Places,
-    store: &Store,
-) -> Result<Summary, Failure> {
+async fn summary(prepared: &Prepared, store: &Store) -> Result<Summary, Failure> {
+    let Prepared {
+        workshop,
+        plan,
+        places,
+        ..
+    } = prepared;
     let address = plan.address.origin(&plan.address.domain);
     let token = store
         .create_facilitator_link()
         .await
         .context("cannot make a facilitator link")?;
-    let links = plan
-        .seats
-        .iter()
-        .filter(|seat| seat.listed)
-        .filter_map(|seat| {
-            let token = store.link_token(&seat.id)?;
-            Some(SeatLink {
-                seat: seat.id.to_string(),
-                name: seat.display_name.clone(),
-                link: format!("{address}/join/{token}"),
-            })
-        });
+    let links = plan.seats.iter().filter_map(|seat| link(plan, seat, store));
     Ok(Summary {
         event: plan.event.to_string(),
         title: workshop.title.clone(),
@@ -415,5 +448,16 @@ async fn summary(
         seats: links.collect(),
         spare_seats: plan.seats.iter().filter(|seat| !seat.listed).count(),
         address,
+    })
+}
+
+/// Returns a listed person's way in.
+fn link(plan: &Plan, seat: &SeatPlan, store: &Store) -> Option<SeatLink> {
+    let token = store.link_token(&seat.id).filter(|_| seat.listed)?;
+    let address = plan.address.origin(&plan.address.domain);
+    Some(SeatLink {
+        seat: seat.id.to_string(),
+        name: seat.display_name.clone(),
+        link: format!("{address}/join/{token}"),
     })
 }

@@ -36,7 +36,7 @@ fn watched(
     let note = |seat| stopped.lock().unwrap().push(seat);
     let watching = watch(
         Arc::clone(&world.seats),
-        children.to_vec(),
+        children.iter().cloned().collect(),
         limits,
         note,
         shutdown.clone(),

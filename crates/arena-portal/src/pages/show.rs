@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Frame, go_to, page, wake};
 use crate::board::{Board, ROWS_MAX, Row};
-use crate::caller::Caller;
+use crate::caller::{Caller, check_on_list};
 use crate::problem::Problem;
 use crate::serve::App;
 use crate::settings::DatabaseAccess;
@@ -99,6 +99,7 @@ pub(crate) async fn seat(State(app): State<Arc<App>>, caller: Caller) -> Result<
             "/"
         }));
     };
+    check_on_list(&app, &record.seat)?;
     wake(&app, &record.seat).await?;
     let tile = crate::room::tile(settings, record.clone());
     let token = settings.store.link_token(&record.seat).unwrap_or_default();

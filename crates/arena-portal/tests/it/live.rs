@@ -281,3 +281,53 @@ async fn shutting_down_ends_open_streams_at_once() {
         .unwrap()
         .unwrap();
 }
+
+#[tokio::test]
+async fn who_is_taken_off_the_list_is_told_on_the_open_page_and_no_other_page_is_loaded_again() {
+    let world = World::new().await;
+    for id in ["ada", "bob"] {
+        world.join(id).await;
+    }
+    let streams = ["ada", "bob"].map(|id| world.get("/_arena/events").participant(id));
+    let [ada, bob] = streams.map(crate::world::Ask::stream);
+    let (mut ada, mut bob) = tokio::join!(ada, bob);
+    // The streams have begun.
+    ada.find("seat", |_| true).await;
+    bob.find("seat", |_| true).await;
+    let list = |ids: &[&str]| {
+        let specs = ids.iter().map(|id| arena_store::SeatSpec {
+            seat: seat(id),
+            display_name: (*id).to_owned(),
+            email: Some(format!("{id}@example.com")),
+            listed: true,
+        });
+        world.store.sync_seats(specs.collect())
+    };
+    list(&["ada"]).await.unwrap();
+    bob.find("reload", |_| true).await;
+    let page = world.get("/seat").participant("bob").send().await;
+    page.assert(403);
+    assert!(page.body.contains("not on the list of names any more"));
+    let check = world.json("/_arena/check", &json!({ "exercise": "crud-1" }));
+    check.participant("bob").send().await.assert(403);
+    // Whatever Ada is told next, it is not that.
+    let status = SeatStatus {
+        phase: SeatPhase::Ready,
+        ..SeatStatus::default()
+    };
+    world.store.set_status(&seat("ada"), status).await.unwrap();
+    loop {
+        let (_, name, told) = ada.next().await.expect("the stream goes on");
+        assert_ne!(name, "reload");
+        if name == "seat" && told["phase"] == "ready" {
+            break;
+        }
+    }
+    list(&["ada", "bob"]).await.unwrap();
+    world
+        .get("/seat")
+        .participant("bob")
+        .send()
+        .await
+        .assert(200);
+}

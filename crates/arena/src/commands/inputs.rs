@@ -136,8 +136,18 @@ impl Inputs {
         isolation: Isolation,
         seen: Option<BTreeSet<Capability>>,
     ) -> Plan {
+        arena_workshop::plan(&self.workshop, &self.target(port, isolation, seen))
+    }
+
+    /// Returns this machine as plans know it, where a configured MongoDB was seen to be capable of `seen`.
+    pub(crate) fn target(
+        &self,
+        port: u16,
+        isolation: Isolation,
+        seen: Option<BTreeSet<Capability>>,
+    ) -> Target {
         let configured = &self.workshop.config.arena.database;
-        let target = Target {
+        Target {
             port,
             content: self.content(),
             mongodb: match configured.mongodb {
@@ -159,8 +169,7 @@ impl Inputs {
             } else {
                 FIRST_PORT
             },
-        };
-        arena_workshop::plan(&self.workshop, &target)
+        }
     }
 
     /// What an event uses that names no MongoDB: a `mongod` of this machine where there is one, but

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::inputs::{self, Inputs};
 use super::tools::Needs;
-use super::{machine, print, print_json, tools};
+use super::{list, machine, print, print_json, tools};
 use crate::cli::{Format, Separation, Up};
 use crate::content;
 use crate::failure::{Failure, Kind, Paint, paint};
@@ -50,15 +50,24 @@ pub(crate) fn run(arguments: &Up) -> Result<(), Failure> {
     host.make()?;
     let places = host.event(&inputs.workshop.event);
     places.make()?;
+    let lock = match lock(&places) {
+        Ok(lock) => lock,
+        Err(held) => {
+            let door = Client::new(&places.door_socket());
+            return list::apply(&inputs, &door, arguments.format, held);
+        }
+    };
     if arguments.detach {
+        // Given back to whom it starts: another `up` was told apart from a start that fails.
+        drop(lock);
         return detach(arguments, &places);
     }
-    let _lock = lock(&places)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     let outcome = runtime.block_on(serve(arguments, inputs, places));
+    drop(lock);
     // An installation that was interrupted is a blocking task: what it made is swept by the next one.
     runtime.shutdown_timeout(BLOCKING_LIMIT);
     outcome
@@ -92,7 +101,8 @@ async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Fai
         .mongodb
         .as_ref()
         .map(|mongodb| mongodb.capabilities().clone());
-    let plan = inputs.plan_seen(port, tools.sandbox.isolation(), seen);
+    let target = inputs.target(port, tools.sandbox.isolation(), seen);
+    let plan = arena_workshop::plan(&inputs.workshop, &target);
     if tools.sandbox.is_open() {
         warn_of_openness(&inputs, &plan);
     }
@@ -105,6 +115,7 @@ async fn serve(arguments: &Up, inputs: Inputs, places: Places) -> Result<(), Fai
         workshop,
         folder,
         plan,
+        target,
         places,
         tools,
         remote,
@@ -360,8 +371,6 @@ fn as_user(arguments: &Up, inputs: &Inputs) -> Result<(), Failure> {
 
 /// Starts the same command in a session of its own, and returns when its doors are open.
 fn detach(arguments: &Up, places: &Places) -> Result<(), Failure> {
-    // Taken and given back: another `up` is told apart from a start that fails.
-    drop(lock(places)?);
     let log = places.state.join("logs").join("platform.log");
     let summary = places.state.join("summary.json");
     let _ = fs::remove_file(&summary);

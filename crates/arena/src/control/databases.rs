@@ -91,22 +91,22 @@ fn raised(quota: Quota, times: u32) -> Quota {
     }
 }
 
-/// Puts the quotas in force: the workshop's, and for seats whose quota facilitators had raised before
-/// this start, that one.
-pub(super) fn recall_quotas(shared: &Shared) {
-    let Some(provisioner) = &shared.provisioner else {
-        return;
-    };
-    if let Some(bytes) = shared.quotas.postgres_bytes {
+/// Puts the workshop's quotas in force.
+pub(super) fn set_quotas(shared: &Shared) {
+    if let (Some(provisioner), Some(bytes)) = (&shared.provisioner, shared.quotas.postgres_bytes) {
         provisioner.set_postgres_limits(|limits| {
             limits.size_bytes = bytes.saturating_add(POSTGRES_EMPTY_BYTES);
         });
     }
-    for (seat, watch) in &shared.seats {
-        let raises = shared.store.times_done(&order(seat));
-        if let Some(database) = watch.database().filter(|_| raises > 0) {
-            shared.quotas.set(provisioner, &database.name, raises);
-        }
+}
+
+/// Puts in force what facilitators had raised a seat's quota to before it was started.
+pub(super) fn recall_quota(shared: &Shared, watch: &SeatWatch) {
+    let raises = shared.store.times_done(&order(watch.id()));
+    if let Some(provisioner) = &shared.provisioner
+        && let Some(database) = watch.database().filter(|_| raises > 0)
+    {
+        shared.quotas.set(provisioner, &database.name, raises);
     }
 }
 
@@ -180,8 +180,8 @@ pub(super) async fn watch(shared: Arc<Shared>, shutdown: CancellationToken) -> a
         } else {
             Taken::default()
         };
-        for seat in shared.seats.values() {
-            tell(&shared, seat, status.as_ref(), &taken).await?;
+        for seat in shared.seats.all() {
+            tell(&shared, &seat, status.as_ref(), &taken).await?;
         }
     }
 }

@@ -75,10 +75,10 @@ struct Saved {
 }
 
 impl SeatWatch {
-    pub(super) fn new(id: SeatId, seat: ControlledSeat) -> Self {
+    pub(super) fn new(seat: ControlledSeat) -> Self {
         Self {
             agent: AgentClient::of(&seat),
-            id,
+            id: seat.plan.id.clone(),
             seat,
             live: Mutex::new(Live {
                 health: None,

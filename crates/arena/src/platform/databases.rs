@@ -40,6 +40,8 @@ const MADE_AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero
 const ENGINE_LIMIT: Duration = Duration::from_secs(120);
 /// An engine that was given up is tried again after this long.
 const GIVEN_UP_PAUSE: Duration = Duration::from_secs(3);
+/// Seats for which PostgreSQL keeps connections when it starts, beyond those of the list: it cannot make room later.
+const COME_LATER: usize = 8;
 /// Definitions changed by seats and not yet looked at; more are left out, since a save grades too.
 const SCHEMA_CHANGES_MAX: usize = 1024;
 
@@ -53,6 +55,8 @@ pub(crate) struct Databases {
     description: String,
     schema_changes: Option<mpsc::Receiver<SeatId>>,
     quotas: Quotas,
+    /// Where the built-in front takes further sockets.
+    listeners: Option<mpsc::Sender<Listener>>,
 }
 
 /// How the platform and the grader reach MongoDB.
@@ -87,6 +91,7 @@ impl Databases {
             mongodb: None,
             postgres: None,
             description: "none needed".to_owned(),
+            listeners: None,
             schema_changes: None,
             quotas: Quotas {
                 built_in: None,
@@ -108,6 +113,40 @@ impl Databases {
         databases.provision(prepared, line).await?;
         databases.description = describe(plan);
         Ok(databases)
+    }
+
+    /// Serves a further seat's own socket of the built-in front, before the seat runs.
+    ///
+    /// # Errors
+    /// When the socket cannot be bound.
+    pub(crate) async fn serve_seat(&self, places: &Places, seat: &SeatPlan) -> Result<(), Failure> {
+        if let Some(listeners) = &self.listeners {
+            let sent = listeners.send(seat_listener(places, seat)?).await;
+            sent.ok().context("the MongoDB front is gone")?;
+        }
+        Ok(())
+    }
+
+    /// Makes a further seat's databases; those that are there are let in to again.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub(crate) async fn make_seat(&self, seat: &SeatPlan) -> anyhow::Result<()> {
+        if let Some(provisioner) = &self.provisioner {
+            provisioner.create_seat(&self.logins.of(seat)).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a seat's databases, and lets nobody log in there.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub(crate) async fn lock_out(&self, seat: &SeatPlan) -> anyhow::Result<()> {
+        if let Some(provisioner) = &self.provisioner {
+            provisioner.lock_out(&seat.database).await?;
+        }
+        Ok(())
     }
 
     /// What `up` says about them.
@@ -255,22 +294,13 @@ impl Databases {
             .try_send(Listener::new(Socket::Unix(places::bind(&socket)?)))
             .context(full)?;
         for seat in &prepared.plan.seats {
-            let bound = places::bind_for_seat(&places.service(&seat.id, "mongodb.sock")?)?;
             listeners
-                .try_send(Listener::only_for(
-                    Socket::Unix(bound),
-                    seat.database.as_str(),
-                ))
+                .try_send(seat_listener(places, seat)?)
                 .context(full)?;
         }
         let (sender, receiver) = mpsc::channel(SCHEMA_CHANGES_MAX);
         self.schema_changes = Some(receiver);
-        let by_user: std::collections::BTreeMap<String, SeatId> = prepared
-            .plan
-            .seats
-            .iter()
-            .map(|seat| (seat.database.to_string(), seat.id.clone()))
-            .collect();
+        let logins = self.logins.clone();
         let quota = quota(prepared);
         let guard = Guard::new(quota);
         self.quotas.built_in = Some(BuiltIn {
@@ -283,15 +313,16 @@ impl Databases {
             limits: arena_mongo::Limits::default(),
             guard,
             on_schema_change: Some(Arc::new(move |change| {
-                if let Some(seat) = by_user.get(&change.user) {
+                if let Some(seat) = logins.seat_of_database(&change.user) {
                     // A full channel loses nothing but speed: a save or the Check button grades too.
-                    let _ = sender.try_send(seat.clone());
+                    let _ = sender.try_send(seat);
                 }
             })),
         };
         let shutdown = parts.ground.clone();
-        // Seats of a later plan would come through the same channel; until then it stays open here.
+        self.listeners = Some(listeners.clone());
         parts.spawn("mongo", async move {
+            // Seats that come later are served through the same channel.
             let _open = listeners;
             arena_mongo::serve(settings, incoming, shutdown)
                 .await
@@ -364,6 +395,15 @@ impl Databases {
     }
 }
 
+/// Binds a seat's own socket of the built-in front, which takes only the seat's user.
+fn seat_listener(places: &Places, seat: &SeatPlan) -> Result<Listener, Failure> {
+    let bound = places::bind_for_seat(&places.service(&seat.id, "mongodb.sock")?)?;
+    Ok(Listener::only_for(
+        Socket::Unix(bound),
+        seat.database.as_str(),
+    ))
+}
+
 /// What a seat may take, as the plan says.
 fn quota(prepared: &Prepared) -> Quota {
     let Some(mongodb) = &prepared.plan.databases.mongodb else {
@@ -410,7 +450,7 @@ async fn start_postgres(
                 .map(PostgresPrograms::Tree)
                 .or_else(PostgresPrograms::installed)
                 .context("the database engine is not installed")?;
-            let seats = u32::try_from(prepared.plan.seats.len()).unwrap_or(u32::MAX);
+            let seats = u32::try_from(prepared.plan.seats.len() + COME_LATER).unwrap_or(u32::MAX);
             let cluster = PostgresCluster::new(
                 programs,
                 &places.state.join("postgres"),

@@ -10,21 +10,29 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use arena_store::{Actor, EditorStatus, Order, OrderKind, OrderState, SeatRecord, Store};
 use arena_supervisor::{Child, State, Supervisor};
-use arena_workshop::{Plan, SeatId};
+use arena_workshop::SeatId;
+use arena_workshop::participants::Seat;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::platform::list::{self, Changed};
+use crate::platform::logins::Logins;
 
 /// A status of 5,000 seats is about 2 MiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The platform answers from memory; longer means that it hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A list of names may bring many seats, which are made one after the other.
+const LIST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What `arena status` shows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -132,8 +140,10 @@ impl OrderLine {
 
 /// What the door tells, and what it can do.
 pub(crate) struct Keeper {
-    /// The plan that runs.
-    pub(crate) plan: Plan,
+    /// Who knows the plan that runs.
+    pub(crate) logins: Logins,
+    /// Where a changed list of names is applied.
+    pub(crate) list: mpsc::Sender<list::Asked>,
     /// Exercises of the scenario.
     pub(crate) exercises: usize,
     /// Seats and results.
@@ -146,15 +156,16 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     fn status(&self) -> EventStatus {
+        let plan = self.logins.plan();
         let services = self
             .supervisor
             .children()
             .into_iter()
             .filter(|child| !child.name().starts_with("seat-"));
         EventStatus {
-            event: self.plan.event.to_string(),
-            title: self.plan.title.clone(),
-            address: self.plan.address.origin(&self.plan.address.domain),
+            event: plan.event.to_string(),
+            title: plan.title.clone(),
+            address: plan.address.origin(&plan.address.domain),
             pid: std::process::id(),
             phase: if self.stop.is_cancelled() {
                 "stopping"
@@ -176,7 +187,8 @@ impl Keeper {
 
     /// Places orders; a message for the person where a seat does not exist.
     async fn order(&self, request: OrderRequest) -> Result<Vec<OrderLine>, String> {
-        let seats: Vec<SeatId> = self.plan.seats.iter().map(|seat| seat.id.clone()).collect();
+        let plan = self.logins.plan();
+        let seats: Vec<SeatId> = plan.seats.iter().map(|seat| seat.id.clone()).collect();
         let unknown = request
             .seats
             .iter()
@@ -200,6 +212,15 @@ impl Keeper {
             placed.extend(self.store.order(id).as_ref().map(OrderLine::of));
         }
         Ok(placed)
+    }
+
+    /// Has a list of names applied; a message for the person where it cannot be.
+    async fn change_list(&self, seats: Vec<Seat>) -> Result<Changed, String> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || "the event is stopping".to_owned();
+        let sent = self.list.send((seats, answer)).await;
+        sent.map_err(|_| stopping())?;
+        answered.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     fn orders(&self, query: &str) -> Vec<OrderLine> {
@@ -309,7 +330,14 @@ async fn answer(
     let (status, body) = match (&method, uri.path()) {
         (&Method::GET, "/status") => json(&keeper.status()),
         (&Method::GET, "/orders") => json(&keeper.orders(uri.query().unwrap_or_default())),
-        (&Method::POST, "/orders") => order(&keeper, request).await,
+        (&Method::POST, "/orders") => match read(request).await {
+            Some(request) => said(keeper.order(request).await, StatusCode::NOT_FOUND),
+            None => (StatusCode::BAD_REQUEST, Vec::new()),
+        },
+        (&Method::POST, "/list") => match read(request).await {
+            Some(seats) => said(keeper.change_list(seats).await, StatusCode::CONFLICT),
+            None => (StatusCode::BAD_REQUEST, Vec::new()),
+        },
         (&Method::POST, "/stop") => {
             keeper.stop.cancel();
             (StatusCode::ACCEPTED, Vec::new())
@@ -331,19 +359,18 @@ fn json(value: &impl Serialize) -> (StatusCode, Vec<u8>) {
     }
 }
 
-async fn order(keeper: &Keeper, request: Request<Incoming>) -> (StatusCode, Vec<u8>) {
-    let body = Limited::new(request.into_body(), ANSWER_BYTES_MAX)
-        .collect()
-        .await;
-    let request = body
-        .ok()
-        .and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
-    let Some(request) = request else {
-        return (StatusCode::BAD_REQUEST, Vec::new());
-    };
-    match keeper.order(request).await {
-        Ok(placed) => json(&placed),
-        Err(message) => (StatusCode::NOT_FOUND, message.into_bytes()),
+/// Reads a request's body.
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Option<T> {
+    let body = Limited::new(request.into_body(), ANSWER_BYTES_MAX);
+    let body = body.collect().await.ok()?;
+    serde_json::from_slice(&body.to_bytes()).ok()
+}
+
+/// Answers with a value, or with why there is none, in words for a person.
+fn said<T: Serialize>(outcome: Result<T, String>, otherwise: StatusCode) -> (StatusCode, Vec<u8>) {
+    match outcome {
+        Ok(value) => json(&value),
+        Err(message) => (otherwise, message.into_bytes()),
     }
 }
 
@@ -406,37 +433,50 @@ impl Client {
         serde_json::from_slice(&answer).context("cannot read the platform's orders")
     }
 
+    /// Has a list of names applied to the event that runs.
+    ///
+    /// # Errors
+    /// When nobody answers in ten minutes, or the platform says why not.
+    pub(crate) async fn change_list(&self, seats: &[Seat]) -> anyhow::Result<Changed> {
+        let body = serde_json::to_vec(seats)?.into();
+        let exchange = self.exchange(Method::POST, "/list", body);
+        let answer = tokio::time::timeout(LIST_TIMEOUT, exchange).await;
+        let answer = answer.context("the platform is still not done with the list of names")??;
+        serde_json::from_slice(&answer).context("cannot read what became of the list of names")
+    }
+
     async fn call(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-        let exchange = async {
-            let stream = UnixStream::connect(&self.socket).await.with_context(|| {
-                format!("cannot reach the platform at {}", self.socket.display())
-            })?;
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            let mut driver = JoinSet::new();
-            driver.spawn(connection);
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header("host", "arena.invalid")
-                .body(Full::new(body))?;
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-                .collect()
-                .await
-                .map_err(|error| anyhow::anyhow!("{error}"))?;
-            let body = body.to_bytes();
-            if status == StatusCode::NOT_FOUND && !body.is_empty() {
-                bail!("{}", String::from_utf8_lossy(&body));
-            }
-            if !status.is_success() {
-                bail!("the platform answered {status}");
-            }
-            Ok(body)
-        };
-        tokio::time::timeout(ANSWER_TIMEOUT, exchange)
+        tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, body))
             .await
             .context("the platform does not answer")?
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .with_context(|| format!("cannot reach the platform at {}", self.socket.display()))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "arena.invalid")
+            .body(Full::new(body))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+        let body = body.to_bytes();
+        if status.is_client_error() && !body.is_empty() {
+            bail!("{}", String::from_utf8_lossy(&body));
+        }
+        if !status.is_success() {
+            bail!("the platform answered {status}");
+        }
+        Ok(body)
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use arena_database::SeatDatabase;
 use arena_workshop::plan::{SeatPlan, SeatSettings, SecretName};
 use arena_workshop::{Plan, SeatId};
@@ -22,7 +23,8 @@ pub(crate) struct Logins {
 }
 
 struct Inner {
-    plan: Plan,
+    /// The plan that runs: its seats change with the list of names.
+    plan: ArcSwap<Plan>,
     places: Places,
     secrets: Secrets,
     remote: Remote,
@@ -32,7 +34,7 @@ impl Logins {
     /// Returns the log-ins of the plan's seats.
     pub(crate) fn new(prepared: &Prepared, secrets: Secrets) -> Self {
         let inner = Inner {
-            plan: prepared.plan.clone(),
+            plan: ArcSwap::from_pointee(prepared.plan.clone()),
             places: prepared.places.clone(),
             secrets,
             remote: prepared.remote.clone(),
@@ -40,6 +42,27 @@ impl Logins {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Returns the plan that runs now.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.inner.plan.load_full()
+    }
+
+    /// Makes the log-ins of a plan's seats, those that are not there yet.
+    ///
+    /// # Errors
+    /// When a secret cannot be written.
+    pub(crate) fn keep(&self, plan: &Plan) -> anyhow::Result<()> {
+        for name in &plan.secrets {
+            self.inner.secrets.keep(name)?;
+        }
+        Ok(())
+    }
+
+    /// Puts another plan in force.
+    pub(crate) fn set_plan(&self, plan: Plan) {
+        self.inner.plan.store(Arc::new(plan));
     }
 
     /// Returns a seat's log-in as it is now.
@@ -85,15 +108,23 @@ impl Logins {
                 self.inner.secrets.get(name)
             }
         };
-        self.inner
-            .plan
+        self.plan()
             .seat_settings(seat, secret)
             .with_context(|| format!("cannot make the settings of seat {}", seat.id))
     }
 
     /// Returns the plan's seat of that name.
-    pub(crate) fn seat(&self, seat: &SeatId) -> Option<&SeatPlan> {
-        self.inner.plan.seats.iter().find(|plan| plan.id == *seat)
+    pub(crate) fn seat(&self, seat: &SeatId) -> Option<SeatPlan> {
+        let plan = self.plan();
+        plan.seats.iter().find(|plan| plan.id == *seat).cloned()
+    }
+
+    /// Returns the seat whose databases bear that name.
+    pub(crate) fn seat_of_database(&self, name: &str) -> Option<SeatId> {
+        let plan = self.plan();
+        let mut seats = plan.seats.iter();
+        let seat = seats.find(|seat| seat.database.as_str() == name)?;
+        Some(seat.id.clone())
     }
 
     /// Returns whether this event ever had that seat.

@@ -74,7 +74,7 @@ pub(crate) fn settings(
 fn databases(logins: Logins) -> SeatDatabases {
     Arc::new(move |seat| {
         // Seats run with these settings, so they can be made.
-        let settings = logins.seat(seat).map(|seat| logins.settings(seat));
+        let settings = logins.seat(seat).map(|seat| logins.settings(&seat));
         match settings {
             Some(Ok(settings)) => accesses(&settings.environment),
             _ => Vec::new(),

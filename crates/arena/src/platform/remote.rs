@@ -15,6 +15,7 @@ use arena_local::forward::{self, ForwardLimits, PlainSettings, Service};
 use arena_local::seat::Seats;
 use arena_workshop::plan::{Forward, Ways};
 use arena_workshop::{Plan, SeatId, Workshop};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ const AUTHORITIES: &str = "/run/svc/mongodb-ca.pem";
 const MEMBERS_LOOK: Duration = Duration::from_secs(30);
 /// Addresses of a seat's loopback from 127.0.0.2 on; no replica set has more than fifty members.
 const MEMBERS_MAX: usize = 200;
+/// Seats that wait to be led to the members.
+const NEWCOMERS_MAX: usize = 64;
 
 /// Servers that the config names.
 #[derive(Clone, Default)]
@@ -191,6 +194,7 @@ pub(crate) struct MemberWays {
     /// What ends each member's ways.
     ends: BTreeMap<Host, CancellationToken>,
     serving: JoinSet<anyhow::Result<()>>,
+    newcomers: (mpsc::Sender<SeatId>, mpsc::Receiver<SeatId>),
 }
 
 impl MemberWays {
@@ -212,15 +216,53 @@ impl MemberWays {
             shutdown,
             ends: BTreeMap::new(),
             serving: JoinSet::new(),
+            newcomers: mpsc::channel(NEWCOMERS_MAX),
         };
         ways.serve_members()?;
-        if let Some(authorities) = mongodb.authorities() {
-            for seat in &ways.seats {
-                let path = ways.places.service(seat, "mongodb-ca.pem")?;
-                places::write_for_seat(&path, authorities)?;
-            }
+        for seat in &ways.seats {
+            ways.trust(seat)?;
         }
         Ok(ways)
+    }
+
+    /// Where further seats are led from while the event runs.
+    pub(crate) fn newcomers(&self) -> mpsc::Sender<SeatId> {
+        self.newcomers.0.clone()
+    }
+
+    /// Gives a seat the authorities that the members' certificates are signed by.
+    fn trust(&self, seat: &SeatId) -> Result<(), Failure> {
+        if let Some(authorities) = self.mongodb.authorities() {
+            let path = self.places.service(seat, "mongodb-ca.pem")?;
+            places::write_for_seat(&path, authorities)?;
+        }
+        Ok(())
+    }
+
+    /// Leads one more seat to all members.
+    fn lead_newcomer(&mut self, seat: SeatId) -> Result<(), Failure> {
+        self.trust(&seat)?;
+        for (host, end) in self.ends.clone() {
+            self.serve(&seat, &host, end)?;
+        }
+        self.seats.push(seat);
+        Ok(())
+    }
+
+    fn serve(&mut self, seat: &SeatId, host: &Host, end: CancellationToken) -> Result<(), Failure> {
+        let path = self.places.service(seat, &socket(host))?;
+        let listener = places::bind_for_seat(&path)?;
+        let settings = PlainSettings {
+            seat: seat.clone(),
+            service: Service::Tcp {
+                host: host.name.clone(),
+                port: host.port,
+            },
+            limits: ForwardLimits::default(),
+        };
+        let served = forward::serve_plain(settings, listener, end);
+        self.serving.spawn(async move { Ok(served.await?) });
+        Ok(())
     }
 
     fn serve_members(&mut self) -> Result<(), Failure> {
@@ -237,19 +279,8 @@ impl MemberWays {
                 continue;
             }
             let end = self.shutdown.child_token();
-            for seat in &self.seats {
-                let path = self.places.service(seat, &socket(&host))?;
-                let listener = places::bind_for_seat(&path)?;
-                let settings = PlainSettings {
-                    seat: seat.clone(),
-                    service: Service::Tcp {
-                        host: host.name.clone(),
-                        port: host.port,
-                    },
-                    limits: ForwardLimits::default(),
-                };
-                let served = forward::serve_plain(settings, listener, end.clone());
-                self.serving.spawn(async move { Ok(served.await?) });
+            for seat in self.seats.clone() {
+                self.serve(&seat, &host, end.clone())?;
             }
             self.ends.insert(host, end);
         }
@@ -266,6 +297,11 @@ impl MemberWays {
             tokio::select! {
                 () = self.shutdown.cancelled() => break,
                 Some(ended) = self.serving.join_next() => ended??,
+                Some(seat) = self.newcomers.1.recv() => {
+                    if let Err(failure) = self.lead_newcomer(seat) {
+                        tracing::warn!(error = ?failure, "cannot lead a new seat to the configured MongoDB");
+                    }
+                }
                 () = tokio::time::sleep(MEMBERS_LOOK), if !self.mongodb.is_direct() => self.look(&seats).await,
             }
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,19 +13,20 @@ use arena_local::outbound::{self, Allowed, Network, Rule};
 use arena_local::sandbox::Sandbox;
 use arena_local::seat::{PRIVATE, SERVICES, SETTINGS, SeatError, SeatStart, Seats, Trees};
 use arena_local::template::{Progress as TemplateProgress, Supplies, TemplateError, Templates};
-use arena_local::watch::{Stopped, WatchLimits, watch};
+use arena_local::watch::{Stopped, WatchLimits, Watched, watch};
 use arena_supervisor::{Child, Status, Supervisor};
 use arena_workshop::SeatId;
 use arena_workshop::config::Outbound;
 use arena_workshop::plan::{Plan, SeatPlan, Ways};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Kind};
 use crate::platform::databases::Databases;
 use crate::platform::logins::Logins;
 use crate::platform::remote::MemberWays;
-use crate::platform::{Parts, Prepared, places};
+use crate::platform::{Parts, Prepared, Tasks, places};
 use crate::progress::{Line, Progress};
 
 /// Seats made at the same time: copying is one core's work.
@@ -58,9 +59,17 @@ pub(crate) struct SeatTools {
 
 /// Seats that run.
 pub(crate) struct StartedSeats {
+    prepared: Arc<Prepared>,
     seats: Arc<Seats>,
     starter: Starter,
-    children: BTreeMap<SeatId, Child>,
+    supervisor: Arc<Supervisor>,
+    /// Of seats that run; of those that have gone, the last ones.
+    children: RwLock<BTreeMap<SeatId, Child>>,
+    watched: Watched,
+    /// The version of the template that new seats start from.
+    template: String,
+    /// Where a configured MongoDB's members are, further seats are led to them.
+    newcomers: Option<mpsc::Sender<SeatId>>,
     /// Seats that were started again because they took too much.
     stops: Option<mpsc::Receiver<Stopped>>,
 }
@@ -78,8 +87,7 @@ impl StartedSeats {
     /// When the settings cannot be written, or the seat does not come up.
     pub(crate) async fn start_again(&self, seat: &SeatPlan) -> anyhow::Result<()> {
         let child = self
-            .children
-            .get(&seat.id)
+            .child(&seat.id)
             .with_context(|| format!("seat {} does not run", seat.id))?;
         let before = child.status().pid;
         let mut changes = child.changes();
@@ -96,8 +104,63 @@ impl StartedSeats {
     }
 
     /// A seat's processes.
-    pub(crate) fn child(&self, seat: &SeatId) -> &Child {
-        &self.children[seat]
+    pub(crate) fn child(&self, seat: &SeatId) -> Option<Child> {
+        let children = self.children.read().unwrap_or_else(PoisonError::into_inner);
+        children.get(seat).cloned()
+    }
+
+    /// Makes and starts one more seat while the others go on; one that was stopped finds its files as
+    /// they were. Whether its agent answers is looked after by whoever follows the seat.
+    ///
+    /// # Errors
+    /// When its files cannot be made, or it cannot be started.
+    pub(crate) async fn add(&self, seat: &SeatPlan) -> anyhow::Result<Child> {
+        let (seats, id, key) = (
+            Arc::clone(&self.seats),
+            seat.id.clone(),
+            self.template.clone(),
+        );
+        tokio::task::spawn_blocking(move || seats.make(&id, &key))
+            .await
+            .context("making a seat broke")??;
+        let child = self.starter.start(seat, |start| {
+            self.seats.start(&self.supervisor, &seat.id, start)
+        })?;
+        self.watched.set(seat.id.clone(), child.clone());
+        let mut children = self
+            .children
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        children.insert(seat.id.clone(), child.clone());
+        Ok(child)
+    }
+
+    /// Serves what a further seat reaches outside of itself, for as long as the event runs.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound.
+    pub(crate) async fn serve_ways(
+        &self,
+        databases: &Databases,
+        seat: &SeatPlan,
+        tasks: &mut Tasks,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Failure> {
+        serve_ways(&self.prepared, databases, seat, tasks, shutdown)?;
+        let places = &self.prepared.places;
+        databases.serve_seat(places, seat).await?;
+        if let Some(newcomers) = &self.newcomers {
+            let sent = newcomers.send(seat.id.clone()).await;
+            sent.context("nobody leads seats to the configured MongoDB")?;
+        }
+        Ok(())
+    }
+
+    /// Ends everything in a seat; its files stay.
+    pub(crate) async fn stop(&self, seat: &SeatId) {
+        if let Some(child) = self.child(seat) {
+            child.stop().await;
+        }
     }
 
     /// Hands out the news of seats that took too much, once.
@@ -111,7 +174,7 @@ impl StartedSeats {
 /// # Errors
 /// When the workshop's own commands fail (their output is shown), or a seat does not come up.
 pub(crate) async fn start(
-    prepared: &Prepared,
+    prepared: &Arc<Prepared>,
     databases: &Databases,
     parts: &mut Parts,
     progress: &Progress,
@@ -121,7 +184,7 @@ pub(crate) async fn start(
         places,
         tools,
         ..
-    } = prepared;
+    } = &**prepared;
     let seats = Arc::new(Seats::new(
         tools.sandbox.clone(),
         &places.state,
@@ -147,12 +210,15 @@ pub(crate) async fn start(
     ));
     let line = progress.begin("seats");
     make(&seats, plan, &key, &line).await?;
-    collect(&seats, prepared, key).await?;
+    collect(&seats, prepared, key.clone()).await?;
     for seat in &plan.seats {
-        serve_ways(prepared, databases, seat, parts)?;
+        let ground = parts.ground.clone();
+        serve_ways(prepared, databases, seat, &mut parts.tasks, &ground)?;
     }
+    let mut newcomers = None;
     if let Some(mongodb) = &prepared.remote.mongodb {
         let ways = MemberWays::open(mongodb, places, plan, parts.ground.clone())?;
+        newcomers = Some(ways.newcomers());
         parts.spawn("ways to MongoDB", ways.follow(Arc::clone(&seats)));
     }
     sweep_at_the_end(&seats, plan, parts);
@@ -160,11 +226,17 @@ pub(crate) async fn start(
     let children = run(&seats, &starter, plan, &parts.supervisor)?;
     let said = ready(&children, &line).await?;
     line.done(&said);
-    let stops = watch_over(&seats, children.clone(), plan.seat_memory_mib, parts);
+    let watched: Watched = children.iter().cloned().collect();
+    let stops = watch_over(&seats, watched.clone(), plan.seat_memory_mib, parts);
     Ok(StartedSeats {
+        prepared: Arc::clone(prepared),
         seats,
         starter,
-        children: children.into_iter().collect(),
+        supervisor: Arc::clone(&parts.supervisor),
+        children: RwLock::new(children.into_iter().collect()),
+        watched,
+        template: key,
+        newcomers,
         stops: Some(stops),
     })
 }
@@ -284,7 +356,7 @@ fn sweep_at_the_end(seats: &Arc<Seats>, plan: &Plan, parts: &mut Parts) {
 /// Ends what takes too much memory or disk, as long as the doors are open; control tells people.
 fn watch_over(
     seats: &Arc<Seats>,
-    children: Vec<(SeatId, Child)>,
+    watched: Watched,
     memory_mib: u32,
     parts: &mut Parts,
 ) -> mpsc::Receiver<Stopped> {
@@ -297,7 +369,7 @@ fn watch_over(
     parts.spawn("watcher", async move {
         // Nobody waits for control here: what does not fit is in the log and the seat's output.
         let tell = move |stopped| drop(sender.try_send(stopped));
-        watch(seats, children, limits, tell, shutdown).await;
+        watch(seats, watched, limits, tell, shutdown).await;
         Ok(())
     });
     stops
@@ -308,7 +380,8 @@ fn serve_ways(
     prepared: &Prepared,
     databases: &Databases,
     seat: &SeatPlan,
-    parts: &mut Parts,
+    tasks: &mut Tasks,
+    ground: &CancellationToken,
 ) -> Result<(), Failure> {
     let Prepared {
         places,
@@ -329,8 +402,8 @@ fn serve_ways(
         limits: outbound::Limits::default(),
         network: Network::system(),
     };
-    let shutdown = parts.ground.clone();
-    parts.spawn("outbound", async move {
+    let shutdown = ground.clone();
+    tasks.spawn("outbound", async move {
         outbound::serve(settings, listener, shutdown)
             .await
             .context("the way out broke")
@@ -344,18 +417,23 @@ fn serve_ways(
             database: seat.database.clone(),
             limits: ForwardLimits::default(),
         };
-        let shutdown = parts.ground.clone();
-        parts.spawn("postgres way", async move {
+        let shutdown = ground.clone();
+        tasks.spawn("postgres way", async move {
             forward::serve_postgres(settings, listener, shutdown)
                 .await
                 .context("the way to PostgreSQL broke")
         });
     }
-    serve_remote(prepared, seat, parts)
+    serve_remote(prepared, seat, tasks, ground)
 }
 
 /// Serves a seat's ways to servers that the config names; they see to their own rights.
-fn serve_remote(prepared: &Prepared, seat: &SeatPlan, parts: &mut Parts) -> Result<(), Failure> {
+fn serve_remote(
+    prepared: &Prepared,
+    seat: &SeatPlan,
+    tasks: &mut Tasks,
+    ground: &CancellationToken,
+) -> Result<(), Failure> {
     let postgres = prepared.remote.postgres.as_ref().map(|postgres| {
         (
             "postgres.sock",
@@ -372,8 +450,8 @@ fn serve_remote(prepared: &Prepared, seat: &SeatPlan, parts: &mut Parts) -> Resu
             service,
             limits: ForwardLimits::default(),
         };
-        let shutdown = parts.ground.clone();
-        parts.spawn("way to a database", async move {
+        let shutdown = ground.clone();
+        tasks.spawn("way to a database", async move {
             forward::serve_plain(settings, listener, shutdown)
                 .await
                 .context("the way to a database broke")

@@ -45,7 +45,7 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     })
 }
 
-async fn facilitates(driver: &Driver, event: &Event) -> Person {
+pub(crate) async fn facilitates(driver: &Driver, event: &Event) -> Person {
     let facilitator = driver.person().await;
     facilitator.open(&event.text("/facilitator_link")).await;
     let name = facilitator.element("#name").await;

@@ -195,17 +195,22 @@ impl World {
 
     /// Returns a seat's line of `arena status`.
     pub(crate) fn seat(&self, seat: &str) -> Value {
+        self.find_seat(seat).expect("the seat")
+    }
+
+    /// Returns a seat's line of `arena status`; `None` when the event has no such seat.
+    pub(crate) fn find_seat(&self, seat: &str) -> Option<Value> {
+        let status = self.status();
+        let seats = status["seats"].as_array().expect("seats");
+        seats.iter().find(|line| line["seat"] == seat).cloned()
+    }
+
+    /// Returns what `arena status` says.
+    pub(crate) fn status(&self) -> Value {
         let (code, status, error) =
             self.run(&["status", "--event", &self.event, "--format", "json"]);
         assert_eq!(code, 0, "{status}{error}");
-        let status: Value = serde_json::from_str(&status).expect("JSON");
-        status["seats"]
-            .as_array()
-            .expect("seats")
-            .iter()
-            .find(|line| line["seat"] == seat)
-            .expect("the seat")
-            .clone()
+        serde_json::from_str(&status).expect("JSON")
     }
 
     /// Removes everything of the event.
@@ -385,6 +390,26 @@ impl Event {
             .next()
             .and_then(|port| port.parse().ok());
         port.expect("a port")
+    }
+
+    /// Returns the path of a socket that the platform listens on, by how it ends.
+    pub(crate) fn socket(&self, ending: &str) -> PathBuf {
+        let handles = fs::read_dir(format!("/proc/{}/fd", platform_pid(self)));
+        let handles = handles.expect("the platform runs").flatten();
+        let held: BTreeSet<String> = handles
+            .filter_map(|handle| fs::read_link(handle.path()).ok())
+            .map(|target| target.display().to_string())
+            .collect();
+        let sockets = fs::read_to_string("/proc/net/unix").expect("/proc is there");
+        let path = sockets.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [.., number, path] = fields[..] else {
+                return None;
+            };
+            let is_held = held.contains(&format!("socket:[{number}]"));
+            (is_held && path.ends_with(ending)).then(|| PathBuf::from(path))
+        });
+        path.unwrap_or_else(|| panic!("the platform listens on no socket {ending}"))
     }
 
     /// The personal link of the n-th seat.
