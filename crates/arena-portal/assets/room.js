@@ -24,7 +24,8 @@ function fill(tile) {
     field(name).lastElementChild.textContent = tile[name];
   }
   field("database_use").textContent = tile.database_use;
-  field("restored").hidden = !tile.restored;
+  const restored = field("restored");
+  if (restored) restored.hidden = !tile.restored;
   field("postgres_use").textContent = tile.postgres_use;
   const slow = field("database_slow");
   slow.hidden = tile.database_slow.length === 0;

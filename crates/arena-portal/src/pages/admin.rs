@@ -45,6 +45,8 @@ struct RoomRow {
     tile: Tile,
     activity: String,
     link: String,
+    /// Whether the workshop has databases: otherwise nothing is said of them.
+    has_database: bool,
 }
 
 struct LogLine {
@@ -149,8 +151,10 @@ fn row(app: &App, record: SeatRecord) -> RoomRow {
     let settings = &app.settings;
     let has_link = record.listed || record.taken.is_some();
     let link = settings.store.link_token(&record.seat).filter(|_| has_link);
+    let has_database = !(settings.databases)(&record.seat).is_empty();
     let tile = tile(settings, record);
     RoomRow {
+        has_database,
         activity: tile
             .last_activity
             .map(|at| at.to_string())

@@ -138,6 +138,15 @@ async fn a_workshop_from_config_to_leaderboard_and_back() {
     facilitator
         .sees("tr[data-seat=ada] [data-field=solved]", "1")
         .await;
+    // The workshop has no database, and nothing is said of one.
+    let said = facilitator
+        .texts("tr[data-seat=ada] .health")
+        .await
+        .concat();
+    assert!(
+        said.contains("Editor") && !said.contains("Database"),
+        "{said}"
+    );
     facilitator.screenshot("room").await;
     looks_into_the_seat(&facilitator).await;
     facilitator.click("button[value=freeze]").await;
