@@ -12,7 +12,7 @@ use serde_json::json;
 /// How long a page may take to show what it should.
 const PAGE_LIMIT: Duration = Duration::from_secs(40);
 
-/// Chromedriver; ends with the test.
+/// Chromedriver with its browsers; ends with the test, also with one that is killed.
 pub(crate) struct Driver {
     process: Child,
     address: String,
@@ -27,8 +27,19 @@ pub(crate) struct Person {
 impl Driver {
     /// Starts chromedriver on a free port.
     pub(crate) fn start() -> Self {
-        let mut process = Command::new("chromedriver")
-            .arg("--port=0")
+        // All of it ends with this thread, however it ends: `setpriv` ties `unshare` to us, that the
+        // driver to itself, and the kernel ends every browser with the driver, the first process of a
+        // process namespace.
+        let mut process = Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--user",
+                "--map-root-user",
+            ])
+            .args(["--pid", "--fork", "--kill-child=KILL", "--mount-proc"])
+            .args(["chromedriver", "--port=0"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
