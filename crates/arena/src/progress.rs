@@ -1,10 +1,11 @@
 //! One line for each thing that is being done: what, how far, how long. On a
-//! terminal the line moves; elsewhere only finished lines are printed, and a
-//! line when something slow begins. Progress goes to standard error.
+//! terminal the line moves; elsewhere only finished lines are printed, a
+//! line when something slow begins, and one for each tenth of what is counted. Progress goes to standard error.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -29,6 +30,8 @@ pub(crate) struct Line {
     is_terminal: bool,
     begun: Instant,
     last: Mutex<String>,
+    /// Tenths of a whole that have been said.
+    tenths: AtomicUsize,
 }
 
 impl Progress {
@@ -58,6 +61,7 @@ impl Progress {
             is_terminal: self.is_terminal,
             begun: Instant::now(),
             last: Mutex::default(),
+            tenths: AtomicUsize::new(0),
         }
     }
 }
@@ -78,6 +82,18 @@ impl Line {
     /// Says how far it is without printing a line where nothing moves (bytes, counts).
     pub(crate) fn tick(&self, text: &str) {
         self.bar.set_message(text.to_owned());
+    }
+
+    /// Says how many are done of how many, such as `7 of 20 databases`; elsewhere than on a terminal, a
+    /// line for each tenth.
+    pub(crate) fn count(&self, done: usize, all: usize, what: &str) {
+        let text = format!("{done} of {all} {what}");
+        let tenths = done * 10 / all.max(1);
+        if self.tenths.fetch_max(tenths, Ordering::Relaxed) < tenths {
+            self.update(&text);
+        } else {
+            self.tick(&text);
+        }
     }
 
     /// Says bytes done of bytes to do, with the time left.

@@ -41,7 +41,7 @@ pub(super) async fn carry_out(
             .iter()
             .filter(|order| matches!(order.state.as_str(), "done" | "failed"))
             .count();
-        line.tick(&format!("{ended} of {} databases", orders.len()));
+        line.count(ended, orders.len(), "databases");
         if ended == orders.len() {
             line.done(&format!("{ended} databases"));
             return Ok(orders);
