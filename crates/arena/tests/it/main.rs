@@ -7,5 +7,6 @@ mod interrupts;
 mod logs;
 mod machine;
 mod plans;
+mod serve;
 mod texts;
 mod world;

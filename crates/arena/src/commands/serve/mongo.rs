@@ -3,7 +3,9 @@
 //! password nobody else knows. An event does not start it this way: it runs
 //! the same two parts inside the platform's process.
 
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -32,6 +34,7 @@ const ENGINE_LIMIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// When the tree is not complete, the engine does not come up, or the address is taken.
 pub(crate) fn serve(tree: &Path, state: &Path, listen: SocketAddr) -> Result<(), Failure> {
+    make_enterable(state).map_err(Failure::environment)?;
     let engine = engine(tree, state)?;
     engine.prepare().map_err(Failure::environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -62,6 +65,15 @@ pub(crate) fn serve(tree: &Path, state: &Path, listen: SocketAddr) -> Result<(),
         supervisor.stop_all(&CancellationToken::new()).await;
         ended
     })
+}
+
+/// Makes the folder where it is missing. The engine may run as another user, who must get through it.
+fn make_enterable(state: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(state)
+        .with_context(|| format!("cannot make {}", state.display()))
 }
 
 /// The engine in `state`. PostgreSQL refuses root, so root runs it as the tree's owner, who can read it.
