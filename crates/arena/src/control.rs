@@ -347,7 +347,7 @@ async fn wake_editor(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<Strin
     if let Some(reason) = watch.given_up() {
         bail!("{reason}");
     }
-    let _turn = shared.line.turn(watch.id()).await?;
+    let _turn = shared.line.turn(watch.id()).await;
     if watch.stand(None) {
         watch.publish(shared).await?;
     }
