@@ -114,8 +114,9 @@ fn table(status: &EventStatus) -> String {
             service.name,
             state(&service.state)
         ));
-        if let Some(message) = &service.message {
-            text.push_str(&format!("             {}\n", clean(message)));
+        for told in [&service.message, &service.hint].into_iter().flatten() {
+            let line = told.lines().collect::<Vec<_>>().join(" ");
+            text.push_str(&wrapped(&clean(&line)));
         }
     }
     if !status.services.is_empty() {

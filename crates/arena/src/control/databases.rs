@@ -163,7 +163,8 @@ pub(super) async fn watch(shared: Arc<Shared>, shutdown: CancellationToken) -> a
             Err(error) => {
                 failures += 1;
                 // The room is told what; the log also why.
-                let message = error.to_string();
+                let message =
+                    format!("{error}; `arena status` says why, it is tried again all the time");
                 if failures == FAILURES {
                     let error = format!("{:#}", anyhow::Error::new(error));
                     tracing::error!(error, "the databases do not answer");

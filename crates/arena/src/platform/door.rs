@@ -64,6 +64,8 @@ pub(crate) struct ServiceStatus {
     pub(crate) state: String,
     /// What a person should know.
     pub(crate) message: Option<String>,
+    /// What to do about it, where somebody must act.
+    pub(crate) hint: Option<String>,
 }
 
 /// A seat.
@@ -284,7 +286,15 @@ fn service_status(child: &Child) -> ServiceStatus {
         State::Asleep => ("asleep", None),
         State::Starting => ("starting", None),
     };
+    let hint = (state == "failed").then(|| {
+        format!(
+            "it is tried again every few seconds: all it said is in arena logs {}; \
+             mend what it names (a full disk, a folder that is gone or closed), and it goes on by itself",
+            child.name()
+        )
+    });
     ServiceStatus {
+        hint,
         name: child.name().to_owned(),
         state: state.to_owned(),
         message,

@@ -94,7 +94,9 @@ async fn facilitators_have_the_databases_in_hand() {
         psql(&event, "ada", there)
     });
     // All at once, and all back again: nobody's is another's.
-    restores(&world, &["--all"]);
+    let said = restores(&world, &["--all"]);
+    let lines = said.matches(" databases").count();
+    assert!(lines >= 2 && said.contains("6 of 6 databases"), "{said}");
     let others = "select 1 from other";
     assert!(!psql(&event, "ada", there) && !psql(&event, "grace", others));
     restores(&world, &["--all", "--undo"]);
@@ -222,10 +224,110 @@ fn passwords_are_whole_after_a_kill_in_the_middle() {
     world.purge();
 }
 
-/// `arena restore` of the running event; returns what it said.
+/// Reads from the seat's MongoDB again and again; prints the longest time between two answers, in
+/// milliseconds, and how many questions failed.
+const READER: &str = r#"
+import { existsSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+const { environment } = JSON.parse((await import("node:fs")).readFileSync("/run/arena/settings.json"));
+const { MongoClient } = createRequire("/home/workspace/workshop/server/")("mongodb");
+const client = new MongoClient(environment.MONGODB_URI);
+const listings = client.db().collection("listings");
+let last, longest = 0, failed = 0;
+while (!existsSync("/tmp/enough")) {
+  try {
+    await listings.findOne();
+    const now = performance.now();
+    if (last) longest = Math.max(longest, now - last);
+    last = now;
+    writeFileSync("/tmp/reads", "");
+  } catch { failed++; }
+  await new Promise((done) => setTimeout(done, 20));
+}
+await client.close();
+console.log(`${Math.round(longest)} ms, ${failed} failed`);
+"#;
+
+/// What `arena status` says of the built-in database's engine.
+fn engine(world: &World) -> serde_json::Value {
+    let status = world.status();
+    let services = status["services"].as_array().expect("services");
+    let engine = services.iter().find(|service| service["name"] == "engine");
+    engine.expect("the engine").clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_engine_comes_back_by_itself_and_one_that_cannot_says_so() {
+    let world = World::copy("harbour", "engine-killed");
+    let event = world.up();
+    let driver = Driver::start();
+    let facilitator = room(&driver, &event).await;
+    let is_there = |path: &str| {
+        event
+            .try_in_seat("ada", &format!("test -e {path}"), b"")
+            .is_ok()
+    };
+
+    // Killed while seats work, it is back before anybody has to be told.
+    event.in_seat("ada", "cat > /tmp/reader.mjs", READER.as_bytes());
+    let read = "cd /tmp && node reader.mjs";
+    let said = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| event.in_seat("ada", read, b""));
+        wait_until(LIMIT, "the seat reads", || is_there("/tmp/reads"));
+        crate::harbour::kill_engine(&world.event);
+        // Read again after it: a first answer of the new engine.
+        event.in_seat("ada", "rm /tmp/reads", b"");
+        wait_until(LIMIT, "the seat reads again", || is_there("/tmp/reads"));
+        event.in_seat("ada", "touch /tmp/enough", b"");
+        reading.join().expect("the reader ends")
+    });
+    println!(
+        "killed, the longest time between two answers was {}",
+        said.trim()
+    );
+    assert_eq!(engine(&world)["state"], "ready");
+    shells_are_at_hand(&event, "ada");
+
+    // Its folder cannot be read any more: it is given up, and everybody concerned is told.
+    let data = std::path::PathBuf::from(event.text("/state")).join("engine/data");
+    let away = data.with_extension("away");
+    fs::rename(&data, &away).expect("the engine's folder");
+    fs::write(&data, "").expect("a file in its place");
+    crate::harbour::kill_engine(&world.event);
+    let database = "tr[data-seat=ada] [data-field=database]";
+    facilitator.sees(database, "failed").await;
+    let message = "tr[data-seat=ada] [data-field=message]";
+    facilitator.sees(message, "arena status").await;
+    wait_until(LIMIT, "it is given up", || {
+        engine(&world)["state"] == "failed"
+    });
+    let engine_now = engine(&world);
+    let hint = engine_now["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("arena logs engine"), "{engine_now}");
+    facilitator.screenshot("room-engine-failed").await;
+    let (_, table, _) = world.run(&["status", "--event", &world.event]);
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
+    assert!(table.contains("arena logs engine"), "{table}");
+
+    // The cause is gone: it comes back by itself, with everything.
+    fs::remove_file(&data).expect("our file");
+    fs::rename(&away, &data).expect("the engine's folder");
+    wait_until(LIMIT, "it is back", || engine(&world)["state"] == "ready");
+    facilitator.sees(database, "ready").await;
+    shells_are_at_hand(&event, "ada");
+    facilitator.page.close().await.expect("Chromium ends");
+    event.interrupt();
+    world.purge();
+}
+
+/// `arena restore` of the running event; returns what it said, standard error included: there it says
+/// how far it is.
 fn restores(world: &World, arguments: &[&str]) -> String {
     let (code, said, error) =
         world.run(&[&["restore"], arguments, &["--event", &world.event]].concat());
     assert_eq!(code, 0, "{said}{error}");
-    said
+    said + &error
 }

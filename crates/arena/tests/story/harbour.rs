@@ -232,7 +232,7 @@ impl Drop for Server {
 }
 
 /// `kill -9` of the built-in database's server, and nothing else.
-fn kill_engine(event: &str) {
+pub(crate) fn kill_engine(event: &str) {
     let data = format!("{event}/engine/data");
     let server = processes()
         .into_iter()

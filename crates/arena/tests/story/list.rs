@@ -131,6 +131,9 @@ async fn a_list_that_changes_locks_out_lets_in_and_disturbs_nobody_else() {
     grace.sees("h1", "This link does not work").await;
     assert!(world.find_seat("grace").is_none());
     facilitator.sees("tr[data-seat=linus]", "Linus").await;
+    facilitator
+        .sees("tr[data-seat=linus] [data-field=database]", "ready")
+        .await;
     assert!(facilitator.texts("tr[data-seat=grace]").await.is_empty());
 
     // Linus has everything that the others have; Ada has noticed nothing.
