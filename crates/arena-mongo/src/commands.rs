@@ -13,11 +13,14 @@ mod duplicates;
 mod explaining;
 mod hints;
 mod indexes;
+mod modifiers;
 mod once;
 mod operations;
 mod plans;
+mod positions;
 mod preference;
 mod reading;
+mod refused;
 mod search;
 mod sessions;
 mod stable;
@@ -234,7 +237,7 @@ pub(crate) async fn run(
     let answer = task.run(server, session, request).await;
     match answer {
         Ok(answer) => Ok(sessions::with_time(answer)),
-        Err(error) => Err(fields.label(name, error)),
+        Err(error) => Err(sessions::at_time(fields.label(name, error))),
     }
 }
 

@@ -7,6 +7,7 @@ mod expressions;
 mod numbers;
 mod schema;
 mod stages;
+mod sums;
 
 use bson::{Bson, Document};
 
@@ -140,10 +141,7 @@ impl Reader<'_> {
             )),
             _ => match MISSING_STAGES.iter().find(|(missing, _)| *missing == name) {
                 Some((_, what)) => Err(CommandError::not_supported(what)),
-                None => {
-                    let message = format!("Unrecognized pipeline stage name: '{name}'");
-                    Err(CommandError::new(40324, "Location40324", message))
-                }
+                None => Err(unrecognized(name)),
             },
         }
     }
@@ -285,12 +283,30 @@ impl Reader<'_> {
                 name,
                 "$set" | "$addFields" | "$unset" | "$project" | "$replaceRoot" | "$replaceWith"
             ) {
+                if !is_stage(name) {
+                    return Err(unrecognized(name));
+                }
                 let message = format!("{name} is not allowed to be used within an update");
                 return Err(CommandError::new(72, "InvalidOptions", message));
             }
         }
         self.check_pipeline(stages, Place::Inner)
     }
+}
+
+fn is_stage(name: &str) -> bool {
+    PLAIN_STAGES.contains(&name)
+        || NEVER_IN_FACET.contains(&name)
+        || MISSING_STAGES.iter().any(|(missing, _)| *missing == name)
+        || matches!(
+            name,
+            "$lookup" | "$graphLookup" | "$unionWith" | "$search" | "$listSearchIndexes"
+        )
+}
+
+fn unrecognized(name: &str) -> CommandError {
+    let message = format!("Unrecognized pipeline stage name: '{name}'");
+    CommandError::new(40324, "Location40324", message)
 }
 
 /// `$redact` followed by a stage that counts does not prune in the engine: the count would be wrong.

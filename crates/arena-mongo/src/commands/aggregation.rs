@@ -78,7 +78,7 @@ fn of_projections(error: CommandError, body: &RawDocument) -> CommandError {
     for projection in projections {
         let own = of_projection(error.clone(), projection);
         let is_own = own.message != error.message;
-        if is_own || matches!(error.code, 31249 | 31253 | 31254) {
+        if is_own || matches!(own.code, 31249 | 31252 | 31253 | 31254) {
             let said = reworded(&own.message, NOBODY).map_or(own.message, |(_, said)| said);
             let message = format!("Invalid $project :: caused by :: {said}");
             return CommandError {
@@ -94,6 +94,9 @@ fn of_projections(error: CommandError, body: &RawDocument) -> CommandError {
 
 /// An unknown expression that is a projection's field itself is an error of its own.
 pub(super) fn of_projection(error: CommandError, projection: &RawDocument) -> CommandError {
+    if matches!(error.code, 31253 | 31254) {
+        return mixed(projection).unwrap_or(error);
+    }
     let Some(name) = error
         .message
         .strip_prefix("Unrecognized expression format: ")
@@ -113,7 +116,61 @@ pub(super) fn of_projection(error: CommandError, projection: &RawDocument) -> Co
     error
 }
 
-/// Returns the first document of a pipeline of our own, which must not write.
+/// The first field of a projection that is not of its kind; the engine takes every projection for an inclusion.
+fn mixed(projection: &RawDocument) -> Option<CommandError> {
+    let mut includes = None;
+    for (path, value) in projection
+        .iter()
+        .flatten()
+        .filter(|(path, _)| *path != "_id")
+    {
+        let (is_inclusion, is_expression) = match value {
+            RawBsonRef::Boolean(is_true) => (is_true, false),
+            RawBsonRef::Document(inner) => {
+                let (operator, _) = inner.iter().next()?.ok()?;
+                if matches!(operator.as_str(), "$slice" | "$elemMatch" | "$meta") {
+                    continue;
+                }
+                // The engine looks into documents.
+                if !operator.as_str().starts_with('$') {
+                    return None;
+                }
+                (true, true)
+            }
+            value => match super::integer(value) {
+                Some(number) => (number != 0, false),
+                None => (
+                    true,
+                    !matches!(value, RawBsonRef::Double(_) | RawBsonRef::Decimal128(_)),
+                ),
+            },
+        };
+        let of_kind = *includes.get_or_insert(is_inclusion);
+        let (code, name, message) = match (of_kind, is_inclusion, is_expression) {
+            (false, true, true) => (
+                31252,
+                "Location31252",
+                "Cannot use expression other than $meta in exclusion projection".to_owned(),
+            ),
+            (false, true, false) => (
+                31253,
+                "Location31253",
+                format!("Cannot do inclusion on field {path} in exclusion projection"),
+            ),
+            (true, false, _) => (
+                31254,
+                "Location31254",
+                format!("Cannot do exclusion on field {path} in inclusion projection"),
+            ),
+            _ => continue,
+        };
+        return Some(CommandError::new(code, name, message));
+    }
+    None
+}
+
+/// Returns the first document of a pipeline of our own, which must not write. It is asked beside a transaction, which
+/// has failed when its error is to be described.
 pub(super) async fn first(
     call: &Call<'_>,
     collection: &str,
@@ -125,7 +182,7 @@ pub(super) async fn first(
         .server
         .backend
         .row(
-            call.budget(),
+            call.budget_outside(),
             AGGREGATE,
             &[&call.database, &BsonIn(spec.as_bytes())],
         )

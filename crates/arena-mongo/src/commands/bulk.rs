@@ -124,6 +124,9 @@ fn namespaces<'a>(call: &Call<'a>) -> Result<Vec<(&'a str, &'a str)>, CommandErr
             CommandError::new(73, "InvalidNamespace", message)
         })?;
         call.allow_on(Action::Write, database)?;
+        if info.get("collectionUUID")?.is_some() {
+            return Err(CommandError::not_supported("'collectionUUID' of nsInfo"));
+        }
         namespaces.push((database, collection));
     }
     Ok(namespaces)

@@ -46,6 +46,16 @@ async fn create(call: &Call<'_>) -> Answer {
     let collection = call.collection()?;
     refuse_options(call.body())?;
     let spec = checked_view(call).await?;
+    let is_in_transaction = call.transaction.is_some();
+    if is_in_transaction
+        && reading::collections_of(call)
+            .await?
+            .iter()
+            .any(|other| other == collection)
+    {
+        let message = format!("Collection {}.{collection} already exists.", call.database);
+        return Err(CommandError::new(48, "NamespaceExists", message));
+    }
     let growth = Growth {
         bytes: PAGE_BYTES,
         collection,

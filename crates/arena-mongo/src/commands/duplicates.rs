@@ -117,7 +117,8 @@ pub(super) async fn would_be(
     let update = ["u", "update"]
         .into_iter()
         .find_map(|field| written.get(field));
-    let Some(update) = update else {
+    // A document that is inserted may have fields of these names.
+    let Some(update) = update.filter(|_| call.name != "insert") else {
         return Some(written.clone());
     };
     let query = ["q", "query"]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 use tokio_postgres::Row;
 
-use super::{Answer, Call, GENERIC_FIELDS, aggregation, hints, integer, is_true, raw, without};
+use super::{
+    Answer, Call, GENERIC_FIELDS, aggregation, hints, integer, is_true, positions, raw, without,
+};
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
@@ -38,8 +40,9 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "listIndexes" => {
             call.allow(Action::Look)?;
             call.collection()?;
-            let page = first_page(call, call.budget(), LIST_INDEXES, &call.spec()?).await?;
-            listed(&page, None)
+            let spec = without(&call.spec()?, &["cursor"])?;
+            let page = first_page(call, call.budget(), LIST_INDEXES, &spec).await?;
+            listed(call, &page, None).await
         }
         "listCollections" => list_collections(call).await,
         other => Err(CommandError::command_not_found(other)),
@@ -48,6 +51,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
+    let spec = positions::in_find(call, spec).await?;
     let spec = hints::in_order(call, spec).await?;
     let answer = first_page(call, call.budget(), FIND, &spec).await;
     answer.map_err(|error| match call.body().get_document("projection") {
@@ -221,27 +225,32 @@ async fn check_positions(call: &Call<'_>) -> Result<(), CommandError> {
 async fn list_collections(call: &Call<'_>) -> Answer {
     call.allow(Action::Look)?;
     check_raw_expressions(call.body())?;
-    let spec = without(
+    let mut spec = without(
         call.body(),
-        &[&GENERIC_FIELDS[..], &["authorizedCollections"]].concat(),
+        &[&GENERIC_FIELDS[..], &["authorizedCollections", "cursor"]].concat(),
     )?;
+    spec.append(bson::cstr!("cursor"), rawdoc! { "batchSize": 100_000 });
     let page = first_page(call, call.budget(), LIST_COLLECTIONS, &spec).await?;
     let namespace = format!("{}.$cmd.listCollections", call.database);
-    listed(&page, Some(namespace))
+    listed(call, &page, Some(namespace)).await
 }
 
-/// A list without what only the engine has.
-fn listed(page: &RawDocument, namespace: Option<String>) -> Answer {
-    let mut page = Document::try_from(page)?;
-    if let Ok(cursor) = page.get_document_mut("cursor") {
-        for one in cursor.get_array_mut("firstBatch").into_iter().flatten() {
-            if let Some(one) = one.as_document_mut() {
-                as_listed(one);
-            }
-        }
-        cursor.extend(namespace.map(|namespace| ("ns".to_owned(), Bson::String(namespace))));
+/// A list without what only the engine has, in pages of the size that was asked for, which the engine does not mind.
+async fn listed(call: &Call<'_>, page: &RawDocument, namespace: Option<String>) -> Answer {
+    let cursor = page.get_document("cursor")?;
+    if cursor.get("id")?.and_then(integer) != Some(0) {
+        return Err(CommandError::internal());
     }
-    Ok(raw(&page))
+    let mut listed = Vec::new();
+    for one in cursor.get_array("firstBatch")? {
+        let mut one = Document::try_from(one?.as_document().ok_or_else(CommandError::internal)?)?;
+        as_listed(&mut one);
+        listed.push(raw(&one));
+    }
+    let own = cursor.get_str("ns").unwrap_or_default();
+    let mut answer = own_cursor(call, namespace.as_deref().unwrap_or(own), listed).await?;
+    answer.insert("ok", 1.0);
+    Ok(raw(&answer))
 }
 
 /// Writes one collection or index of a list as MongoDB does.

@@ -3,7 +3,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bson::{Binary, RawBsonRef, RawDocumentBuf, Timestamp, doc, rawdoc, spec::BinarySubtype};
+use bson::{
+    Binary, Document, RawBsonRef, RawDocumentBuf, Timestamp, doc, rawdoc, spec::BinarySubtype,
+};
 
 use super::transactions::{end_sessions, session_id};
 use super::{Answer, Call, raw};
@@ -42,22 +44,38 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 /// Adds the time by which a session reads its own writes. There is one node, so every read does; drivers
 /// count on being told by every answer, the first one too.
 pub(super) fn with_time(mut answer: RawDocumentBuf) -> RawDocumentBuf {
+    let time = now();
+    answer.append(bson::cstr!("$clusterTime"), cluster_time(time));
+    answer.append(bson::cstr!("operationTime"), time);
+    answer
+}
+
+/// The same of an error.
+pub(super) fn at_time(error: CommandError) -> CommandError {
+    let time = now();
+    match Document::try_from(cluster_time(time)) {
+        Ok(cluster) => error
+            .with("$clusterTime", cluster)
+            .with("operationTime", time),
+        Err(_) => error,
+    }
+}
+
+fn now() -> Timestamp {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = now.map_or(0, |now| now.as_secs());
-    let time = Timestamp {
+    Timestamp {
         time: u32::try_from(seconds).unwrap_or(u32::MAX),
         increment: 1,
-    };
+    }
+}
+
+fn cluster_time(time: Timestamp) -> RawDocumentBuf {
     let unsigned = Binary {
         subtype: BinarySubtype::Generic,
         bytes: vec![0; 20],
     };
-    answer.append(
-        bson::cstr!("$clusterTime"),
-        rawdoc! { "clusterTime": time, "signature": { "hash": unsigned, "keyId": 0_i64 } },
-    );
-    answer.append(bson::cstr!("operationTime"), time);
-    answer
+    rawdoc! { "clusterTime": time, "signature": { "hash": unsigned, "keyId": 0_i64 } }
 }
 
 fn start() -> RawDocumentBuf {

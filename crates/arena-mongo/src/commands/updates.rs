@@ -2,39 +2,39 @@
 //! stages in an update by pipeline, and written so that the engine does what
 //! MongoDB does. What the engine would silently leave out is refused.
 
-use std::cmp::Ordering;
-
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::{Call, hints, raw, reading};
+use super::{Call, hints, modifiers, positions, raw, reading};
 use crate::error::CommandError;
 use crate::pipeline::{Found, check_raw_expressions, check_raw_value, rewritten_fields};
 
-/// Operators whose new fields MongoDB adds in the order of their names.
-const ADDING: [&str; 11] = [
-    "$set",
-    "$setOnInsert",
-    "$inc",
-    "$mul",
-    "$min",
-    "$max",
-    "$push",
-    "$addToSet",
-    "$bit",
-    "$currentDate",
-    "$rename",
+/// Errors that end a command and not only one of its operations: of rights, time, connections and transactions, and
+/// of stages that do not exist.
+const OF_THE_COMMAND: [i32; 18] = [
+    1, 6, 13, 20, 26, 50, 89, 91, 112, 189, 251, 8000, 11600, 11601, 11602, 13435, 40323, 40324,
 ];
 
 /// How many documents one change with a collation may meet.
 const COLLATED_MAX: i32 = 10_000;
 
-/// Returns all operations one after the other if one of them has to run otherwise than it came.
+/// Operations as they have to run, and those that do not run.
+pub(super) struct Prepared {
+    /// Each operation that has to run otherwise than it came.
+    pub(super) changed: Vec<Option<RawDocumentBuf>>,
+    /// What is wrong with the others, by their places.
+    pub(super) refused: Vec<(usize, CommandError)>,
+}
+
+/// Prepares all operations of a command. What is wrong with one of them is no error of the others.
 pub(super) async fn prepared(
     call: &Call<'_>,
     collection: &str,
     operations: &[&RawDocument],
-) -> Result<Vec<u8>, CommandError> {
-    let mut changed = Vec::with_capacity(operations.len());
+) -> Result<Prepared, CommandError> {
+    let mut prepared = Prepared {
+        changed: Vec::with_capacity(operations.len()),
+        refused: Vec::new(),
+    };
     for later in operations.iter().skip(1) {
         // What it meets is found before the first one runs.
         if has_collation(later)? {
@@ -43,20 +43,18 @@ pub(super) async fn prepared(
             ));
         }
     }
-    for operation in operations {
-        changed.push(prepared_one(call, collection, operation).await?);
+    for (place, operation) in operations.iter().enumerate() {
+        let changed = match prepared_one(call, collection, operation).await {
+            Ok(changed) => changed,
+            Err(error) if OF_THE_COMMAND.contains(&error.code) => return Err(error),
+            Err(error) => {
+                prepared.refused.push((place, error));
+                None
+            }
+        };
+        prepared.changed.push(changed);
     }
-    if changed.iter().all(Option::is_none) {
-        return Ok(Vec::new());
-    }
-    let mut bytes = Vec::new();
-    for (operation, changed) in operations.iter().zip(&changed) {
-        let whole = changed
-            .as_ref()
-            .map_or(operation.as_bytes(), |changed| changed.as_bytes());
-        bytes.extend_from_slice(whole);
-    }
-    Ok(bytes)
+    Ok(prepared)
 }
 
 /// Returns one operation as it has to run, if that is not as it came.
@@ -78,10 +76,20 @@ pub(super) async fn prepared_one(
     }
     // The simple one is none.
     changes.push(("collation", None));
+    let finds = call.name.eq_ignore_ascii_case("findAndModify");
+    let field = if finds { "query" } else { "q" };
     if let Some(found) = collated(call, collection, operation).await? {
-        let finds = call.name.eq_ignore_ascii_case("findAndModify");
-        let field = if finds { "query" } else { "q" };
         changes.push((field, Some(RawBson::Document(raw(&found)))));
+    } else if let Some(RawBsonRef::Document(update)) = update_in(operation)?
+        && let Some(RawBsonRef::Document(filter)) = operation.get(field)?
+    {
+        let arrays = positions::in_update(update)?;
+        if let Some(located) = positions::located(call, collection, filter, &arrays).await? {
+            let located =
+                prepared_part(call, operation, field, RawBsonRef::Document(&raw(&located)))?
+                    .unwrap_or_else(|| RawBson::Document(raw(&located)));
+            changes.push((field, Some(located)));
+        }
     }
     for field in [
         "q",
@@ -95,7 +103,7 @@ pub(super) async fn prepared_one(
     ] {
         if !changes.iter().any(|(changed, _)| *changed == field)
             && let Some(value) = operation.get(field)?
-            && let Some(changed) = prepared_part(call, field, value)?
+            && let Some(changed) = prepared_part(call, operation, field, value)?
         {
             changes.push((field, Some(changed)));
         }
@@ -136,25 +144,15 @@ fn with_changes(
 
 fn prepared_part(
     call: &Call<'_>,
+    operation: &RawDocument,
     field: &str,
     value: RawBsonRef<'_>,
 ) -> Result<Option<RawBson>, CommandError> {
     let is_update = matches!(field, "u" | "update");
     match value {
         RawBsonRef::Document(update) if is_update => {
-            // What `$pull` looks for is a query; everything else in an update is data.
-            if let Some(pulled) = update.get("$pull")? {
-                check_raw_value(pulled)?;
-            }
-            check_update(update)?;
-            let changed = match with_pulled(update)? {
-                Some(changed) => {
-                    let changed = raw(&changed);
-                    Some(ordered(&changed)?.unwrap_or(changed))
-                }
-                None => ordered(update)?,
-            };
-            Ok(changed.map(RawBson::Document))
+            let is_upsert = super::is_true(operation, "upsert");
+            Ok(modifiers::prepared(update, is_upsert)?.map(RawBson::Document))
         }
         RawBsonRef::Array(_) if is_update => {
             let Bson::Array(stages) = Bson::try_from(value)? else {
@@ -179,144 +177,6 @@ fn prepared_part(
         }
         _ => Ok(None),
     }
-}
-
-/// MongoDB adds new fields in the order of their names, whatever operators add them; the engine in the order
-/// they are written. An operator may come more than once here, which only the engine sees.
-fn ordered(update: &RawDocument) -> Result<Option<RawDocumentBuf>, CommandError> {
-    let mut added = Vec::new();
-    let mut others = RawDocumentBuf::new();
-    for element in update {
-        let (operator, value) = element?;
-        let adds = ADDING.contains(&operator.as_str());
-        match value {
-            RawBsonRef::Document(fields) if adds && !fields.is_empty() => {
-                for field in fields {
-                    let (path, value) = field?;
-                    let new = match (operator.as_str(), value.as_str()) {
-                        ("$rename", Some(to)) => to,
-                        _ => path.as_str(),
-                    };
-                    added.push((new, operator, path, value));
-                }
-            }
-            _ => others.append(operator, value),
-        }
-    }
-    if added.is_sorted_by(|(a, ..), (b, ..)| by_parts(a, b) != Ordering::Greater) {
-        return Ok(None);
-    }
-    added.sort_by(|(a, ..), (b, ..)| by_parts(a, b));
-    let mut whole = RawDocumentBuf::new();
-    for same in added.chunk_by(|(_, a, ..), (_, b, ..)| a == b) {
-        let mut fields = RawDocumentBuf::new();
-        for (_, _, path, value) in same {
-            fields.append(*path, *value);
-        }
-        if let Some((_, operator, ..)) = same.first() {
-            whole.append(*operator, fields);
-        }
-    }
-    for element in &others {
-        let (operator, value) = element?;
-        whole.append(operator, value);
-    }
-    Ok(Some(whole))
-}
-
-/// `$pull` of what fits a pattern: the engine takes the pattern for a value.
-fn with_pulled(update: &RawDocument) -> Result<Option<Document>, CommandError> {
-    let Some(RawBsonRef::Document(pulled)) = update.get("$pull")? else {
-        return Ok(None);
-    };
-    let mut has_pattern = false;
-    for element in pulled {
-        has_pattern |= matches!(element?.1, RawBsonRef::RegularExpression(_));
-    }
-    if !has_pattern {
-        return Ok(None);
-    }
-    let mut update = Document::try_from(update)?;
-    for (_, value) in update.get_document_mut("$pull")?.iter_mut() {
-        if let Bson::RegularExpression(_) = value {
-            *value = bson::bson!({ "$in": [value.clone()] });
-        }
-    }
-    Ok(Some(update))
-}
-
-/// What MongoDB refuses in an update and the engine takes.
-fn check_update(update: &RawDocument) -> Result<(), CommandError> {
-    check_renames(update)?;
-    let Some(RawBsonRef::Document(inserted)) = update.get("$setOnInsert")? else {
-        return Ok(());
-    };
-    for element in update {
-        let (operator, fields) = element?;
-        let (true, RawBsonRef::Document(fields)) = (operator.as_str() != "$setOnInsert", fields)
-        else {
-            continue;
-        };
-        for field in fields {
-            let (path, _) = field?;
-            for element in inserted {
-                let (other, _) = element?;
-                check_conflict(path.as_str(), other.as_str())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_conflict(path: &str, other: &str) -> Result<(), CommandError> {
-    let is_above = |above: &str, below: &str| {
-        below
-            .strip_prefix(above)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    let at = if is_above(path, other) { path } else { other };
-    if !is_above(path, other) && !is_above(other, path) {
-        return Ok(());
-    }
-    Err(CommandError::new(
-        40,
-        "ConflictingUpdateOperators",
-        format!("Updating the path '{other}' would create a conflict at '{at}'"),
-    ))
-}
-
-fn check_renames(update: &RawDocument) -> Result<(), CommandError> {
-    let Some(RawBsonRef::Document(renames)) = update.get("$rename")? else {
-        return Ok(());
-    };
-    for rename in renames {
-        let (from, to) = rename?;
-        if to.as_str() == Some(from.as_str()) {
-            return Err(CommandError::bad_value(format!(
-                "The source and target field for $rename must differ: {from}: \"{from}\""
-            )));
-        }
-        let inside = |a: &str, b: &str| b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'));
-        if let Some(to) = to.as_str()
-            && (inside(from.as_str(), to) || inside(to, from.as_str()))
-        {
-            return Err(CommandError::bad_value(format!(
-                "The source and target field for $rename must not be on the same path: {from}: \"{to}\""
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Compares paths part by part, numbers as numbers.
-fn by_parts(a: &str, b: &str) -> Ordering {
-    let by_part = |(a, b): (&str, &str)| match (a.parse::<u64>(), b.parse::<u64>()) {
-        (Ok(a), Ok(b)) => a.cmp(&b),
-        _ => a.cmp(b),
-    };
-    let parts = a.split('.').zip(b.split('.')).map(by_part);
-    let first = parts.into_iter().find(|order| order.is_ne());
-    first.unwrap_or_else(|| a.split('.').count().cmp(&b.split('.').count()))
 }
 
 /// Options that the engine does not know, or knows and leaves out.
@@ -488,33 +348,4 @@ fn has_position(update: &RawDocument) -> Result<bool, CommandError> {
         }
     }
     Ok(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use bson::doc;
-
-    use super::*;
-
-    #[test]
-    fn fields_come_in_the_order_of_their_names_over_all_operators() {
-        let update = raw(
-            &doc! { "$set": { "z": 1, "a.10": 1, "a.9": 1 }, "$unset": { "y": 1 }, "$inc": { "b": 2 } },
-        );
-        let ordered_update = ordered(&update)
-            .expect("it is well-formed")
-            .expect("it was not in order");
-        let operators: Vec<String> = ordered_update
-            .iter()
-            .map(|element| {
-                let (operator, fields) = element.expect("it is well-formed");
-                let fields = fields.as_document().expect("operators hold documents");
-                let names = fields.iter().flatten().map(|(name, _)| name.to_string());
-                format!("{operator} {}", names.collect::<Vec<_>>().join(" "))
-            })
-            .collect();
-        assert_eq!(operators, ["$set a.9 a.10", "$inc b", "$set z", "$unset y"]);
-        let already = raw(&doc! { "$set": { "a": 1 }, "$inc": { "b": 1 } });
-        assert_eq!(ordered(&already).expect("it is well-formed"), None);
-    }
 }

@@ -5,12 +5,12 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use bytes::Bytes;
 
 use super::once::{self, Write};
-use super::{Answer, Call, duplicates, is_true, raw, updates, validation};
+use super::{Answer, Call, duplicates, is_true, modifiers, raw, refused, updates, validation};
 use crate::backend::BsonIn;
 use crate::error::CommandError;
 use crate::guard::{self, Growth};
 use crate::users::Action;
-use crate::wire::{DOCUMENT_BYTES_MAX, documents_of};
+use crate::wire::documents_of;
 
 /// What MongoDB allows in one command; hello says less.
 const BATCH_MAX: usize = 100_000;
@@ -37,7 +37,7 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         return Err(CommandError::new(16, "InvalidLength", message));
     }
     let prepared = match field {
-        "documents" => Vec::new(),
+        "documents" => refused::too_large(&operations),
         _ => updates::prepared(call, collection, &operations).await?,
     };
     let removes = field == "deletes";
@@ -48,18 +48,21 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
             Some(call.admit(call.database, growth).await?)
         }
     };
-    if !removes
-        && operations.iter().any(|operation| is_too_large(operation))
-        && field == "documents"
-    {
-        let inserted = insert_others(call, collection, write, &operations).await;
-        return inserted.map_err(|error| guard::explained(error, let_in.as_ref()));
+    if !prepared.refused.is_empty() {
+        let done =
+            refused::run_others(call, collection, (write, field), &operations, prepared).await;
+        if removes {
+            call.freed();
+        }
+        return done.map_err(|error| guard::explained(error, let_in.as_ref()));
     }
-    let (spec, documents) = if prepared.is_empty() {
-        (call.spec()?, sequence.map(|bytes| BsonIn(bytes)))
-    } else {
-        let spec = super::without(&call.spec()?, &[field])?;
-        (spec, Some(BsonIn(&prepared)))
+    let bytes = refused::as_run(&operations, &prepared.changed);
+    let (spec, documents) = match &bytes {
+        None => (call.spec()?, sequence.map(|bytes| BsonIn(bytes))),
+        Some(bytes) => {
+            let spec = super::without(&call.spec()?, &[field])?;
+            (spec, Some(BsonIn(bytes)))
+        }
     };
     let result = once::run(call, write, once::first_statement(call), &spec, documents)
         .await
@@ -68,60 +71,6 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         call.freed();
     }
     with_readable_errors(call, collection, result, &operations).await
-}
-
-fn is_too_large(document: &RawDocument) -> bool {
-    document.as_bytes().len() > DOCUMENT_BYTES_MAX
-}
-
-/// Inserts the documents that are not too large. MongoDB refuses the others one by one, the engine the whole
-/// command.
-async fn insert_others(
-    call: &Call<'_>,
-    collection: &str,
-    write: Write,
-    operations: &[&RawDocument],
-) -> Answer {
-    let is_ordered = call.body().get_bool("ordered").unwrap_or(true);
-    let mut refused = Vec::new();
-    let (mut kept, mut places, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, document) in (0_i32..).zip(operations.iter().copied()) {
-        if is_too_large(document) {
-            refused.push(Bson::from(
-                doc! { "index": place, "code": 2, "errmsg": format!(
-                    "object to insert too large. size in bytes: {}, max size: {DOCUMENT_BYTES_MAX}",
-                    document.as_bytes().len()
-                ) },
-            ));
-            if is_ordered {
-                break;
-            }
-            continue;
-        }
-        kept.push(document);
-        places.push(place);
-        bytes.extend_from_slice(document.as_bytes());
-    }
-    let mut result = doc! { "n": 0, "ok": 1.0 };
-    if !kept.is_empty() {
-        let spec = super::without(&call.spec()?, &["documents"])?;
-        let statement = once::first_statement(call);
-        let inserted = once::run(call, write, statement, &spec, Some(BsonIn(&bytes))).await?;
-        let inserted = with_readable_errors(call, collection, inserted, &kept).await?;
-        result = Document::try_from(inserted)?;
-    }
-    let mut errors = result.get_array("writeErrors").cloned().unwrap_or_default();
-    for error in errors.iter_mut().filter_map(Bson::as_document_mut) {
-        let index = error.get_i32("index").unwrap_or(0);
-        let place = usize::try_from(index).ok().and_then(|at| places.get(at));
-        error.insert("index", place.copied().unwrap_or(index));
-    }
-    if !is_ordered || errors.is_empty() {
-        errors.extend(refused);
-    }
-    errors.sort_by_key(|error| error.as_document().map(|error| error.get_i32("index").ok()));
-    result.insert("writeErrors", errors);
-    Ok(raw(&result))
 }
 
 /// The only sequence a command may carry is that of its operations.
@@ -254,7 +203,7 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
             let operation = Document::try_from(call.body())?;
             Err(validation::described(call, collection, error, &operation).await)
         }
-        Err(error) => Err(error),
+        Err(error) => Err(modifiers::in_words_of(call.worded(error), call.body())),
     }
 }
 
@@ -273,7 +222,7 @@ fn found(result: RawDocumentBuf) -> Answer {
 }
 
 /// Rewrites `writeErrors`: codes from packed SQLSTATEs, duplicate keys as MongoDB describes them.
-async fn with_readable_errors(
+pub(super) async fn with_readable_errors(
     call: &Call<'_>,
     collection: &str,
     result: RawDocumentBuf,
@@ -326,6 +275,10 @@ async fn readable_error(
         _ => described,
     };
     let described = call.worded(described);
+    let described = match operation {
+        Some(operation) => modifiers::in_words_of(described, operation),
+        None => described,
+    };
     let mut readable = doc! { "index": index, "code": described.code, "errmsg": described.message };
     readable.extend(described.details.into_iter().flat_map(|details| *details));
     readable

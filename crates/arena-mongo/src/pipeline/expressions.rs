@@ -4,18 +4,25 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
-use super::{numbers, schema};
+use super::{numbers, schema, sums};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 13] = [
+const REWRITTEN: [&str; 20] = [
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
     "$dateToString",
     "$avg",
+    "$sum",
+    "$add",
+    "$round",
+    "$trunc",
+    "$mod",
+    "$setUnion",
+    "$setIntersection",
     "$toString",
     "$convert",
     "$stdDevPop",
@@ -43,7 +50,14 @@ pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<Found, Com
     for element in document {
         let (key, value) = element?;
         check_operator(key.as_str())?;
-        if REWRITTEN.contains(&key.as_str()) || check_raw_value(value)? == Found::Rewritable {
+        let is_bound = matches!(
+            (key.as_str(), value),
+            ("$gt" | "$gte", RawBsonRef::MinKey) | ("$lt" | "$lte", RawBsonRef::MaxKey)
+        );
+        if is_bound
+            || REWRITTEN.contains(&key.as_str())
+            || check_raw_value(value)? == Found::Rewritable
+        {
             found = Found::Rewritable;
         }
     }
@@ -68,7 +82,8 @@ pub(crate) fn check_raw_value(value: RawBsonRef<'_>) -> Result<Found, CommandErr
 }
 
 fn check_operator(name: &str) -> Result<(), CommandError> {
-    if CODE_OPERATORS.contains(&name) {
+    // The engine's hashes are not MongoDB's.
+    if CODE_OPERATORS.contains(&name) || name == "$toHashedIndexKey" {
         return Err(CommandError::not_supported(name));
     }
     Ok(())
@@ -83,7 +98,17 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 Some(("$dateTrunc", arguments)) => truncated(arguments),
                 Some((name @ ("$dateAdd" | "$dateSubtract"), arguments)) => moved(name, arguments),
                 Some(("$dateToString", arguments)) => date_text(arguments),
-                Some(("$avg", operand)) => Ok(average(operand)),
+                Some(("$avg", operand)) => Ok(sums::average(operand)),
+                Some(("$sum", operand)) => Ok(sums::sum(operand)),
+                Some(("$add", operands)) => Ok(sums::added(operands)),
+                Some((name @ ("$round" | "$trunc"), Bson::Array(operands))) => {
+                    Ok(numbers::rounded(name, operands))
+                }
+                Some(("$mod", Bson::Array(operands))) => Ok(numbers::rest(operands)),
+                // MongoDB keeps them in order, the engine by hash.
+                Some((name @ ("$setUnion" | "$setIntersection"), sets)) => {
+                    Ok(bson!({ "$sortArray": { "input": { name: sets.clone() }, "sortBy": 1 } }))
+                }
                 Some(("$toString", operand)) => Ok(numbers::text(operand)),
                 Some(("$convert", arguments)) => Ok(numbers::converted(arguments)),
                 Some((name @ ("$stdDevPop" | "$stdDevSamp"), operand)) => {
@@ -116,18 +141,42 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
                 conditions.extend(schema::conditions(written)?);
                 continue;
             }
+            (path, Bson::Document(operators)) if !path.starts_with('$') && path != "_id" => {
+                let operators = with_missing(path, operators, &mut conditions);
+                if operators.is_empty() && !value.as_document().is_some_and(Document::is_empty) {
+                    continue;
+                }
+                rewritten(&Bson::Document(operators))?
+            }
             (_, value) => rewritten(value)?,
         };
         fields.insert(key, value);
     }
-    if let [schema] = conditions.as_slice() {
-        fields.extend(schema.clone());
+    if let [only] = conditions.as_slice()
+        && only.keys().all(|key| !fields.contains_key(key))
+    {
+        fields.extend(only.clone());
     } else if !conditions.is_empty() {
         let others = fields.get_array("$and").cloned().unwrap_or_default();
         let all = conditions.into_iter().map(Bson::Document).chain(others);
         fields.insert("$and", all.collect::<Vec<Bson>>());
     }
     Ok(fields)
+}
+
+/// What is missing is above MinKey and below MaxKey too; not to the engine.
+fn with_missing(path: &str, operators: &Document, conditions: &mut Vec<Document>) -> Document {
+    let mut others = Document::new();
+    for (operator, value) in operators {
+        match (operator.as_str(), value) {
+            ("$gt" | "$gte", Bson::MinKey) | ("$lt" | "$lte", Bson::MaxKey) => {
+                let found = bson!([{ path: { operator: value.clone() } }, { path: Bson::Null }]);
+                conditions.push(doc! { "$or": found });
+            }
+            _ => drop(others.insert(operator, value)),
+        }
+    }
+    others
 }
 
 /// Field paths that MongoDB refuses and the engine takes for a text or for nothing.
@@ -265,23 +314,6 @@ fn date_from(date: &str, read_in: Option<&str>, written_in: Option<&str>) -> Bso
     };
     parts.extend(written_in.map(|zone| ("timezone".to_owned(), Bson::String(zone.to_owned()))));
     bson!({ "$dateFromParts": parts })
-}
-
-/// `$avg` of decimals: the engine gives a double.
-fn average(operand: &Bson) -> Bson {
-    let values = match operand {
-        Bson::Array(values) if values.len() == 1 => values[0].clone(),
-        other => other.clone(),
-    };
-    let numbers = numbers::numbers(operand);
-    bson!({ "$let": {
-        "vars": { "arenaSum": { "$sum": values } },
-        "in": { "$cond": [
-            { "$eq": [{ "$type": "$$arenaSum" }, "decimal"] },
-            { "$divide": ["$$arenaSum", { "$size": numbers }] },
-            { "$avg": operand.clone() },
-        ] },
-    } })
 }
 
 /// `$dateTrunc`: the engine is a day off in leap years, a month off before 2000, and knows no timezones.

@@ -3,6 +3,8 @@
 
 use bson::{Bson, Document, bson, doc};
 
+use super::sums;
+
 /// Significant digits of a double's text.
 const DIGITS: i32 = 16;
 
@@ -123,6 +125,58 @@ fn trimmed(text: Bson) -> Bson {
 
 fn decimal(text: &str) -> Bson {
     Bson::Decimal128(text.parse().expect("a constant decimal is well-formed"))
+}
+
+/// `$round` and `$trunc` of a double to places behind the point: the engine takes its shortest decimal form, MongoDB
+/// what it is exactly (2.345 is 2.34500000000000019984).
+pub(super) fn rounded(name: &str, operands: &[Bson]) -> Bson {
+    let as_it_is = bson!({ name: operands });
+    let [value, places] = operands else {
+        return as_it_is;
+    };
+    let are_behind = match places {
+        Bson::Int32(places) => *places > 0,
+        Bson::Int64(places) => *places > 0,
+        Bson::Double(places) => *places > 0.0,
+        _ => false,
+    };
+    if !are_behind || !sums::may_be_double(value) {
+        return as_it_is;
+    }
+    let plain = bson!({ name: ["$$arenaValue", places.clone()] });
+    let is_cut = bson!({ "$and": [
+        { "$eq": [{ "$type": "$$arenaValue" }, "double"] },
+        { "$gte": ["$$arenaSize", 1e-10] }, { "$lt": ["$$arenaSize", 1e15] },
+    ] });
+    // Two more than the 52 binary places of a double, as the logarithm may be one off.
+    let places_of_two =
+        bson!({ "$subtract": [54, { "$toInt": { "$floor": { "$log": ["$$arenaSize", 2] } } }] });
+    let whole =
+        bson!({ "$toLong": { "$multiply": ["$$arenaSize", { "$pow": [2.0, "$$arenaTwo"] }] } });
+    let exact =
+        bson!({ "$divide": [{ "$toDecimal": whole }, { "$pow": [decimal("2"), "$$arenaTwo"] }] });
+    let size = bson!({ "$toDouble": { name: [exact, places.clone()] } });
+    let signed =
+        bson!({ "$multiply": [size, { "$cond": [{ "$lt": ["$$arenaValue", 0] }, -1.0, 1.0] }] });
+    let cut = bson!({ "$let": { "vars": { "arenaTwo": places_of_two }, "in": signed } });
+    let size = bson!({ "$cond": [
+        { "$eq": [{ "$type": "$$arenaValue" }, "double"] }, { "$abs": "$$arenaValue" }, 0,
+    ] });
+    bson!({ "$let": { "vars": { "arenaValue": value.clone() }, "in":
+        { "$let": { "vars": { "arenaSize": size }, "in": { "$cond": [is_cut, cut, plain] } } } } })
+}
+
+/// `$mod` by a double with a fraction is a double, also where the engine gives a whole number.
+pub(super) fn rest(operands: &[Bson]) -> Bson {
+    let plain = bson!({ "$mod": operands });
+    match operands {
+        [Bson::String(_) | Bson::Document(_), Bson::Double(by)] if by.fract() != 0.0 => {
+            bson!({ "$let": { "vars": { "arenaRest": plain }, "in": { "$cond": [
+                { "$in": [{ "$type": "$$arenaRest" }, ["int", "long"]] }, { "$toDouble": "$$arenaRest" }, "$$arenaRest",
+            ] } } })
+        }
+        _ => plain,
+    }
 }
 
 /// `$stdDevPop` and `$stdDevSamp` as expressions.

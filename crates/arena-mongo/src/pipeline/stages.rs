@@ -5,6 +5,7 @@
 use bson::{Bson, Document, bson, doc};
 
 use super::expressions::{check_path, check_paths, only, rewritten, rewritten_accumulator};
+use super::sums;
 use crate::error::CommandError;
 
 /// How fields begin that a client never sees.
@@ -281,8 +282,15 @@ impl Accumulators {
             Some((operator, operand)) if operator == "$avg" && may_be_decimal(operand) => {
                 self.average(name, &accumulator, operand, window.as_ref());
             }
+            Some((operator, number @ Bson::Double(_))) if operator == "$sum" => {
+                let number = bson!({ "$literal": number.clone() });
+                self.sum(name, &number, window.as_ref());
+            }
+            Some((operator, operand)) if operator == "$sum" && sums::may_be_double(operand) => {
+                self.sum(name, operand, window.as_ref());
+            }
             // The engine counts instead of adding what is about one.
-            Some((operator, number @ (Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_))))
+            Some((operator, number @ (Bson::Int64(_) | Bson::Decimal128(_))))
                 if operator == "$sum" =>
             {
                 let sum = bson!({ "$sum": { "$literal": number.clone() } });
@@ -297,20 +305,47 @@ impl Accumulators {
         }
     }
 
+    /// `$sum`: the engine rounds at every step.
+    fn sum(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
+        let added = bson!({ "$sum": operand.clone() });
+        self.fields.insert(name, windowed(added, window));
+        let of_parts = self.parts(operand, window);
+        let sum = format!("${name}");
+        self.corrections.insert(
+            name,
+            bson!({ "$cond": [sums::is_of_parts(&sum), of_parts, sum] }),
+        );
+    }
+
+    /// Adds both parts of an operand and returns their sum.
+    fn parts(&mut self, operand: &Bson, window: Option<&Bson>) -> Bson {
+        let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
+        let (high, low) = (helper("High"), helper("Low"));
+        let of_parts = bson!({ "$add": [format!("${high}"), format!("${low}")] });
+        let (high_part, low_part) = sums::parts(operand);
+        self.helper(high, bson!({ "$sum": high_part }), window);
+        self.helper(low, bson!({ "$sum": low_part }), window);
+        of_parts
+    }
+
     /// `$avg`: the engine gives a double for decimals.
     fn average(&mut self, name: &str, accumulator: &Bson, operand: &Bson, window: Option<&Bson>) {
         let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
         let (sum, count) = (helper("Sum"), helper("Count"));
-        self.corrections.insert(
-            name,
-            bson!({ "$cond": [
-                { "$eq": [{ "$type": format!("${sum}") }, "decimal"] },
-                { "$divide": [format!("${sum}"), format!("${count}")] },
-                format!("${name}"),
-            ] }),
-        );
         let is_number = bson!({ "$cond": [{ "$isNumber": operand.clone() }, 1, 0] });
         self.fields.insert(name, accumulator.clone());
+        let of_parts = self.parts(operand, window);
+        let (total, divisor) = (format!("${sum}"), format!("${count}"));
+        self.corrections.insert(
+            name,
+            bson!({ "$switch": {
+                "branches": [
+                    { "case": { "$eq": [{ "$type": &total }, "decimal"] }, "then": { "$divide": [&total, &divisor] } },
+                    { "case": sums::is_of_parts(&total), "then": { "$divide": [of_parts, &divisor] } },
+                ],
+                "default": format!("${name}"),
+            } }),
+        );
         self.helper(sum, bson!({ "$sum": operand.clone() }), window);
         self.helper(count, bson!({ "$sum": is_number }), window);
     }
