@@ -36,6 +36,8 @@ const CLIENTS: &[(&str, &str)] = &[
     ("mongosh", "2.12.0"),
     ("axe-core", "4.14.1"),
 ];
+/// MongoDB's MCP server, in a folder of its own: beside two drivers it would take the wrong one for its own.
+const MCP_SERVER: &str = "mongodb-mcp-server@3.0.4";
 /// The Python driver.
 const PYMONGO: &str = "4.20.1";
 /// What it compresses with.
@@ -172,16 +174,23 @@ pub(crate) fn target_dir() -> PathBuf {
 /// does not fetch them again, and returns their `node_modules`.
 fn clients() -> anyhow::Result<PathBuf> {
     let folder = user_cache().join("arena-test-clients");
-    let wanted: String = CLIENTS
+    let clients: Vec<String> = CLIENTS
         .iter()
-        .map(|(name, version)| format!("{name}@{version}\n"))
+        .map(|(name, version)| format!("{name}@{version}"))
         .collect();
+    let wanted = format!("{}\n{MCP_SERVER}\n", clients.join("\n"));
     let stamp = folder.join("installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(folder.join("node_modules"));
     }
-    fs::create_dir_all(&folder).context("cannot make the folder of the client libraries")?;
-    let specs: Vec<&str> = wanted.lines().collect();
+    npm_install(&folder, &clients)?;
+    npm_install(&folder.join("tools"), &[MCP_SERVER.to_owned()])?;
+    fs::write(&stamp, &wanted).context("cannot write the stamp of the client libraries")?;
+    Ok(folder.join("node_modules"))
+}
+
+fn npm_install(folder: &Path, packages: &[String]) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).context("cannot make the folder of the client libraries")?;
     step(
         "npm install (client libraries)",
         Command::new("npm")
@@ -191,11 +200,9 @@ fn clients() -> anyhow::Result<PathBuf> {
             // A registry that does not answer fails in minutes, not in a quarter of an hour.
             .args(["--fetch-timeout=60000", "--fetch-retries=3"])
             .arg("--prefix")
-            .arg(&folder)
-            .args(&specs),
-    )?;
-    fs::write(&stamp, &wanted).context("cannot write the stamp of the client libraries")?;
-    Ok(folder.join("node_modules"))
+            .arg(folder)
+            .args(packages),
+    )
 }
 
 /// Installs pymongo once a user, as the client libraries; returns its folder.

@@ -94,6 +94,11 @@ async fn mongoose_runs_its_models() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mongodbs_mcp_server_runs_its_tools() {
+    runs("tools.js", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pymongo_runs_what_an_app_does() {
     runs("driver.py", "").await;
 }
