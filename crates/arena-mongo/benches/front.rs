@@ -3,6 +3,7 @@
 //! the scheduler counts in nanoseconds (`schedstat`; the clock ticks of `stat` are
 //! too coarse): the front's threads, and the engine's processes; a client's own time
 //! is in neither. Prints a table, the median of some rounds; asserts nothing.
+//! Beside it: how long a client waits when the engine was killed.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,8 +16,10 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -29,6 +32,9 @@ use self::world::World;
 const FRONT: &str = "front";
 const DOCUMENTS: i32 = 5_000;
 const ROUNDS: usize = 9;
+const KILLS: usize = 9;
+/// How often it is looked whether the engine has ended.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// One kind of operation: what the client sends, and the statement that does the same directly.
 struct Operation {
@@ -109,7 +115,7 @@ fn main() {
         .build()
         .unwrap();
     let client = Builder::new_current_thread().enable_all().build().unwrap();
-    let world = front.block_on(front.spawn(World::start())).unwrap();
+    let mut world = front.block_on(front.spawn(World::start())).unwrap();
     world.seat("ada");
     client.block_on(fill(&world));
     println!("| operation | direct | through the front | of it the front itself | ratio |");
@@ -117,6 +123,16 @@ fn main() {
     for operation in &OPERATIONS {
         measure(&client, &world, operation);
     }
+    let mut waited: Vec<f64> = (0..KILLS)
+        .map(|_| client.block_on(killed(&mut world)))
+        .collect();
+    waited.sort_by(f64::total_cmp);
+    println!(
+        "\nkill -9 of the engine → next insert acknowledged: {:.2} ({:.2}–{:.2}) s",
+        waited[KILLS / 2],
+        waited[0],
+        waited[KILLS - 1],
+    );
     println!(
         "\nload average: {}",
         fs::read_to_string("/proc/loadavg").unwrap().trim()
@@ -218,6 +234,30 @@ async fn through(world: &World, operation: &Operation, round: usize) -> Spent {
         direct: 0.0,
         engine: operation.each(since(&before, &engine.times())),
         front: operation.each(since(&own, &front_times())),
+    }
+}
+
+/// Seconds from the kill of all the engine's processes until an insert sent right after it is acknowledged. The
+/// engine is started again as soon as it is seen to have ended.
+async fn killed(world: &mut World) -> f64 {
+    let things = world.client("ada").await.database("ada");
+    let things = things.collection::<Document>("k");
+    things.insert_one(doc! {}).await.unwrap();
+    let processes = engine().times();
+    let mut kill = Command::new("kill");
+    kill.arg("-KILL").args(processes.keys().map(u32::to_string));
+    kill.status().unwrap();
+    let begun = Instant::now();
+    let mut insert = things.insert_one(doc! {}).into_future();
+    loop {
+        // The insert goes on where it was; the pause means nothing.
+        tokio::select! {
+            inserted = &mut insert => {
+                inserted.unwrap();
+                return begun.elapsed().as_secs_f64();
+            }
+            () = tokio::time::sleep(LOOK) => drop(world.engine.keep_running()),
+        }
     }
 }
 
