@@ -14,10 +14,12 @@ let since = performance.now();
 let step = "";
 
 const isDown = (step) => step === "failed" || step === "broken";
+// Whatever ran in the seat has ended: what the frame shows is dead.
+const isGone = (step) => isDown(step) || step === "preparing";
 
 function open() {
-  // What was in the frame when editor or seat broke down is gone.
-  if (!editor.getAttribute("src") || isDown(step)) editor.src = editor.dataset.src;
+  // What was in the frame when editor or seat ended is gone.
+  if (!editor.getAttribute("src") || isGone(step)) editor.src = editor.dataset.src;
   step = "";
   waking.hidden = true;
 }
@@ -45,7 +47,7 @@ function show(seat) {
     : seat.editor.state === "queued" ? "queued"
     : seat.editor.state === "stopped" ? "starting" : seat.editor.state;
   // The editor went to sleep under an open page: leave what is in the frame, it reconnects.
-  if (editor.getAttribute("src") && !isDown(now) && !isDown(step)) return;
+  if (editor.getAttribute("src") && !isGone(now) && !isGone(step)) return;
   if (now !== step) { step = now; since = performance.now(); }
   phase.textContent = now === "queued" ? texts.queued.replace("{}", seat.editor.position) : texts[now];
   detail.textContent = seat.message ?? "";

@@ -164,7 +164,7 @@ pub(super) async fn watch(shared: Arc<Shared>, shutdown: CancellationToken) -> a
                 failures += 1;
                 // The room is told what; the log also why.
                 let message =
-                    format!("{error}; `arena status` says why, it is tried again all the time");
+                    format!("the databases do not answer, `arena status` says why: {error}");
                 if failures == FAILURES {
                     let error = format!("{:#}", anyhow::Error::new(error));
                     tracing::error!(error, "the databases do not answer");

@@ -153,3 +153,113 @@ async fn a_seat_that_does_not_start_says_why_and_comes_back_when_the_cause_is_go
     event.interrupt();
     world.purge();
 }
+
+/// The lab's file with a program in it that takes memory once: two processes, each within what one may
+/// have.
+const HOG: &str = r#"import { spawn } from "node:child_process";
+import { existsSync, writeFileSync } from "node:fs";
+const mark = "/home/workspace/hogged";
+if (!existsSync(mark)) {
+  writeFileSync(mark, "");
+  const take = "const all = []; for (let n = 0; n < 80; n++) all.push(Buffer.alloc(10 << 20, 1)); setTimeout(() => {}, 1e6)";
+  for (let n = 0; n < 2; n++) spawn(process.execPath, ["-e", take]);
+}
+export function greet(name) { return "Hello, " + name + "!"; }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fills_memory_is_ended_and_told_why_and_others_do_not_notice() {
+    let world = World::copy("hello", "hog");
+    let config = world.workshop().join("config.yaml");
+    let text = fs::read_to_string(&config).expect("a config");
+    let text = text + "arena:\n  seats:\n    memory_mib: 1200\n";
+    fs::write(&config, text).expect("the config can be written");
+    let event = world.up();
+    let driver = Driver::start();
+    let (ada, grace) = (driver.person().await, driver.person().await);
+    starts(&ada, &event.link(0)).await;
+    starts(&grace, &event.link(1)).await;
+    let facilitator = facilitates(&driver, &event).await;
+    let run = |seat: &str| event.in_seat(seat, "readlink /proc/self/ns/pid", b"");
+    let before = (run("ada"), run("grace"));
+
+    // Grace saves a program that takes too much.
+    let lab = "cat > /home/workspace/workshop/server/src/lab/hello-1.lab.js";
+    event.in_seat("grace", lab, HOG.as_bytes());
+    grace.sees("#toasts", "Your seat was started again").await;
+    facilitator
+        .sees("tr[data-seat=grace] [data-field=message]", "of memory")
+        .await;
+    facilitator.screenshot("room-memory").await;
+    wait_until(LIMIT, "the seat is back", || {
+        world.seat("grace")["phase"] == "ready"
+    });
+    let message = world.seat("grace")["message"].to_string();
+    assert!(
+        message.contains("more than the 1.1 GiB of a seat"),
+        "{message}"
+    );
+    let (_, log, _) = world.run(&["logs", "grace", "--event", &world.event]);
+    assert!(log.contains("arena: its programs together used"), "{log}");
+    // Her page goes on by itself, with the new editor in place of the dead one.
+    grace.element("#waking[hidden]").await;
+    grace.enter_frame("#editor").await;
+    grace.sees(".tab.active .label-name", ".lab").await;
+    let dialogs = grace.texts(".monaco-dialog-box").await;
+    assert!(dialogs.is_empty(), "{dialogs:?}");
+    grace.leave_frames().await;
+    // What ran in one seat is gone, in the other it goes on as it was.
+    assert_ne!(run("grace"), before.1);
+    assert_eq!(run("ada"), before.0);
+    assert_eq!(world.seat("ada")["message"], serde_json::Value::Null);
+    for person in [ada, grace, facilitator] {
+        person.page.close().await.expect("Chromium ends");
+    }
+    event.interrupt();
+    world.purge();
+}
+
+/// Ends the editor whenever it starts, for as long as a file is there.
+const END_EDITOR: &str = "touch /home/workspace/broken; \
+    setsid sh -c 'while [ -e /home/workspace/broken ]; do pkill -9 -f [c]ode-server; sleep 0.05; done' \
+    > /dev/null 2>&1 < /dev/null &";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_editor_that_crashes_again_and_again_is_shown_as_failed_and_comes_back() {
+    let world = World::copy("hello", "crash");
+    let event = world.up();
+    let driver = Driver::start();
+    let ada = driver.person().await;
+    starts(&ada, &event.link(0)).await;
+    let facilitator = facilitates(&driver, &event).await;
+    event.in_seat("ada", END_EDITOR, b"");
+    // Her open page asks for it again and again.
+    let mut status = serde_json::Value::Null;
+    wait_until(LIMIT, "the editor is given up", || {
+        status = world.seat("ada");
+        status["editor"] == "failed"
+    });
+    assert_eq!(status["phase"], "ready");
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.contains("the editor does not start"), "{status}");
+    assert!(message.contains("signal"), "{status}");
+    ada.sees("#waking h2", "Your editor did not start").await;
+    ada.sees("#detail", "signal").await;
+    ada.screenshot("editor-failed").await;
+    facilitator
+        .sees("tr[data-seat=ada] [data-field=editor]", "failed")
+        .await;
+    facilitator
+        .sees("tr[data-seat=ada] [data-field=message]", "signal")
+        .await;
+    event.in_seat("ada", "rm /home/workspace/broken", b"");
+    wait_until(LIMIT, "the editor is back", || {
+        world.seat("ada")["editor"] == "ready"
+    });
+    ada.element("#waking[hidden]").await;
+    for person in [ada, facilitator] {
+        person.page.close().await.expect("Chromium ends");
+    }
+    event.interrupt();
+    world.purge();
+}
