@@ -33,3 +33,22 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     }
     step("cargo bench", &mut bench)
 }
+
+/// Lets people of an event save, restore and look for twenty minutes, in a release build.
+///
+/// # Errors
+/// When the build fails, an outcome does not come, or something of the platform has grown.
+pub(crate) fn soak() -> anyhow::Result<()> {
+    step(
+        "soak",
+        cargo().args([
+            "bench",
+            "--package",
+            "arena",
+            "--bench",
+            "figures",
+            "--",
+            "soak",
+        ]),
+    )
+}

@@ -22,8 +22,8 @@ Chores of this repository.
 Usage: cargo xtask <chore>
 
   test [--long] [FILTER]   install what the tests need, then tidy, lint and run every test
-                           --long runs 20,000 cases of each property, pymongo's own tests and
-                           each fuzzer for five minutes
+                           --long runs 20,000 cases of each property, pymongo's own tests,
+                           each fuzzer for five minutes and an event for twenty
   setup                    only install what the tests need
   tidy                     rules of the repository: arrows between crates, sizes, links
   engine [FOLDER]          make the archive of the database engine, with checksum and licences

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::database::Database;
-use crate::{cargo, fuzz, root, setup, step, tidy};
+use crate::{bench, cargo, fuzz, root, setup, step, tidy};
 
 /// For each fuzzer, when there is time.
 const LONG_FUZZ: Duration = Duration::from_secs(300);
@@ -46,6 +46,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     tests(&environment, &filters, long)?;
     if long {
         fuzz::each(&fuzz::targets()?, LONG_FUZZ)?;
+        bench::soak()?;
     }
     Ok(())
 }

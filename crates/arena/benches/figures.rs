@@ -2,8 +2,8 @@
 //! and printed as one table: `cargo bench -p arena --bench figures`. As root, like
 //! the stories; tools must be in the cache. Words choose what is measured:
 //! `starts`, `crowds`, `saves`, `viewers`, `floods`, `joins`; `--rounds NUMBER` says how often, `--executable PATH`
-//! measures another build.
-//! What is measured how is in [`measure`] and [`rooms`].
+//! measures another build. Only when it is named: `soak`, for `--minutes NUMBER`.
+//! What is measured how is in [`measure`], [`rooms`] and [`soak`].
 
 #[path = "figures/browser.rs"]
 mod browser;
@@ -15,10 +15,13 @@ mod machine;
 mod measure;
 #[path = "figures/rooms.rs"]
 mod rooms;
+#[path = "figures/soak.rs"]
+mod soak;
 #[path = "figures/table.rs"]
 mod table;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -26,6 +29,9 @@ use crate::table::Table;
 
 /// How often an event is started and a crowd comes.
 const ROUNDS: usize = 3;
+
+/// How long people of the long event go on.
+const SOAK_MINUTES: u64 = 20;
 
 /// What to measure, and of which executable.
 struct Wish {
@@ -35,6 +41,8 @@ struct Wish {
     viewers: bool,
     floods: bool,
     joins: bool,
+    soak: bool,
+    minutes: u64,
     rounds: usize,
     executable: PathBuf,
 }
@@ -44,6 +52,7 @@ fn main() -> anyhow::Result<()> {
     let (mut table, load) = (Table::default(), machine::load());
     measure::rows(&mut table);
     rooms::rows(&mut table);
+    soak::rows(&mut table);
     let outcome = measured(&wish, &mut table);
     print(&format!(
         "\n{}\nload average before: {load}; after: {}\n",
@@ -72,6 +81,10 @@ fn measured(wish: &Wish, table: &mut Table) -> anyhow::Result<()> {
     if wish.crowds {
         measure::crowds(&wish.executable, wish.rounds, table)?;
     }
+    if wish.soak {
+        let time = Duration::from_secs(wish.minutes * 60);
+        soak::soak(&wish.executable, time, table)?;
+    }
     Ok(())
 }
 
@@ -83,6 +96,8 @@ fn wish(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
         viewers: false,
         floods: false,
         joins: false,
+        soak: false,
+        minutes: SOAK_MINUTES,
         rounds: ROUNDS,
         executable: env!("CARGO_BIN_EXE_arena").into(),
     };
@@ -94,16 +109,27 @@ fn wish(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
             "viewers" => wish.viewers = true,
             "floods" => wish.floods = true,
             "joins" => wish.joins = true,
+            "soak" => wish.soak = true,
+            "--minutes" => wish.minutes = arguments.next().context("a number follows")?.parse()?,
             "--rounds" => wish.rounds = arguments.next().context("a number follows")?.parse()?,
             "--executable" => wish.executable = arguments.next().context("a path follows")?.into(),
             // Cargo says so to every bench.
             "--bench" => {}
             other => bail!(
-                "{other} is none of: starts, crowds, saves, viewers, floods, joins, --rounds NUMBER, --executable PATH"
+                "{other} is none of: starts, crowds, saves, viewers, floods, joins, soak, --rounds NUMBER, --minutes NUMBER, --executable PATH"
             ),
         }
     }
-    if !(wish.starts || wish.crowds || wish.saves || wish.viewers || wish.floods || wish.joins) {
+    let some = [
+        wish.starts,
+        wish.crowds,
+        wish.saves,
+        wish.viewers,
+        wish.floods,
+        wish.joins,
+        wish.soak,
+    ];
+    if !some.contains(&true) {
         (wish.starts, wish.crowds, wish.saves) = (true, true, true);
         (wish.viewers, wish.floods, wish.joins) = (true, true, true);
     }

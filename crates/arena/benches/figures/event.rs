@@ -142,6 +142,21 @@ impl World {
         })
     }
 
+    /// Runs a command on the event.
+    pub(crate) fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let output = self
+            .command(arguments)
+            .args(["--event", &self.event])
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "arena {} failed: {said}",
+            arguments.join(" ")
+        );
+        Ok(())
+    }
+
     fn workshop(&self) -> PathBuf {
         self.folder.path().join("workshop")
     }
