@@ -214,41 +214,28 @@ async fn a_restore_in_postgresql_that_is_killed_anywhere_is_finished_by_the_next
 #[tokio::test]
 async fn what_was_about_to_be_put_aside_is_not_taken_for_half_made() {
     let world = world::World::start(HOSTS).await;
-    let client = world.as_seat(&world.ada).await;
+    let restore = async || {
+        world
+            .provisioner
+            .restore_seat(&world.ada, Before::Keep)
+            .await
+    };
+    restore().await.unwrap();
+    let own = world.as_seat(&world.ada).await;
+    let table = own.batch_execute("CREATE TABLE mine AS SELECT 7 AS round");
+    table.await.unwrap();
+    // What was kept before cannot be dropped, so that the restore stops there.
     let administrator = world.as_superuser("postgres").await;
-    world
-        .provisioner
-        .restore_seat(&world.ada, Before::Keep)
-        .await
-        .unwrap();
-    let client_again = world.as_seat(&world.ada).await;
-    client_again
-        .batch_execute("CREATE TABLE mine AS SELECT 7 AS round")
-        .await
-        .unwrap();
-    drop(client);
-    // What was kept before cannot be dropped now, so that the restore stops there.
-    let is_template = |is: bool| format!("ALTER DATABASE ada_before IS_TEMPLATE {is}");
-    administrator
-        .batch_execute(&is_template(true))
-        .await
-        .unwrap();
-    world
-        .provisioner
-        .restore_seat(&world.ada, Before::Keep)
-        .await
-        .unwrap_err();
+    let hold = async |is: bool| {
+        let statement = format!("ALTER DATABASE ada_before IS_TEMPLATE {is}");
+        administrator.batch_execute(&statement).await.unwrap();
+    };
+    hold(true).await;
+    restore().await.unwrap_err();
     world.provisioner.create_seat(&world.ada).await.unwrap();
     assert_eq!(own_round(&world).await, Some(7));
-    administrator
-        .batch_execute(&is_template(false))
-        .await
-        .unwrap();
-    world
-        .provisioner
-        .restore_seat(&world.ada, Before::Keep)
-        .await
-        .unwrap();
+    hold(false).await;
+    restore().await.unwrap();
     assert_eq!(own_round(&world).await, None);
     world.provisioner.bring_back_seat(&world.ada).await.unwrap();
     assert_eq!(own_round(&world).await, Some(7));
