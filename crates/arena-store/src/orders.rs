@@ -182,6 +182,24 @@ impl Store {
         self.write(move |work| Ok(place(work, kind, by)?)).await
     }
 
+    /// Places several orders at once: after a crash either all of them are there or none.
+    ///
+    /// # Errors
+    /// When they could not be committed.
+    pub async fn place_orders(
+        &self,
+        kinds: Vec<OrderKind>,
+        by: Actor,
+    ) -> Result<Vec<OrderId>, WriteError> {
+        self.write(move |work| {
+            let placed = kinds
+                .into_iter()
+                .map(|kind| Ok(place(work, kind, by.clone())?));
+            placed.collect()
+        })
+        .await
+    }
+
     /// Says that the order is being done now. No-op unless it waits.
     ///
     /// # Errors

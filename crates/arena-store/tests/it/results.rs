@@ -101,6 +101,21 @@ async fn the_same_order_waits_once_and_again_while_it_runs() {
 }
 
 #[tokio::test]
+async fn orders_placed_at_once_have_their_numbers_in_order() {
+    let world = World::with(&["ada", "bea"], 0).await;
+    let restore = |name| OrderKind::RestoreDatabase { seat: seat(name) };
+    let first = world.store.place_order(restore("bea"), Actor::System);
+    let first = first.await.unwrap();
+    let all = vec![restore("ada"), restore("bea")];
+    let placed = world.store.place_orders(all, Actor::System).await.unwrap();
+    // The one that waits already is not placed twice.
+    assert_eq!(placed[1], first);
+    let waiting = world.reopened().store.pending_orders();
+    let waiting: Vec<_> = waiting.iter().map(|order| order.id).collect();
+    assert_eq!(waiting, [first, placed[0]]);
+}
+
+#[tokio::test]
 async fn an_order_that_ran_when_arena_ended_waits_again() {
     let world = World::with(&["ada"], 0).await;
     let restore = OrderKind::RestoreDatabase { seat: seat("ada") };

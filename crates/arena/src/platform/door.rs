@@ -201,19 +201,16 @@ impl Keeper {
         let chosen = seats.into_iter().filter(|seat| {
             request.seats.is_empty() || request.seats.iter().any(|name| name == seat.as_str())
         });
-        let mut placed = Vec::new();
-        for seat in chosen {
-            let kind = match request.action {
-                DatabaseAction::Restore => OrderKind::RestoreDatabase { seat },
-                DatabaseAction::BringBack => OrderKind::BringBackDatabase { seat },
-                DatabaseAction::Rotate => OrderKind::RotatePassword { seat },
-            };
-            let by = Actor::Facilitator("command line".to_owned());
-            let id = self.store.place_order(kind, by).await;
-            let id = id.map_err(|error| error.to_string())?;
-            placed.extend(self.store.order(id).as_ref().map(OrderLine::of));
-        }
-        Ok(placed)
+        let kinds = chosen.map(|seat| match request.action {
+            DatabaseAction::Restore => OrderKind::RestoreDatabase { seat },
+            DatabaseAction::BringBack => OrderKind::BringBackDatabase { seat },
+            DatabaseAction::Rotate => OrderKind::RotatePassword { seat },
+        });
+        let by = Actor::Facilitator("command line".to_owned());
+        let ids = self.store.place_orders(kinds.collect(), by).await;
+        let ids = ids.map_err(|error| error.to_string())?;
+        let placed = ids.into_iter().filter_map(|id| self.store.order(id));
+        Ok(placed.map(|order| OrderLine::of(&order)).collect())
     }
 
     /// Has a list of names applied; a message for the person where it cannot be.

@@ -213,6 +213,9 @@ fn passwords_are_whole_after_a_kill_in_the_middle() {
             !before[n].contains(&password())
         });
     }
+    // Waits for what is being done to the same seats.
+    let (code, _, said) = world.run(&["rotate", "--all", "--event", &world.event]);
+    assert_eq!(code, 0, "{said}");
     let open = || world.run(&["status", "--event", &world.event]).1;
     wait_until(LIMIT, "every seat is back", || {
         !open().contains("preparing")

@@ -306,7 +306,7 @@ impl Event {
                     settings.contains(&own) && settings.contains(&mark)
                 }
             })
-            .unwrap_or_else(|| panic!("no agent runs for {seat}"));
+            .ok_or_else(|| format!("no agent runs for {seat}"))?;
         let mut child = Command::new("nsenter")
             .args([
                 "--target",
