@@ -1,6 +1,9 @@
-//! A database server that outlived the platform. The kernel tells it to stop when the platform
-//! dies, but that takes it a moment, and meanwhile it holds its folder and still answers: a new
-//! `up` must neither fail on it nor take it for its own.
+//! What outlived the platform.
+//!
+//! A database server: the kernel tells it to stop when the platform dies, but that takes it a
+//! moment, and meanwhile it holds its folder and still answers: a new `up` must neither fail on it
+//! nor take it for its own. And the helper that `unshare` starts to map user ids: killed between
+//! the two, `unshare` leaves it waiting for a word that never comes.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -8,6 +11,9 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// The file of a seat that says what its nest shall do.
+pub(crate) const WORK_ORDER: &str = "nest.json";
 
 /// How a server is told to end, each with the seconds that it gets: cancelling what runs, without
 /// tidying up, and not asking at all.
@@ -25,6 +31,29 @@ pub(crate) fn end_server(data: &Path) {
         if has_ended(&server, seconds) {
             return;
         }
+    }
+}
+
+/// Ends processes that were given a work order in this folder, and waits until they are gone. Only
+/// ours can be ended. To be called while nothing of ours is started there. Blocks.
+pub(crate) fn end_starters(folder: &Path) {
+    let orders = folder.as_os_str().as_encoded_bytes();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ended: Vec<OwnedFd> = entries
+        .filter_map(|entry| {
+            let number: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let starter = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
+            // Asked after it was opened: the number cannot have become another's in between.
+            let command = fs::read(entry.path().join("cmdline")).ok()?;
+            let mut arguments = command.split(|byte| *byte == 0);
+            let is_meant = arguments.any(|argument| {
+                argument.starts_with(orders) && argument.ends_with(WORK_ORDER.as_bytes())
+            });
+            (is_meant && pidfd_send_signal(&starter, Signal::KILL).is_ok()).then_some(starter)
+        })
+        .collect();
+    for starter in ended {
+        has_ended(&starter, 5);
     }
 }
 

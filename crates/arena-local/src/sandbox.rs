@@ -16,6 +16,19 @@ use crate::nest::{self, Work};
 /// Programs of the host, called by a fixed path of their own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Ties everything that runs in there to our life, without a gap: `setpriv` ties `unshare` to us,
+/// `unshare` its child, and that is the first process of a process namespace, with which the kernel
+/// ends all others. Bubblewrap alone leaves one behind that was killed while it built a sandbox.
+const TIED: [&str; 7] = [
+    "--pdeathsig",
+    "KILL",
+    "--",
+    "unshare",
+    "--pid",
+    "--kill-child",
+    "--mount-proc",
+];
+
 /// A limit on user namespaces, and what lifts it.
 const LIMIT_REACHED: &str = "this machine's limit on them is reached";
 const NAMESPACES_LIMIT_FIX: &str =
@@ -260,9 +273,8 @@ impl Sandbox {
             arguments.push(work.into());
             return (self.executable.clone(), arguments);
         }
-        let mut arguments: Vec<OsString> = ["-U", "-m", "-r", "--propagation", "private"]
-            .map(OsString::from)
-            .to_vec();
+        let mut arguments: Vec<OsString> = TIED.map(OsString::from).to_vec();
+        arguments.extend(["-U", "-m", "-r", "--propagation", "private"].map(OsString::from));
         if let Users::PerSlot { uid, gid, count } = self.users {
             assert!(
                 slot.0 < count,
@@ -276,7 +288,7 @@ impl Sandbox {
         arguments.push(self.executable.clone().into_os_string());
         arguments.extend(nest::ARGUMENTS.map(OsString::from));
         arguments.push(work.into());
-        (PathBuf::from("unshare"), arguments)
+        (PathBuf::from("/usr/bin/setpriv"), arguments)
     }
 
     /// Does work in a slot's namespaces and waits for it. Blocks.
@@ -297,8 +309,9 @@ impl Sandbox {
             message,
         };
         let (program, arguments) = self.command(slot, "-");
-        let text =
+        let mut text =
             serde_json::to_vec(work).expect("a work order has only strings, numbers and lists");
+        text.push(b'\n');
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -314,7 +327,9 @@ impl Sandbox {
             .spawn()
             .map_err(|error| failed(format!("cannot start a process: {error}")))?;
         // A child that fails before it reads says why on its standard error.
-        let _ = child.stdin.take().expect("it was piped").write_all(&text);
+        // The pipe stays open until it has ended, see `die_with_platform`.
+        let mut lifeline = child.stdin.take().expect("it was piped");
+        let _ = lifeline.write_all(&text);
         let errors = child.stderr.take().expect("it was piped");
         let errors = std::thread::spawn(move || {
             let mut text = Vec::new();
@@ -334,6 +349,7 @@ impl Sandbox {
             line.clear();
         }
         let status = child.wait().map_err(|error| failed(error.to_string()))?;
+        drop(lifeline);
         let message = errors.join().unwrap_or_default();
         match (status.success(), message.is_empty()) {
             (true, _) => Ok(()),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arena_supervisor::{Child, ChildSpec, LogFile, Ready, Restart, Supervisor};
+use arena_supervisor::{Child, ChildSpec, LogFile, Ready, Restart, StopSignal, Supervisor};
 use arena_workshop::SeatId;
 use arena_workshop::plan::{SeatSettings, Ways};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::leftover::{WORK_ORDER, end_starters};
 use crate::nest::{self, Bind, Fill, Home, INNER_EXECUTABLE, Limits, MARK, Run, Work, sweep};
 use crate::sandbox::{Sandbox, SandboxError, Slot};
 use surroundings::{agent_environment, completed};
@@ -299,6 +300,12 @@ impl Seats {
             args,
             environment: BTreeMap::from([("PATH".into(), HOST_PATH.into())]),
             descriptors: vec![(Arc::new(listener), 3)],
+            lifeline: true,
+            stop_signal: if self.sandbox.is_open() {
+                StopSignal::Terminate
+            } else {
+                StopSignal::Kill
+            },
             ready: Ready::Custom(Arc::new(move || Box::pin(is_healthy(socket.clone())))),
             ready_within: READY_WITHIN,
             restart: Restart::default(),
@@ -319,7 +326,7 @@ impl Seats {
         let record = self
             .record(seat)
             .ok_or_else(|| SeatError::Missing(seat.clone()))?;
-        let work = self.folder(seat).join("nest.json");
+        let work = self.folder(seat).join(WORK_ORDER);
         let run = Work::Run(Box::new(self.run(seat, &record, start)));
         let text = serde_json::to_vec(&run).expect("only strings, numbers and lists");
         write_private(&work, &text).map_err(|source| SeatError::Files {
@@ -379,6 +386,12 @@ impl Seats {
         absent_is_fine(fs::remove_file(self.socket(seat))).map_err(failed("delete its socket"))?;
         absent_is_fine(fs::remove_dir_all(self.services(seat)))
             .map_err(failed("delete its socket folder"))
+    }
+
+    /// Ends what a platform that was killed left of starts that it had just begun. Call it before
+    /// anything is started. Blocks.
+    pub fn end_starters(&self) {
+        end_starters(&self.state.join("seats"));
     }
 
     /// Ends what programs of a stopped seat left running. In a sandbox nothing can be left.
@@ -494,7 +507,6 @@ impl Seats {
         Run {
             own_user: self.sandbox.has_own_users(),
             open: self.sandbox.is_open().then(|| self.private(seat)),
-            parent: std::process::id(),
             lock: folder.join("lock"),
             home,
             home_at: HOME.to_owned(),

@@ -181,7 +181,6 @@ impl Workroom<'_> {
         Run {
             own_user: self.sandbox.has_own_users(),
             open: (self.sandbox.is_open()).then(|| self.lock.with_extension("private")),
-            parent: std::process::id(),
             lock: self.lock.to_owned(),
             home: Home::Folder(self.home.to_owned()),
             home_at: HOME.to_owned(),

@@ -115,7 +115,12 @@ fn command(spec: &ChildSpec) -> io::Result<Command> {
         .env_clear()
         .envs(&spec.environment)
         .current_dir(&spec.directory)
-        .stdin(Stdio::null())
+        // The end of ours stays with the leader's handle.
+        .stdin(if spec.lifeline {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
@@ -191,6 +196,7 @@ impl Process {
         let signal = match signal {
             StopSignal::Terminate => Signal::TERM,
             StopSignal::Interrupt => Signal::INT,
+            StopSignal::Kill => Signal::KILL,
         };
         let _ = kill_process_group(self.pid, signal);
     }

@@ -32,6 +32,9 @@ pub struct ChildSpec {
     pub directory: PathBuf,
     /// Descriptors handed over, with their numbers in the child (3 and above).
     pub descriptors: Vec<(Arc<OwnedFd>, i32)>,
+    /// Whether its standard input is a pipe that stays empty and ends when our process does, however
+    /// it dies; otherwise there is no input at all. A program that starts late learns by it that we are gone.
+    pub lifeline: bool,
     /// Signal to the child when our process dies, however it dies.
     pub parent_death: Option<ParentDeath>,
     /// When it counts as ready.
@@ -65,6 +68,7 @@ impl ChildSpec {
             environment: BTreeMap::new(),
             directory: PathBuf::from("/"),
             descriptors: Vec::new(),
+            lifeline: false,
             parent_death: None,
             ready: Ready::Started,
             ready_within: Duration::from_secs(60),
@@ -125,11 +129,13 @@ pub enum ParentDeath {
     Terminate,
 }
 
-/// The polite first signal of a stop.
+/// The first signal of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
     /// SIGTERM.
     Terminate,
     /// SIGINT: PostgreSQL's fast shutdown.
     Interrupt,
+    /// SIGKILL: for what hears no other, such as the first process of a process namespace.
+    Kill,
 }

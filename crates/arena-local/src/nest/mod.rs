@@ -17,7 +17,7 @@ pub(crate) use run::hosts;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -66,8 +66,6 @@ pub(crate) struct Run {
     /// For what is not separated: the folder that stands for [`PRIVATE`]. Then there is no sandbox,
     /// and every path inside becomes the path that it stands for.
     pub(crate) open: Option<PathBuf>,
-    /// Process that must be our parent: if it is another, ours died before we could tell.
-    pub(crate) parent: u32,
     /// Locked as long as the sandbox lives.
     pub(crate) lock: PathBuf,
     /// What is found at `home_at`, writable.
@@ -207,7 +205,7 @@ impl NestError {
 
 pub(crate) use open::{MARK, sweep};
 
-/// Does the work in the file `work`, or on standard input when it is `-`. Returns only when it is
+/// Does the work in the file `work`, or in the first line of standard input when it is `-`. Returns only when it is
 /// not a sandbox to become. Call it first thing in `main`, while there is one thread.
 ///
 /// # Errors
@@ -215,7 +213,9 @@ pub(crate) use open::{MARK, sweep};
 pub fn nest(work: &str) -> Result<(), NestError> {
     let mut text = Vec::new();
     let read = if work == "-" {
-        io::stdin().take(WORK_BYTES_MAX).read_to_end(&mut text)
+        // One line: whoever sent it keeps the pipe open.
+        let input = io::stdin().lock().take(WORK_BYTES_MAX);
+        BufReader::new(input).read_until(b'\n', &mut text)
     } else {
         File::open(work).and_then(|file| file.take(WORK_BYTES_MAX).read_to_end(&mut text))
     };

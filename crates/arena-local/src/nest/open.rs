@@ -13,7 +13,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::run::{die_with, hold};
+use super::run::{die_with_platform, hold};
 use super::{Home, NestError, PRIVATE, Run};
 
 /// Every process of a seat carries this variable: there is no namespace to know it by.
@@ -28,7 +28,7 @@ pub(super) fn run(run: &Run) -> Result<Infallible, NestError> {
         let error = io::Error::other("it was made for a sandbox");
         return Err(NestError::new("cannot run it without a sandbox")(error));
     };
-    die_with(run.parent)?;
+    die_with_platform()?;
     sweep(&run.lock);
     let _lock = hold(&run.lock)?;
     let outside = Outside::of(run, folder, home)?;

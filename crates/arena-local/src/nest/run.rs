@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FlockOperation, MemfdFlags, Mode, OFlags, flock, memfd_create};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -23,7 +24,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 use rustix::process::{
-    Gid, Resource, Rlimit, Signal, Uid, getppid, set_parent_process_death_signal, setrlimit,
+    Gid, Resource, Rlimit, Signal, Uid, set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -50,7 +51,7 @@ const ETC_FROM_HOST: [&str; 6] = [
 
 /// Becomes the sandbox's command.
 pub(super) fn run(run: &Run) -> Result<Infallible, NestError> {
-    die_with(run.parent)?;
+    die_with_platform()?;
     let lock = hold(&run.lock)?;
     fs::write("/proc/self/oom_score_adj", OOM_SCORE)
         .map_err(NestError::new("cannot raise oom_score_adj"))?;
@@ -77,7 +78,7 @@ pub(super) fn run(run: &Run) -> Result<Infallible, NestError> {
     if run.own_user {
         become_seat()?;
     }
-    die_with(run.parent)?;
+    die_with_platform()?;
     let mut bubblewrap = Command::new("/usr/bin/bwrap");
     bubblewrap
         .arg("--args")
@@ -88,19 +89,20 @@ pub(super) fn run(run: &Run) -> Result<Infallible, NestError> {
     Err(NestError::new("cannot start bubblewrap")(bubblewrap.exec()))
 }
 
-/// Arms the parent-death signal, which every change of credentials disarms.
-pub(super) fn die_with(parent: u32) -> Result<(), NestError> {
-    set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(NestError::at("cannot tie us to our parent"))?;
-    let is_parent =
-        getppid().is_some_and(|pid| u32::try_from(pid.as_raw_nonzero().get()) == Ok(parent));
-    if is_parent {
-        Ok(())
-    } else {
-        Err(NestError::new("our parent is gone")(io::Error::other(
+/// Arms the parent-death signal, which every change of credentials disarms. Who died before it was
+/// armed sends none; but then our standard input, whose other end the platform holds, has ended.
+pub(super) fn die_with_platform() -> Result<(), NestError> {
+    let what = "cannot tie us to the platform";
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(NestError::at(what))?;
+    let input = io::stdin();
+    let mut looked_at = [PollFd::new(&input, PollFlags::empty())];
+    poll(&mut looked_at, Some(&Timespec::default())).map_err(NestError::at(what))?;
+    if looked_at[0].revents().contains(PollFlags::HUP) {
+        return Err(NestError::new("the platform is gone")(io::Error::other(
             "orphaned",
-        )))
+        )));
     }
+    Ok(())
 }
 
 /// Takes the lock. The descriptor is inherited by the sandbox's first process and nobody else,

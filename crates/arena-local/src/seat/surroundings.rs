@@ -95,7 +95,6 @@ pub(crate) fn try_out(sandbox: &Sandbox, folder: &Path) -> Result<(), SandboxErr
     let run = Run {
         own_user: sandbox.has_own_users(),
         open: None,
-        parent: std::process::id(),
         lock: folder.join("lock"),
         home,
         home_at: HOME.to_owned(),

@@ -13,7 +13,7 @@ use arena_supervisor::{ChildSpec, ParentDeath, Ready, StopSignal};
 use tempfile::TempDir;
 
 use crate::postgres;
-use crate::world::{USER, World, as_user, eventually};
+use crate::world::{USER, World, as_ordinary_user, as_user, eventually};
 
 /// A process that cannot be mistaken for a later one: its number and when it began.
 type Process = (u32, String);
@@ -118,6 +118,31 @@ fn killing_the_platform_leaves_nothing_and_the_next_one_starts_at_once() {
             eventually("no mount, argument or variable names its folder", || {
                 traces_of(folder.path()) == 0
             });
+        },
+    );
+}
+
+#[test]
+fn starts_that_lost_their_platform_are_ended_and_those_of_others_are_not() {
+    as_ordinary_user(
+        "leftovers::starts_that_lost_their_platform_are_ended_and_those_of_others_are_not",
+        || {
+            let (world, other) = (World::new(), World::new());
+            let start = |world: &World, file: &str| {
+                let mut command = Command::new("/bin/sh");
+                command.args(["-c", "read -r forever"]);
+                command.arg(world.folder.path().join("seats/ada").join(file));
+                command.stdin(Stdio::piped()).spawn().unwrap()
+            };
+            let mut left = start(&world, "nest.json");
+            let mut bystanders = [start(&other, "nest.json"), start(&world, "notes.json")];
+            world.seats.end_starters();
+            assert!(left.try_wait().unwrap().is_some());
+            for bystander in &mut bystanders {
+                assert!(bystander.try_wait().unwrap().is_none());
+                bystander.kill().unwrap();
+                bystander.wait().unwrap();
+            }
         },
     );
 }

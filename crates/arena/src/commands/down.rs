@@ -155,6 +155,7 @@ fn purge(event: &EventId, places: &Places) -> Result<(), Failure> {
             .remove()
             .map_err(Failure::environment)?;
         let seats = Seats::new(sandbox, &places.state, &places.runtime);
+        seats.end_starters();
         for seat in seats.made() {
             seats.remove(&seat).map_err(Failure::environment)?;
         }

@@ -201,6 +201,10 @@ pub(crate) async fn start(
         };
         Failure::environment(error).hint(hint)
     })?;
+    let ending = Arc::clone(&seats);
+    tokio::task::spawn_blocking(move || ending.end_starters())
+        .await
+        .context("ending what was left broke")?;
     let line = progress.begin("template");
     let key = template(prepared, parts, &line).await?;
     line.done(&format!(

@@ -7,6 +7,7 @@ mod browser;
 mod databases;
 mod failing;
 mod harbour;
+mod killed;
 mod list;
 mod reference;
 mod remote;

@@ -297,7 +297,7 @@ impl Event {
         let own = format!("\"seat\":\"{seat}\"");
         let agent = processes()
             .into_iter()
-            .filter(|pid| {
+            .find(|pid| {
                 let file = |name: &str| {
                     fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
                 };
@@ -306,8 +306,6 @@ impl Event {
                     settings.contains(&own) && settings.contains(&mark)
                 }
             })
-            // One that a kill -9 left behind is older.
-            .max()
             .ok_or_else(|| format!("no agent runs for {seat}"))?;
         let mut child = Command::new("nsenter")
             .args([
