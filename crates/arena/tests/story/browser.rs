@@ -10,7 +10,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::json;
 
 /// How long a page may take to show what it should.
-const PAGE_LIMIT: Duration = Duration::from_secs(40);
+const PAGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Chromedriver with its browsers; ends with the test, also with one that is killed.
 pub(crate) struct Driver {

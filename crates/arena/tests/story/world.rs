@@ -227,10 +227,26 @@ impl World {
     }
 }
 
-/// A test that fails leaves nothing running: it would take the processor from those after it.
+/// A test that fails shows what the editors have logged and leaves nothing running: it would take
+/// the processor from those after it.
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            let logs = Command::new("find")
+                .arg(Path::new("/var/lib/arena").join(&self.event).join("seats"))
+                .args([
+                    "-path",
+                    "*/code-server/logs/*",
+                    "-name",
+                    "*.log",
+                    "-size",
+                    "+0",
+                ])
+                .args(["-exec", "tail", "-n", "60", "{}", "+"])
+                .output();
+            if let Ok(logs) = logs {
+                println!("{}", String::from_utf8_lossy(&logs.stdout));
+            }
             self.run(&[
                 "down",
                 "--event",
