@@ -245,7 +245,7 @@ impl Drop for World {
                 .args(["-exec", "tail", "-n", "60", "{}", "+"])
                 .output();
             if let Ok(logs) = logs {
-                println!("{}", String::from_utf8_lossy(&logs.stdout));
+                eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
             }
             self.run(&[
                 "down",
