@@ -119,7 +119,7 @@ pub(crate) async fn run(
                 )
             }
         };
-        let write = timeout(ANSWER_TIME_MAX, client.stream.write_all(&answer)).await;
+        let write = timeout(ANSWER_TIME_MAX, client.send(&answer)).await;
         if !matches!(write, Ok(Ok(()))) || session.failed_logins >= commands::FAILED_LOGINS_MAX {
             return;
         }
@@ -231,6 +231,12 @@ impl Client {
         self.ahead.reserve(room);
         let mut limited = (&mut self.stream).take(u64::try_from(room).unwrap_or(u64::MAX));
         Ok(limited.read_buf(&mut self.ahead).await? > 0)
+    }
+
+    async fn send(&mut self, answer: &[u8]) -> io::Result<()> {
+        self.stream.write_all(answer).await?;
+        // TLS keeps what a full socket did not take.
+        self.stream.flush().await
     }
 
     /// Returns when the client has left. Of one that sends on and on without reading its answers this is not

@@ -23,6 +23,7 @@ use crate::operations::Operations;
 use crate::scram::random;
 use crate::sessions::Sessions;
 use crate::settings::{Listener, Settings, Socket};
+use crate::tls::Tls;
 use crate::unix::QuietStream;
 use crate::users::Users;
 
@@ -202,10 +203,14 @@ async fn accept_all(server: Arc<Server>, listener: Listener, shutdown: Cancellat
                         continue;
                     };
                     let id = server.next_connection.fetch_add(1, Ordering::Relaxed);
-                    let (server, allowed, ending) = (Arc::clone(&server), allowed_user.clone(), ending.clone());
+                    let session = connection::Session::new(id, allowed_user.clone());
+                    let (server, tls, ending) = (Arc::clone(&server), listener.tls.clone(), ending.clone());
                     connections.spawn(async move {
                         let _slot = slot;
-                        connection::run(&server, stream, connection::Session::new(id, allowed), ending).await;
+                        let Some(stream) = secured(tls.as_ref(), stream, &ending).await else {
+                            return;
+                        };
+                        connection::run(&server, stream, session, ending).await;
                         server.sessions.connection_ended(id);
                     });
                 }
@@ -241,6 +246,23 @@ fn raise_panic(ended: Result<(), tokio::task::JoinError>) {
     {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// The stream after its handshake, if its listener has TLS; nothing of a client that does not keep to it.
+async fn secured(
+    tls: Option<&Tls>,
+    stream: Box<dyn Stream>,
+    ending: &CancellationToken,
+) -> Option<Box<dyn Stream>> {
+    let Some(tls) = tls else {
+        return Some(stream);
+    };
+    let accepted = ending.run_until_cancelled(tls.accept(stream)).await?;
+    accepted
+        .inspect_err(
+            |error| tracing::debug!(error = %error, "a database client's TLS handshake failed"),
+        )
+        .ok()
 }
 
 /// A client's stream, whatever it came over.

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::Guard;
+use crate::tls::Tls;
 use crate::users::Users;
 
 /// A collection whose definition changed.
@@ -100,6 +101,8 @@ pub enum Socket {
 pub struct Listener {
     /// Where clients connect.
     pub socket: Socket,
+    /// What clients have to begin with; nothing where they speak plainly.
+    pub tls: Option<Tls>,
     /// The only user who can log in here; any other is answered as if the password were wrong.
     pub allowed_user: Option<String>,
     /// Closes this listener and its connections alone.
@@ -111,6 +114,7 @@ impl Listener {
     pub fn new(socket: Socket) -> Self {
         Self {
             socket,
+            tls: None,
             allowed_user: None,
             closed: CancellationToken::new(),
         }

@@ -559,5 +559,8 @@ pub(crate) enum Role {
         /// Address and port to listen on; port 0 takes a free one.
         #[arg(long)]
         listen: std::net::SocketAddr,
+        /// PEM file with a certificate and its key: only clients that speak TLS get in.
+        #[arg(long)]
+        tls_certificate_key_file: Option<PathBuf>,
     },
 }

@@ -46,7 +46,8 @@ pub(crate) fn run(arguments: &Arena) -> Result<(), Failure> {
                 tree,
                 state,
                 listen,
-            } => serve::mongo::serve(tree, state, *listen),
+                tls_certificate_key_file,
+            } => serve::mongo::serve(tree, state, *listen, tls_certificate_key_file.as_deref()),
         };
     }
     start_log(arguments.verbose);

@@ -16,5 +16,6 @@ mod power;
 mod quotas;
 mod retries;
 mod suites;
+mod tls;
 mod transactions;
 mod world;

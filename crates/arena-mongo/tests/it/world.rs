@@ -13,7 +13,7 @@ use std::{env, fs, thread};
 
 use arena_mongo::{
     Guard, Limits, Listener, Quota, Role, RoleName, SchemaChange, ScramVerifier, Settings, Socket,
-    User, Users,
+    Tls, User, Users,
 };
 use mongodb::Client;
 use mongodb::bson::Document;
@@ -536,6 +536,16 @@ impl World {
             .await
             .unwrap();
         path
+    }
+
+    /// An address where TLS is spoken.
+    pub(crate) async fn encrypted_address(&self, tls: Tls) -> String {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        let mut listener = Listener::new(Socket::Tcp(socket));
+        listener.tls = Some(tls);
+        self.listeners.send(listener).await.unwrap();
+        address
     }
 
     pub(crate) fn uri(&self, user: &str) -> String {

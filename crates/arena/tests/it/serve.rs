@@ -35,3 +35,28 @@ fn the_database_makes_its_folder_where_it_is_missing() {
     assert!(stopped.expect("kill runs").success());
     assert!(status.expect("it ended").success());
 }
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_said_before_anything_starts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("front.pem");
+    for (text, problem) in [
+        (None, "No such file"),
+        (Some(""), "there is no certificate in it"),
+    ] {
+        if let Some(text) = text {
+            fs::write(&file, text).expect("our folder");
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_arena"))
+            .args(["serve", "mongo", "--listen", "127.0.0.1:0"])
+            .args(["--tree", "/nonexistent", "--state", "/nonexistent"])
+            .arg("--tls-certificate-key-file")
+            .arg(&file)
+            .output()
+            .expect("arena starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(problem), "{said}");
+        assert!(said.contains(&file.display().to_string()), "{said}");
+    }
+}

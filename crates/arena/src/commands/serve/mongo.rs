@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arena_local::engine::{Engine, EngineTree, OsUser};
-use arena_mongo::{Listener, Role, RoleName, ScramVerifier, Socket, User, Users};
+use arena_mongo::{Listener, Role, RoleName, ScramVerifier, Socket, Tls, User, Users};
 use arena_supervisor::{ChildSpec, LogFile, ParentDeath, Ready, StopSignal, Supervisor};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::print;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::platform::secrets;
 
@@ -33,7 +33,13 @@ const ENGINE_LIMIT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When the tree is not complete, the engine does not come up, or the address is taken.
-pub(crate) fn serve(tree: &Path, state: &Path, listen: SocketAddr) -> Result<(), Failure> {
+pub(crate) fn serve(
+    tree: &Path,
+    state: &Path,
+    listen: SocketAddr,
+    certificate: Option<&Path>,
+) -> Result<(), Failure> {
+    let tls = certificate.map(tls).transpose()?;
     make_enterable(state).map_err(Failure::environment)?;
     let engine = engine(tree, state)?;
     engine.prepare().map_err(Failure::environment)?;
@@ -49,7 +55,7 @@ pub(crate) fn serve(tree: &Path, state: &Path, listen: SocketAddr) -> Result<(),
             signal(SignalKind::interrupt()).context("cannot listen for signals")?;
         let supervisor = Supervisor::new().context("cannot supervise the engine")?;
         let shutdown = CancellationToken::new();
-        let served = start_and_serve(&engine, state, listen, &supervisor, shutdown.clone());
+        let served = start_and_serve(&engine, state, (listen, tls), &supervisor, shutdown.clone());
         tokio::pin!(served);
         // A signal may be dropped: each is only waited for once. What serves goes on below.
         let ended = tokio::select! {
@@ -65,6 +71,15 @@ pub(crate) fn serve(tree: &Path, state: &Path, listen: SocketAddr) -> Result<(),
         supervisor.stop_all(&CancellationToken::new()).await;
         ended
     })
+}
+
+/// Reads the certificate and key that clients are shown.
+fn tls(file: &Path) -> Result<Tls, Failure> {
+    let read = || {
+        let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        Tls::from_pem(&pem).with_context(|| format!("cannot use {}", file.display()))
+    };
+    read().map_err(|error| Failure::new(Kind::Configuration, error))
 }
 
 /// Makes the folder where it is missing. The engine may run as another user, who must get through it.
@@ -100,7 +115,7 @@ fn engine(tree: &Path, state: &Path) -> Result<Engine, Failure> {
 async fn start_and_serve(
     engine: &Engine,
     state: &Path,
-    listen: SocketAddr,
+    (listen, tls): (SocketAddr, Option<Tls>),
     supervisor: &Supervisor,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
@@ -138,10 +153,19 @@ async fn start_and_serve(
         .with_context(|| format!("cannot listen on {listen}"))?;
     let address = socket.local_addr().context("cannot read our own address")?;
     let (listeners, incoming) = mpsc::channel(1);
+    let mut listener = Listener::new(Socket::Tcp(socket));
+    listener.tls = tls;
+    let options = if listener.tls.is_some() {
+        "?tls=true"
+    } else {
+        ""
+    };
     listeners
-        .try_send(Listener::new(Socket::Tcp(socket)))
+        .try_send(listener)
         .context("the channel holds one listener")?;
-    print(&format!("mongodb://{ADMIN}:{password}@{address}/\n"))?;
+    print(&format!(
+        "mongodb://{ADMIN}:{password}@{address}/{options}\n"
+    ))?;
     let settings = arena_mongo::Settings {
         engine_socket_dir: engine.socket_dir().to_owned(),
         users,
