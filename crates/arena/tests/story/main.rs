@@ -4,6 +4,7 @@
 mod alone;
 mod attacks;
 mod browser;
+mod data;
 mod databases;
 mod failing;
 mod harbour;
