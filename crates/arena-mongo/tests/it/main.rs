@@ -15,6 +15,7 @@ mod node;
 mod power;
 mod quotas;
 mod retries;
+mod rights;
 mod suites;
 mod tls;
 mod transactions;
