@@ -111,6 +111,8 @@ fn defaults(settings: &SeatSettings) -> Map<String, Value> {
             "**/.git/objects/**": true, "**/.git/subtree-cache/**": true, "**/node_modules/**": true,
             "**/out/**": true, "**/dist/**": true
         },
+        // Light or dark as the participant's own system, like every page of ours.
+        "window.autoDetectColorScheme": true,
         "chat.disableAIFeatures": true,
         "telemetry.telemetryLevel": "off",
         "update.mode": "none",
