@@ -361,10 +361,9 @@ impl Engine {
             );
             // What a killed one had started may still be ending; a supervisor tries again, too.
             if has_ended {
-                thread::sleep(Duration::from_millis(100));
                 self.spawn_server();
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(50));
         }
     }
 
