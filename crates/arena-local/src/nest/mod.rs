@@ -205,8 +205,8 @@ impl NestError {
 
 pub(crate) use open::{MARK, sweep};
 
-/// Does the work in the file `work`, or in the first line of standard input when it is `-`. Returns only when it is
-/// not a sandbox to become. Call it first thing in `main`, while there is one thread.
+/// Does the work in the file `work`, or in the first line of standard input when it is `-`. Returns
+/// only when it is not a sandbox to become. Call it first thing in `main`, while there is one thread.
 ///
 /// # Errors
 /// Whatever the kernel refuses, with what was tried.

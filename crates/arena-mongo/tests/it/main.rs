@@ -15,7 +15,6 @@ mod node;
 mod power;
 mod quotas;
 mod retries;
-mod rights;
 mod suites;
 mod tls;
 mod transactions;
