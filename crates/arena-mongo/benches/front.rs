@@ -19,11 +19,13 @@ use std::collections::BTreeMap;
 use std::future::IntoFuture as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -41,6 +43,8 @@ struct Operation {
     name: &'static str,
     sql: &'static str,
     command: fn(i32) -> Document,
+    /// How many clients send at once, each on a connection of its own.
+    clients: i32,
     warm_up: i32,
     count: i32,
 }
@@ -53,18 +57,34 @@ impl Operation {
     }
 }
 
-const OPERATIONS: [Operation; 4] = [
+const FIND_ONE: &str = "SELECT cursorpage FROM documentdb_api.find_cursor_first_page('ada', $1)";
+
+fn find_one(n: i32) -> Document {
+    doc! { "find": "c", "filter": { "_id": n % DOCUMENTS }, "limit": 1, "singleBatch": true }
+}
+
+const OPERATIONS: [Operation; 5] = [
     Operation {
         name: "find one by _id",
-        sql: "SELECT cursorpage FROM documentdb_api.find_cursor_first_page('ada', $1)",
-        command: |n| doc! { "find": "c", "filter": { "_id": n % DOCUMENTS }, "limit": 1, "singleBatch": true },
+        sql: FIND_ONE,
+        command: find_one,
+        clients: 1,
         warm_up: 200,
         count: 1_000,
+    },
+    Operation {
+        name: "… by eight clients at once",
+        sql: FIND_ONE,
+        command: find_one,
+        clients: 8,
+        warm_up: 400,
+        count: 4_000,
     },
     Operation {
         name: "insert one",
         sql: "SELECT p_result FROM documentdb_api.insert('ada', $1, NULL, NULL)",
         command: |n| doc! { "insert": "i", "documents": [{ "n": n, "text": "some text of a document" }] },
+        clients: 1,
         warm_up: 200,
         count: 1_000,
     },
@@ -72,6 +92,7 @@ const OPERATIONS: [Operation; 4] = [
         name: "update one by _id",
         sql: "SELECT p_result FROM documentdb_api.update('ada', $1, NULL, NULL)",
         command: |n| doc! { "update": "c", "updates": [{ "q": { "_id": n % DOCUMENTS }, "u": { "$set": { "seen": n } } }] },
+        clients: 1,
         warm_up: 200,
         count: 1_000,
     },
@@ -79,6 +100,7 @@ const OPERATIONS: [Operation; 4] = [
         name: "aggregate 5,000 documents",
         sql: "SELECT cursorpage FROM documentdb_api.aggregate_cursor_first_page('ada', $1)",
         command: |_| doc! { "aggregate": "c", "pipeline": [{ "$group": { "_id": "$town", "n": { "$sum": 1 }, "most": { "$max": "$price" } } }, { "$sort": { "n": -1 } }], "cursor": {} },
+        clients: 1,
         warm_up: 10,
         count: 40,
     },
@@ -149,7 +171,7 @@ async fn fill(world: &World) {
     collection.insert_many(documents).await.unwrap();
 }
 
-fn measure(client: &Runtime, world: &World, operation: &Operation) {
+fn measure(client: &Runtime, world: &World, operation: &'static Operation) {
     let mut rounds: Vec<Spent> = (0..ROUNDS)
         .map(|round| Spent {
             direct: client.block_on(direct(operation, round)),
@@ -183,53 +205,72 @@ impl Spent {
     }
 }
 
-/// The numbers of one round's operations, and how many of them only warm up.
-fn numbers(operation: &Operation, round: usize) -> std::ops::Range<i32> {
-    let count = operation.warm_up + operation.count;
-    let round = i32::try_from(round).unwrap();
-    round * count..(round + 1) * count
+/// The numbers of one client's operations in a round: those that only warm up, then the others.
+fn numbers(operation: &Operation, round: usize, client: i32) -> [std::ops::Range<i32>; 2] {
+    let warm_up = operation.warm_up / operation.clients;
+    let count = warm_up + operation.count / operation.clients;
+    let first = (i32::try_from(round).unwrap() * operation.clients + client) * count;
+    [first..first + warm_up, first + warm_up..first + count]
 }
 
-async fn direct(operation: &Operation, round: usize) -> f64 {
+async fn direct(operation: &'static Operation, round: usize) -> f64 {
     let engine = engine();
     let mut config = tokio_postgres::Config::new();
     config
         .host_path(engine.sockets.clone())
         .dbname("postgres")
         .user("arena_front");
-    let (session, connection) = config.connect(NoTls).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let statement = session.prepare(operation.sql).await.unwrap();
-    let numbers = numbers(operation, round);
-    let first = numbers.start + operation.warm_up;
-    let mut before = BTreeMap::new();
-    for n in numbers {
-        if n == first {
-            before = engine.times();
-        }
-        let command = RawDocumentBuf::try_from(&(operation.command)(n)).unwrap();
-        session
-            .query(&statement, &[&Sent(command.into_bytes())])
-            .await
-            .unwrap();
+    let (mut clients, mut connections) = (Vec::new(), JoinSet::new());
+    for _ in 0..operation.clients {
+        let (session, connection) = config.connect(NoTls).await.unwrap();
+        connections.spawn(connection);
+        let statement = session.prepare(operation.sql).await.unwrap();
+        clients.push(Arc::new((session, statement)));
     }
-    let spent = since(&before, &engine.times());
-    connection.abort();
-    operation.each(spent)
+    let send = |part: usize| {
+        let clients = clients.iter().zip(0..).map(|(client, number)| {
+            let numbers = numbers(operation, round, number)[part].clone();
+            let client = Arc::clone(client);
+            async move {
+                let (session, statement) = &*client;
+                for n in numbers {
+                    let command = RawDocumentBuf::try_from(&(operation.command)(n)).unwrap();
+                    session
+                        .query(statement, &[&Sent(command.into_bytes())])
+                        .await
+                        .unwrap();
+                }
+            }
+        });
+        clients.collect::<JoinSet<()>>().join_all()
+    };
+    send(0).await;
+    let before = engine.times();
+    send(1).await;
+    operation.each(since(&before, &engine.times()))
 }
 
-async fn through(world: &World, operation: &Operation, round: usize) -> Spent {
+async fn through(world: &World, operation: &'static Operation, round: usize) -> Spent {
     let engine = engine();
-    let database = world.client("ada").await.database("ada");
-    let numbers = numbers(operation, round);
-    let first = numbers.start + operation.warm_up;
-    let (mut before, mut own) = (BTreeMap::new(), BTreeMap::new());
-    for n in numbers {
-        if n == first {
-            (before, own) = (engine.times(), front_times());
-        }
-        database.run_command((operation.command)(n)).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..operation.clients {
+        clients.push(world.client("ada").await.database("ada"));
     }
+    let send = |part: usize| {
+        let clients = clients.iter().zip(0..).map(|(client, number)| {
+            let numbers = numbers(operation, round, number)[part].clone();
+            let client = client.clone();
+            async move {
+                for n in numbers {
+                    client.run_command((operation.command)(n)).await.unwrap();
+                }
+            }
+        });
+        clients.collect::<JoinSet<()>>().join_all()
+    };
+    send(0).await;
+    let (before, own) = (engine.times(), front_times());
+    send(1).await;
     Spent {
         direct: 0.0,
         engine: operation.each(since(&before, &engine.times())),
