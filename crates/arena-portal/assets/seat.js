@@ -12,16 +12,35 @@ const progress = document.getElementById("progress");
 const texts = waking.dataset;
 let since = performance.now();
 let step = "";
+// So many seconds at most the editor's page is waited for.
+const OPENING = 30;
 
 const isDown = (step) => step === "failed" || step === "broken";
 // Whatever ran in the seat has ended: what the frame shows is dead.
 const isGone = (step) => isDown(step) || step === "preparing";
 
+// The frame stays covered until the editor's page is there: before, it is blank for seconds.
 function open() {
   // What was in the frame when editor or seat ended is gone.
-  if (!editor.getAttribute("src") || isGone(step)) editor.src = editor.dataset.src;
+  if (!editor.getAttribute("src") || isGone(step)) {
+    tell("opening");
+    editor.src = editor.dataset.src;
+  } else if (step !== "opening") uncover();
+}
+
+function uncover() {
   step = "";
   waking.hidden = true;
+}
+editor.addEventListener("load", () => { if (step === "opening") uncover(); });
+
+function tell(now, text = texts[now], message = "") {
+  if (now !== step) { step = now; since = performance.now(); }
+  phase.textContent = text;
+  detail.textContent = message;
+  remedy.textContent = remedy.dataset[now] ?? "";
+  waking.dataset.state = now;
+  waking.hidden = false;
 }
 
 // Facilitators who look into the seat, as long as they may.
@@ -48,18 +67,16 @@ function show(seat) {
     : seat.editor.state === "stopped" ? "starting" : seat.editor.state;
   // The editor went to sleep under an open page: leave what is in the frame, it reconnects.
   if (editor.getAttribute("src") && !isGone(now) && !isGone(step)) return;
-  if (now !== step) { step = now; since = performance.now(); }
-  phase.textContent = now === "queued" ? texts.queued.replace("{}", seat.editor.position) : texts[now];
-  detail.textContent = seat.message ?? "";
-  remedy.textContent = remedy.dataset[now] ?? "";
-  waking.dataset.state = now;
-  waking.hidden = false;
+  const text = now === "queued" ? texts.queued.replace("{}", seat.editor.position) : texts[now];
+  tell(now, text, seat.message ?? "");
 }
 
 setInterval(() => {
   visitors();
   if (waking.hidden) return;
   const waited = Math.floor((performance.now() - since) / 1000);
+  // Something of the page hangs; the editor may work without it.
+  if (step === "opening" && waited > OPENING) return uncover();
   seconds.textContent = waited > 1 && !isDown(step) ? texts.seconds.replace("{}", waited) : "";
 }, 500);
 
@@ -109,6 +126,7 @@ function count() {
 }
 on("exercise", (state) => { if (state.solved) { solved.add(state.exercise); count(); } });
 on("seat", show);
+if ("ready" in editor.dataset) open();
 // The seat is no longer on the list of names: the page says so.
 on("reload", () => location.reload());
 start();

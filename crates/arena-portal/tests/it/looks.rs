@@ -3,7 +3,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use arena_store::{Actor, ConnectionReport, Principal};
+use arena_store::{Actor, ConnectionReport, EditorStatus, Principal, SeatPhase, SeatStatus};
+use arena_workshop::scoring::Scoring;
 use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::key::Key;
 use serde_json::{Value, json};
@@ -33,7 +34,10 @@ struct Page {
 
 impl Open {
     async fn start() -> Self {
-        let world = World::new().await;
+        Self::before(World::new().await).await
+    }
+
+    async fn before(world: World) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let who = Arc::new(Mutex::new(String::new()));
@@ -373,4 +377,68 @@ async fn the_connection_test_finds_a_good_way_and_a_cut_one() {
     assert!(test.report.websocket && test.report.cookies && test.report.latency_ms.is_some());
     assert_eq!(test.report.blocked, ["instructions", "editor", "app"]);
     person.page.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_editors_frame_is_covered_until_its_page_is_there() {
+    let editors = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = editors.local_addr().unwrap().port();
+    tokio::spawn(answer_all(editors));
+    let open = Open::before(World::at(Scoring::Timed, port).await).await;
+    let store = &open.world.store;
+    store.take_listed(&seat("ada")).await.unwrap();
+    let is = async |editor| {
+        let phase = SeatPhase::Ready;
+        let status = SeatStatus {
+            phase,
+            editor,
+            ..SeatStatus::default()
+        };
+        store.set_status(&seat("ada"), status).await.unwrap();
+    };
+    is(EditorStatus::Starting).await;
+    let driver = Driver::start();
+    let person = driver.person().await;
+    let page = Page {
+        name: "seat",
+        who: "participant:ada",
+        path: "/seat".to_owned(),
+        form: None,
+    };
+    open.go(&person, &page).await;
+    person
+        .sees("#waking:not([hidden]) h2", "Your editor is starting")
+        .await;
+    let watch = "const waking = document.getElementById('waking'); window.seen = [];
+        const note = (what) => { if (seen.at(-1) !== what) seen.push(what); };
+        new MutationObserver(() => note(waking.hidden ? 'uncovered' : document.getElementById('phase').textContent))
+            .observe(waking, { subtree: true, childList: true, attributes: true });
+        document.getElementById('editor').addEventListener('load', () => note('loaded'), { capture: true });";
+    run(&person, watch, &[]).await;
+    is(EditorStatus::Ready).await;
+    person.element("#waking[hidden]").await;
+    let seen = run(&person, "return seen", &[]).await;
+    assert_eq!(seen, json!(["Your editor opens", "loaded", "uncovered"]));
+    // The editor goes to sleep and wakes: the frame comes back by itself.
+    is(EditorStatus::Stopped).await;
+    is(EditorStatus::Ready).await;
+    person.element("#waking[hidden]").await;
+    open.go(&person, &page).await;
+    person.element("#editor[src] ~ #waking[hidden]").await;
+    person.page.close().await.unwrap();
+}
+
+/// A small page for whoever asks for anything.
+async fn answer_all(listener: TcpListener) {
+    loop {
+        let (mut browser, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(browser.read_u8().await?);
+            }
+            let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\nconnection: close\r\n\r\neditor";
+            browser.write_all(page.as_bytes()).await
+        });
+    }
 }

@@ -57,6 +57,11 @@ impl World {
     }
 
     pub(crate) async fn with(scoring: Scoring) -> Self {
+        Self::at(scoring, 8080).await
+    }
+
+    /// An event whose hosts are served at that port of the loopback.
+    pub(crate) async fn at(scoring: Scoring, port: u16) -> Self {
         let folder = TempDir::new().unwrap();
         let store = Store::open(folder.path().join("event.db")).unwrap();
         let spec = |id: &str, name: &str, listed: bool| SeatSpec {
@@ -82,7 +87,7 @@ impl World {
         let listener = UnixListener::bind(folder.path().join("portal.sock")).unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(
-            settings(store.clone(), scoring),
+            settings(store.clone(), scoring, port),
             listener,
             shutdown.clone(),
         ));
@@ -372,7 +377,7 @@ pub(crate) fn attempt(id: &str, exercise: &str, passed: bool) -> Attempt {
     }
 }
 
-fn settings(store: Store, scoring: Scoring) -> Settings {
+fn settings(store: Store, scoring: Scoring, port: u16) -> Settings {
     let exercise = |id: &str| ExerciseEntry {
         slug: slug(id),
         title: format!("Exercise {id}"),
@@ -390,7 +395,7 @@ fn settings(store: Store, scoring: Scoring) -> Settings {
         address: Address {
             scheme: "http".to_owned(),
             domain: "arena.localhost".to_owned(),
-            port: 8080,
+            port,
         },
         language: Language::English,
         exercises: ["crud-1", "crud-2", "sql-1"]
