@@ -3,7 +3,10 @@
 //! gets fewer messages and never an old one; `Last-Event-ID` says where to go on.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arena_store::{Event, EventKind, Principal};
@@ -14,14 +17,16 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http_body_util::channel::{Channel, Sender};
+use hyper::body::Frame;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::caller::{Caller, Surface};
 use crate::serve::App;
 use crate::state::{self, SeatView};
 
-/// A line without meaning that keeps connections open and finds closed ones.
+/// A line without meaning that keeps connections open, however little concerns their viewers.
 const BEAT: Duration = Duration::from_secs(15);
 /// Events read at once.
 const BATCH: usize = 512;
@@ -71,7 +76,7 @@ pub(crate) async fn events(
         .get("last-event-id")
         .and_then(|id| id.to_str().ok()?.parse().ok())
         .or(resume.after);
-    let (sender, body) = Channel::<Bytes, std::io::Error>::new(QUEUE_LENGTH);
+    let (sender, messages) = mpsc::channel(QUEUE_LENGTH);
     let stream = Stream {
         app: Arc::clone(&app),
         viewer,
@@ -82,13 +87,34 @@ pub(crate) async fn events(
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-store"),
     ];
-    (headers, [("x-accel-buffering", "no")], Body::new(body)).into_response()
+    (
+        headers,
+        [("x-accel-buffering", "no")],
+        Body::new(Messages(messages)),
+    )
+        .into_response()
 }
 
 struct Stream {
     app: Arc<App>,
     viewer: Viewer,
-    sender: Sender<Bytes, std::io::Error>,
+    sender: mpsc::Sender<Bytes>,
+}
+
+/// The body of the answer; the server drops it when the browser has gone.
+struct Messages(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Messages {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let message = self.0.poll_recv(context);
+        message.map(|message| message.map(|bytes| Ok(Frame::data(bytes))))
+    }
 }
 
 /// The browser has gone.
@@ -108,10 +134,11 @@ struct Touched {
 
 impl Stream {
     async fn run(mut self, resume: Option<i64>) {
-        let shutdown = self.app.shutdown.clone();
+        let (shutdown, sender) = (self.app.shutdown.clone(), self.sender.clone());
         // Dropping the stream halfway cuts the body, which is what a shutdown means.
         tokio::select! {
             () = shutdown.cancelled() => {}
+            () = sender.closed() => {}
             _gone = self.follow(resume) => {}
         }
     }
@@ -127,6 +154,8 @@ impl Stream {
             .unwrap_or(newest);
         self.send_raw("retry: 1000\n\n").await?;
         self.greet(last).await?;
+        let mut beat = interval_at(Instant::now() + BEAT, BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let events = store.events_since(last, BATCH);
             if let Some(newest) = events.last() {
@@ -141,7 +170,7 @@ impl Stream {
                     ended.map_err(|_| Gone)?;
                     self.send_board(last).await?;
                 }
-                () = tokio::time::sleep(BEAT) => self.send_raw(": beat\n\n").await?,
+                _ = beat.tick() => self.send_raw(": beat\n\n").await?,
             }
         }
     }
@@ -246,7 +275,7 @@ impl Stream {
 
     async fn send_raw(&mut self, text: &str) -> Result<(), Gone> {
         self.sender
-            .send_data(Bytes::copy_from_slice(text.as_bytes()))
+            .send(Bytes::copy_from_slice(text.as_bytes()))
             .await
             .map_err(|_| Gone)
     }

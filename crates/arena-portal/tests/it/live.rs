@@ -331,3 +331,14 @@ async fn who_is_taken_off_the_list_is_told_on_the_open_page_and_no_other_page_is
         .await
         .assert(200);
 }
+
+#[tokio::test]
+async fn streams_of_browsers_that_left_make_room() {
+    let world = World::new().await;
+    // As many as may be open at once, in an event where nothing concerns their viewers.
+    for _ in 0..5_000 {
+        drop(world.get("/_arena/events").stream().await);
+    }
+    let mut stream = world.get("/_arena/events").stream().await;
+    stream.find("leaderboard", |_| true).await;
+}
