@@ -7,6 +7,7 @@
 
 mod attacks;
 mod forward;
+mod full_disk;
 mod leftovers;
 mod machine;
 mod outbound;

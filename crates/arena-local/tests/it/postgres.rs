@@ -34,7 +34,7 @@ pub(crate) fn tree() -> (PathBuf, u32) {
     (tree.into(), owner)
 }
 
-fn cluster(folder: &Path) -> PostgresCluster {
+pub(crate) fn cluster(folder: &Path) -> PostgresCluster {
     let (tree, owner) = tree();
     let programs = PostgresPrograms::Tree(EngineTree::at(tree).unwrap());
     let cluster = PostgresCluster::new(programs, &folder.join("postgres"), &folder.join("s"), 3);
@@ -77,7 +77,7 @@ fn start(cluster: &PostgresCluster) -> Server {
     server
 }
 
-fn world() -> tempfile::TempDir {
+pub(crate) fn world() -> tempfile::TempDir {
     let folder = tempfile::Builder::new()
         .prefix("arena-pg-")
         .tempdir_in("/tmp")
@@ -92,7 +92,7 @@ fn template() -> DatabaseName {
 }
 
 /// The socket takes connections a moment before the server has recovered.
-async fn log_in(cluster: &PostgresCluster) -> Provisioner {
+pub(crate) async fn log_in(cluster: &PostgresCluster) -> Provisioner {
     let limit = Instant::now() + Duration::from_secs(60);
     loop {
         match Provisioner::connect(&template(), None, Some(&cluster.admin().unwrap())).await {
