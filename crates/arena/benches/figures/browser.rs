@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -40,10 +40,21 @@ pub(crate) struct Seen {
     pub(crate) data: Value,
 }
 
-/// An open stream of server-sent events; it ends with its event.
-pub(crate) struct Stream(Receiver<Seen>);
+/// An open stream of server-sent events; whoever drops it leaves, as a browser does.
+pub(crate) struct Stream {
+    seen: Receiver<Seen>,
+    connection: TcpStream,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.connection.shutdown(Shutdown::Both);
+    }
+}
 
 struct Response {
+    connection: TcpStream,
     status: u16,
     headers: Vec<(String, String)>,
     body: Box<dyn Read + Send>,
@@ -113,9 +124,11 @@ impl Browser {
             "the events answered {}",
             response.status
         );
-        let (sender, receiver) = channel();
-        std::thread::spawn(move || read_events(response.body, &sender));
-        Ok(Stream(receiver))
+        let (sender, seen) = channel();
+        let body = response.body;
+        std::thread::spawn(move || read_events(body, &sender));
+        let connection = response.connection;
+        Ok(Stream { seen, connection })
     }
 
     /// Opens the live events of a host and tells when a board holds one of `words` for the first time,
@@ -226,6 +239,7 @@ impl Browser {
 }
 
 fn read_head(stream: TcpStream) -> anyhow::Result<Response> {
+    let connection = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -254,6 +268,7 @@ fn read_head(stream: TcpStream) -> anyhow::Result<Response> {
         Box::new(reader.take(length.unwrap_or(u64::MAX)))
     };
     Ok(Response {
+        connection,
         status,
         headers,
         body,
@@ -324,7 +339,7 @@ impl Stream {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let seen = self
-                .0
+                .seen
                 .recv_timeout(left)
                 .with_context(|| format!("waited {limit:?} in vain for {what}"))?;
             if wanted(&seen) {
