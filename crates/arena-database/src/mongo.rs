@@ -1,10 +1,12 @@
 //! Seats' databases in MongoDB. Users live in `admin`, as Atlas has them, so
 //! that a URI cut at `?` still logs in. The template is made in [`loading`],
-//! restores and the way back in [`keeping`].
+//! restores and the way back in [`keeping`],
+//! and an event's end in [`removal`].
 
 mod keeping;
 mod leftovers;
 mod loading;
+mod removal;
 
 use std::time::Duration;
 
@@ -140,9 +142,12 @@ impl Mongo {
 
     /// Returns the seats that are complete.
     pub(crate) async fn list(&self) -> Result<Vec<DatabaseName>, ProvisionError> {
+        self.seats_of(&self.template).await
+    }
+
+    async fn seats_of(&self, template: &Database) -> Result<Vec<DatabaseName>, ProvisionError> {
         let what = || failed("list the seats");
-        let mut cursor = self
-            .template
+        let mut cursor = template
             .collection::<Document>(STATE)
             .find(doc! {})
             .await

@@ -355,6 +355,21 @@ impl Postgres {
         Ok(())
     }
 
+    /// Drops the template, after all seats.
+    pub(crate) async fn remove_template(&self) -> Result<(), ProvisionError> {
+        let link = self.admin_link(&self.admin.database).await?;
+        let name = quoted(self.template.as_str());
+        for statement in [
+            format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+            format!("DROP ROLE IF EXISTS {name}"),
+        ] {
+            link.run(&statement, || "drop the template".to_owned())
+                .await?;
+        }
+        link.close().await;
+        Ok(())
+    }
+
     /// Returns the seats that are complete.
     pub(crate) async fn list(&self) -> Result<Vec<DatabaseName>, ProvisionError> {
         let link = self.admin_link(&self.admin.database).await?;

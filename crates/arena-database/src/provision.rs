@@ -359,6 +359,50 @@ impl Provisioner {
         .await
     }
 
+    /// Removes all that the event made: databases, users and roles of every seat, what was kept of them, the
+    /// template, and what is shared when no other event is on the server. A seat that another event on the same
+    /// MongoDB has, too, stays. Tells each seat and how far it is. Repeatable.
+    ///
+    /// # Errors
+    /// When a server refuses; what was removed until then is gone.
+    pub async fn remove_event(&self, tell: impl Fn(Progress)) -> Result<(), ProvisionError> {
+        let (mongodb, postgres) = (&self.inner.mongodb, &self.inner.postgres);
+        let listed = match mongodb {
+            Some(mongodb) => within("list the seats", SEAT_TIME_MAX, mongodb.own()).await?,
+            None => Vec::new(),
+        };
+        let mut seats = BTreeSet::from_iter(listed);
+        let in_mongodb = seats.clone();
+        if let Some(postgres) = postgres {
+            seats.extend(within("list the seats", SEAT_TIME_MAX, postgres.list()).await?);
+        }
+        for (index, name) in seats.iter().enumerate() {
+            let before = before_name(name);
+            let dropped = async {
+                if let Some(mongodb) = mongodb.as_ref().filter(|_| in_mongodb.contains(name)) {
+                    mongodb.drop(name, &before).await?;
+                }
+                match postgres {
+                    Some(postgres) => postgres.drop(name, &before).await,
+                    None => Ok(()),
+                }
+            };
+            within("drop a seat's databases", SEAT_TIME_MAX, dropped).await?;
+            tell(Progress {
+                seat: name.clone(),
+                done: index + 1,
+                all: seats.len(),
+            });
+        }
+        if let Some(mongodb) = mongodb {
+            mongodb.remove_template().await?;
+        }
+        match postgres {
+            Some(postgres) => postgres.remove_template().await,
+            None => Ok(()),
+        }
+    }
+
     /// Ends sessions of seats in PostgreSQL that take so much that others get nothing, until the
     /// server cannot be reached.
     ///

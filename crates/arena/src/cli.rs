@@ -241,6 +241,9 @@ pub(crate) struct Down {
     /// With --purge: do not keep an export of the results.
     #[arg(long)]
     pub(crate) without_export: bool,
+    /// With --purge: leave what seats have on servers that the config names.
+    #[arg(long)]
+    pub(crate) leave_databases: bool,
     /// Do not ask.
     #[arg(short, long)]
     pub(crate) yes: bool,

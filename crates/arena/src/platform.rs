@@ -12,6 +12,7 @@ pub(crate) mod places;
 pub(crate) mod remote;
 pub(crate) mod seats;
 pub(crate) mod secrets;
+pub(crate) mod servers;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

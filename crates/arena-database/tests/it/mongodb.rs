@@ -391,3 +391,44 @@ async fn what_is_asked_for_one_seat_at_once_happens_one_after_the_other() {
     }
     world.end(&[&ada]).await;
 }
+
+#[tokio::test]
+async fn an_events_end_leaves_other_events_what_is_theirs() {
+    let (ending, going_on) = (World::start("ending").await, World::start("goingon").await);
+    let own = ending.seat("ada");
+    let locked_out = ending.seat("eve");
+    let both = seat(&format!("both{}", std::process::id()));
+    for (world, seat) in [
+        (&ending, &own),
+        (&ending, &locked_out),
+        (&ending, &both),
+        (&going_on, &both),
+    ] {
+        world.provisioner.create_seat(seat).await.unwrap();
+    }
+    let restored = ending.provisioner.restore_seat(&own, Before::Keep);
+    restored.await.unwrap();
+    ending.provisioner.lock_out(&locked_out.name).await.unwrap();
+
+    let told = std::sync::Mutex::new(Vec::new());
+    for _again in 0..2 {
+        let tell = |progress: arena_database::Progress| told.lock().unwrap().push(progress);
+        ending.provisioner.remove_event(tell).await.unwrap();
+    }
+    let told = told.into_inner().unwrap();
+    assert_eq!(told.last().map(|last| (last.done, last.all)), Some((2, 2)));
+    let client = Client::with_uri_str(&ending.uri).await.unwrap();
+    let names = client.list_database_names().await.unwrap();
+    let left: Vec<&String> = names
+        .iter()
+        .filter(|name| name.contains(&ending.tag))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    let admin = client.database("admin");
+    let users = admin.run_command(doc! { "usersInfo": 1 }).await.unwrap();
+    let users = users.to_string();
+    assert!(!users.contains(&ending.tag), "{users}");
+    // The other event's seat of that name, and the template that it came from.
+    assert_eq!(count(&going_on.as_seat(&both).await, "listings").await, 100);
+    going_on.end(&[&both]).await;
+}

@@ -312,3 +312,35 @@ async fn one_seats_locks_leave_the_others_theirs() {
     assert!(!guard.is_finished());
     guard.abort();
 }
+
+#[tokio::test]
+async fn an_events_end_leaves_the_server_as_it_was() {
+    let cluster = Cluster::start();
+    let admin = cluster.admin();
+    let password = admin.password.as_deref().unwrap_or_default();
+    let server = async || {
+        let client = log_in(&admin, &admin.user, password, "postgres")
+            .await
+            .unwrap();
+        let query = "SELECT datname::text FROM pg_database UNION ALL SELECT rolname::text FROM pg_roles ORDER BY 1";
+        let rows = client.query(query, &[]).await.unwrap();
+        let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        names
+    };
+    let before = server().await;
+    let provisioner = provisioner(&admin).await;
+    let (ada, bo) = (seat("ada"), seat("bo-b"));
+    for seat in [&ada, &bo] {
+        provisioner.create_seat(seat).await.unwrap();
+    }
+    provisioner.restore_seat(&ada, Before::Keep).await.unwrap();
+    provisioner.lock_out(&bo.name).await.unwrap();
+    assert_eq!(
+        server().await.len(),
+        before.len() + 7,
+        "three databases and what was kept, three roles"
+    );
+    provisioner.remove_event(|_| ()).await.unwrap();
+    provisioner.remove_event(|_| ()).await.unwrap();
+    assert_eq!(server().await, before);
+}

@@ -20,6 +20,7 @@ use crate::failure::{Failure, Kind};
 use crate::host::{self, Host};
 use crate::platform::door::Client;
 use crate::platform::places::{Places, lock};
+use crate::platform::servers::Servers;
 
 /// Requests and gradings end within 15 seconds, databases within 20.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -55,7 +56,7 @@ pub(crate) fn run(arguments: &Down) -> Result<(), Failure> {
     if !arguments.without_export {
         export(&event, &places)?;
     }
-    purge(&event, &places)?;
+    purge(&event, &places, arguments.leave_databases)?;
     host.remove_if_empty();
     Ok(())
 }
@@ -69,6 +70,11 @@ fn again(arguments: &Down, event: &EventId) -> Vec<OsString> {
     ];
     rest.extend(arguments.purge.then(|| "--purge".into()));
     rest.extend(arguments.without_export.then(|| "--without-export".into()));
+    rest.extend(
+        arguments
+            .leave_databases
+            .then(|| "--leave-databases".into()),
+    );
     rest
 }
 
@@ -138,8 +144,16 @@ fn sandbox_of(places: &Places, executable: &Path, seats: usize) -> Result<Sandbo
         .map_err(Failure::environment)
 }
 
-fn purge(event: &EventId, places: &Places) -> Result<(), Failure> {
+fn purge(event: &EventId, places: &Places, leave_databases: bool) -> Result<(), Failure> {
     let lock = lock(places)?;
+    if !leave_databases {
+        let servers = Servers::read(&places.state)?;
+        runtime()?
+            .block_on(servers.remove_event(event))
+            .map_err(|failure| {
+                failure.hint("make the server reachable and purge again, or add --leave-databases to leave there what is there")
+            })?;
+    }
     let executable = std::env::current_exe().context("cannot find this executable")?;
     let seats_folder = places.state.join("seats");
     let count = fs::read_dir(&seats_folder).map_or(0, |entries| entries.count());

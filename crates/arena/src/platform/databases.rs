@@ -20,7 +20,7 @@ use arena_local::postgres::{PostgresCluster, PostgresPrograms};
 use arena_mongo::{Guard, Listener, Quota, Role, RoleName, ScramVerifier, Socket, User, Users};
 use arena_supervisor::{Child, ChildSpec, LogFile, ParentDeath, Ready, State, Status, StopSignal};
 use arena_workshop::plan::{MongodbSource, PostgresSource, SeatPlan};
-use arena_workshop::{DatabaseName, Plan, SeatId};
+use arena_workshop::{Plan, SeatId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,7 @@ use crate::failure::{Failure, Kind};
 use crate::platform::logins::Logins;
 use crate::platform::places::{self, Places};
 use crate::platform::secrets;
+use crate::platform::servers::{self, Servers};
 use crate::platform::{Parts, Prepared};
 use crate::progress::Line;
 
@@ -340,10 +341,9 @@ impl Databases {
 
     async fn provision(&mut self, prepared: &Prepared, line: &Line) -> Result<(), Failure> {
         line.update("loading the workshop's data");
-        // No seat has an underscore in its name; on a shared server every event has its own.
         let plan = &prepared.plan;
-        let template = DatabaseName::new(format!("{}_template", plan.event))
-            .context("the template's name is valid")?;
+        let template = servers::template(&plan.event)?;
+        Servers::note(&prepared.workshop, &prepared.places.state)?;
         let mongodb = self.mongodb.as_ref().map(|mongodb| &mongodb.admin);
         let postgres = self.postgres.as_ref().map(|postgres| &postgres.admin);
         let provisioner = Provisioner::connect(&template, mongodb, postgres)

@@ -77,7 +77,11 @@ impl Remote {
     }
 }
 
-async fn find(uri: &str) -> Result<RemoteMongodb, Failure> {
+/// Connects to a configured MongoDB and looks what it is.
+///
+/// # Errors
+/// As [`Remote::of`].
+pub(crate) async fn find(uri: &str) -> Result<RemoteMongodb, Failure> {
     RemoteMongodb::find(uri, Resolver::System)
         .await
         .map_err(|error| {
@@ -343,7 +347,11 @@ fn listed(members: &[Host]) -> String {
     members.join(", ")
 }
 
-fn postgres_admin(uri: &str) -> Result<PostgresAdmin, Failure> {
+/// Reads the URI of a configured PostgreSQL.
+///
+/// # Errors
+/// Exit code 2 when it cannot be understood.
+pub(crate) fn postgres_admin(uri: &str) -> Result<PostgresAdmin, Failure> {
     PostgresAdmin::parse(uri).map_err(|error| {
         let error = anyhow::Error::new(error).context("cannot use arena.database.postgres");
         Failure::new(Kind::Configuration, error)

@@ -9,11 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{Event, World, shells_are_at_hand, wait_until};
 
 const MEMBER: &str = include_str!("remote/member.mjs");
+const LEFT: &str = include_str!("remote/left.mjs");
 const INSIDE: &str = include_str!("remote/inside.mjs");
 const SERVER: &str = "/home/workspace/workshop/server";
 /// New members are looked for every half minute.
@@ -67,6 +68,7 @@ impl Set {
             folder,
         };
         fs::write(set.path("member.mjs"), MEMBER).expect("our folder");
+        fs::write(set.path("left.mjs"), LEFT).expect("our folder");
         openssl(
             &set,
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout ca.key -out ca.pem -subj /CN=Harbour",
@@ -105,9 +107,6 @@ impl Set {
                 "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out {name}.pem"
             ),
         );
-        let variable = |name: &str| {
-            std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by cargo xtask test"))
-        };
         let settings = json!({
             "me": name,
             "address": format!("127.0.1.{member}"),
@@ -133,6 +132,23 @@ impl Set {
         assert_eq!(line, "listening\n");
     }
 
+    /// What the MongoDB behind has of an event and its seats.
+    fn left(&self, event: &str, seats: &[&str]) -> Value {
+        let settings = json!({
+            "uri": format!("mongodb://{}@{}/", self.user, self.upstream),
+            "modules": variable("ARENA_TEST_NODE_MODULES"),
+            "event": event,
+            "seats": seats,
+        });
+        let output = Command::new(variable("ARENA_TEST_NODE"))
+            .arg(self.path("left.mjs"))
+            .arg(settings.to_string())
+            .output()
+            .expect("node starts");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
     /// The hosts file of a machine that knows the members.
     fn hosts(&self) -> PathBuf {
         let mut text = fs::read_to_string("/etc/hosts").unwrap_or_default();
@@ -142,6 +158,10 @@ impl Set {
         fs::write(self.path("hosts"), text + "\n").expect("our folder");
         self.path("hosts")
     }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by cargo xtask test"))
 }
 
 fn openssl(set: &Set, arguments: &str) {
@@ -217,7 +237,30 @@ fn a_replica_set_of_somebody_else_is_used_from_a_seat_by_its_own_names() {
 
     members_come_and_go(&mut set, &event);
     event.interrupt();
-    world.purge();
+    nothing_is_left(&set, &world);
+}
+
+/// The event's end removes what it made on the server of somebody else, and keeps all while it cannot.
+fn nothing_is_left(set: &Set, world: &World) {
+    let left = set.left(&world.event, &["ada", "grace"]);
+    assert_eq!(left["users"], json!(["ada", "grace"]), "{left}");
+    let purge = [
+        "down",
+        "--event",
+        &world.event,
+        "--purge",
+        "--without-export",
+        "--yes",
+    ];
+    // Nobody here knows the members' names.
+    let (code, _, said) = world.run(&purge);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("--leave-databases"), "{said}");
+    assert_eq!(set.left(&world.event, &["ada", "grace"]), left);
+    let (code, _, said) = world.run_where(&set.hosts(), &purge);
+    assert_eq!(code, 0, "{said}");
+    let left = set.left(&world.event, &["ada", "grace"]);
+    assert_eq!(left, json!({ "users": [], "databases": [] }));
 }
 
 /// An election and a new member, while the seat lives.

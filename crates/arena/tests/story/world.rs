@@ -125,14 +125,7 @@ impl World {
 
     /// As [`World::up`], on a machine that has this hosts file.
     pub(crate) fn up_where(&self, hosts: &Path) -> Event {
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "--propagation", "private", "--", "/bin/sh", "-c"])
-            .arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"")
-            .arg(hosts)
-            .arg(env!("CARGO_BIN_EXE_arena"));
-        command.stdin(Stdio::null()).env("NO_COLOR", "1");
-        self.up_by(command, &[])
+        self.up_by(arena_where(hosts), &[])
     }
 
     fn up_by(&self, mut arena: Command, arguments: &[&str]) -> Event {
@@ -165,7 +158,16 @@ impl World {
 
     /// Runs `arena` with arguments to its end; returns exit code, standard output and error.
     pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = arena()
+        self.run_by(arena(), arguments)
+    }
+
+    /// As [`World::run`], on a machine that has this hosts file.
+    pub(crate) fn run_where(&self, hosts: &Path, arguments: &[&str]) -> (i32, String, String) {
+        self.run_by(arena_where(hosts), arguments)
+    }
+
+    fn run_by(&self, mut arena: Command, arguments: &[&str]) -> (i32, String, String) {
+        let output = arena
             .args(arguments)
             .current_dir(self.folder.path())
             .output()
@@ -494,6 +496,18 @@ fn platform_pid(event: &Event) -> u32 {
 
 fn arena() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arena"));
+    command.stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
+}
+
+/// On a machine that has this hosts file.
+fn arena_where(hosts: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "--", "/bin/sh", "-c"])
+        .arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"")
+        .arg(hosts)
+        .arg(env!("CARGO_BIN_EXE_arena"));
     command.stdin(Stdio::null()).env("NO_COLOR", "1");
     command
 }
