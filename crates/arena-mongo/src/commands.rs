@@ -22,6 +22,7 @@ mod parallel;
 mod plans;
 mod positions;
 mod preference;
+mod projections;
 mod reading;
 mod refused;
 mod removals;
@@ -35,7 +36,6 @@ mod transactions;
 mod updates;
 mod validation;
 mod values;
-mod views;
 mod writing;
 
 use std::sync::Arc;

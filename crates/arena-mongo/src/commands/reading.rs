@@ -6,13 +6,15 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 use tokio_postgres::Row;
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, positions, raw,
-    sorting, views, without,
+    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, positions,
+    projections, raw, sorting, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
-use crate::pipeline::{Found, as_written, check_raw_expressions, check_sort, rewritten_fields};
+use crate::pipeline::{
+    Found, as_written, check_raw_expressions, check_sort, chosen, rewritten_fields,
+};
 use crate::scram::random;
 use crate::server::Server;
 use crate::users::Action;
@@ -49,7 +51,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
-    views::check_projection(call, &spec).await?;
+    projections::check_view(call, &spec).await?;
     if let Some(RawBsonRef::Document(sort)) = spec.get("sort")? {
         let sort = Document::try_from(sort)?;
         let ties = sorting::ties(call, call.body(), &sort).await?;
@@ -96,42 +98,25 @@ pub(super) fn checked_query(
         spec = without(&spec, &["query"])?;
         spec.append(bson::cstr!("query"), raw(&every_document()));
     }
+    for (field, named) in [
+        ("filter", bson::cstr!("filter")),
+        ("query", bson::cstr!("query")),
+    ] {
+        if let Some(RawBsonRef::Document(filter)) = spec.get(field)?
+            && !positions::is_asked(query)?
+            && let Some(chosen) = chosen(&Document::try_from(filter)?)
+        {
+            spec = without(&spec, &[field])?;
+            spec.append(named, raw(&chosen));
+        }
+    }
     if found == Found::Rewritable {
         spec = raw(&rewritten_fields(&spec)?);
     }
     match name {
-        "find" => with_slices(spec),
+        "find" => projections::with_slices(spec),
         _ => Ok(spec),
     }
-}
-
-/// A projection's `$slice` whose first argument is no number is the expression of that name, which the engine
-/// takes inside of another one only.
-fn with_slices(spec: RawDocumentBuf) -> Answer {
-    let Some(RawBsonRef::Document(projection)) = spec.get("projection")? else {
-        return Ok(spec);
-    };
-    let mut projection = Document::try_from(projection)?;
-    let mut has_slice = false;
-    for (_, value) in projection.iter_mut() {
-        let slice = value
-            .as_document()
-            .and_then(|value| value.get_array("$slice").ok());
-        let first = slice.and_then(|slice| slice.first());
-        if matches!(
-            first,
-            Some(Bson::String(_) | Bson::Document(_) | Bson::Array(_))
-        ) {
-            has_slice = true;
-            *value = bson::bson!({ "$let": { "vars": {}, "in": value.clone() } });
-        }
-    }
-    if !has_slice {
-        return Ok(spec);
-    }
-    let mut whole = Document::try_from(spec)?;
-    whole.insert("projection", projection);
-    Ok(raw(&whole))
 }
 
 /// What the engine would take and not do.

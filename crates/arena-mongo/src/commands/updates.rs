@@ -6,7 +6,7 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::{Call, hints, modifiers, positions, raw, reading, removals, replacing};
 use crate::error::CommandError;
-use crate::pipeline::{Found, check_raw_expressions, check_raw_value, rewritten_fields};
+use crate::pipeline::{Found, check_raw_expressions, check_raw_value, chosen, rewritten_fields};
 
 /// Errors that end a command and not only one of its operations: of rights, time, connections and transactions, and
 /// of stages that do not exist.
@@ -170,6 +170,20 @@ fn prepared_part(
             let checked = call.reader().check_update_pipeline(&stages)?;
             let changed = (checked != stages).then(|| RawBson::try_from(Bson::Array(checked)));
             Ok(changed.transpose()?)
+        }
+        RawBsonRef::Document(part)
+            if matches!(field, "q" | "query") && !asks_position(operation)? =>
+        {
+            let found = check_raw_expressions(part)?;
+            let chosen = chosen(&Document::try_from(part)?);
+            let chosen = chosen.map(|chosen| raw(&chosen));
+            match (found, chosen) {
+                (Found::Nothing, chosen) => Ok(chosen.map(RawBson::Document)),
+                (Found::Rewritable, chosen) => {
+                    let part = rewritten_fields(chosen.as_deref().unwrap_or(part))?;
+                    Ok(Some(RawBson::Document(raw(&part))))
+                }
+            }
         }
         RawBsonRef::Document(part) => match check_raw_expressions(part)? {
             Found::Nothing => Ok(None),
@@ -395,6 +409,13 @@ async fn collated(
     }
     let keeps_filter = ids.is_empty() && super::is_true(operation, "upsert");
     Ok((!keeps_filter).then(|| bson::doc! { "_id": { "$in": ids } }))
+}
+
+fn asks_position(operation: &RawDocument) -> Result<bool, CommandError> {
+    match update_in(operation)? {
+        Some(RawBsonRef::Document(update)) => has_position(update),
+        _ => Ok(false),
+    }
 }
 
 fn has_position(update: &RawDocument) -> Result<bool, CommandError> {
