@@ -4,11 +4,13 @@
 
 mod accounts;
 mod aggregation;
+mod apart;
 mod bounds;
 mod bulk;
 mod connecting;
 mod copying;
 mod definitions;
+mod distinct;
 mod duplicates;
 mod explaining;
 mod hints;
@@ -16,13 +18,18 @@ mod indexes;
 mod modifiers;
 mod once;
 mod operations;
+mod parallel;
 mod plans;
 mod positions;
 mod preference;
+mod projections;
 mod reading;
 mod refused;
+mod removals;
+mod replacing;
 mod search;
 mod sessions;
+mod sorting;
 mod stable;
 mod statistics;
 mod transactions;
@@ -51,6 +58,7 @@ use crate::wire::Request;
 use crate::wording::Asked;
 
 pub(crate) use connecting::FAILED_LOGINS_MAX;
+pub(crate) use parallel::Indexed;
 
 use transactions::Fields;
 use values::{collection_in, integer, is_true, raw, whole, with_ok, without};
@@ -100,7 +108,7 @@ enum Kind {
 }
 
 /// Every command there is.
-const KNOWN: [(&str, Kind); 65] = [
+const KNOWN: [(&str, Kind); 66] = [
     ("hello", Kind::Connecting),
     ("isMaster", Kind::Connecting),
     ("ismaster", Kind::Connecting),
@@ -112,6 +120,7 @@ const KNOWN: [(&str, Kind); 65] = [
     ("logout", Kind::Connecting),
     ("connectionStatus", Kind::Connecting),
     ("whatsmyuri", Kind::Connecting),
+    ("listCommands", Kind::Connecting),
     ("find", Kind::Reading),
     ("getMore", Kind::Reading),
     ("killCursors", Kind::Reading),
@@ -550,6 +559,7 @@ impl<'a> Call<'a> {
     }
 
     fn schema_changed(&self, database: &str, collection: Option<&str>) {
+        self.server.indexed.forget();
         if let Some(tell) = &self.server.settings.on_schema_change {
             let collection = collection.map(str::to_owned);
             tell(SchemaChange {

@@ -3,6 +3,7 @@
 //! database needs a right there. The guard also stands here: what the engine would
 //! answer wrongly without saying so is refused or rewritten.
 
+mod choices;
 mod expressions;
 mod numbers;
 mod schema;
@@ -11,6 +12,7 @@ mod sums;
 
 use bson::{Bson, Document};
 
+pub(crate) use self::choices::chosen;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,
 };
@@ -120,6 +122,11 @@ impl Reader<'_> {
             "$project" if value.as_document().is_some_and(Document::is_empty) => {
                 let message = "Invalid $project :: caused by :: projection specification must have at least one field";
                 Err(CommandError::new(51272, "Location51272", message))
+            }
+            "$match" => {
+                stages::check_plain(name, value)?;
+                let chosen = value.as_document().and_then(chosen);
+                Ok(chosen.map_or_else(|| value.clone(), Bson::Document))
             }
             _ if PLAIN_STAGES.contains(&name) => {
                 stages::check_plain(name, value).map(|()| value.clone())

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Budget, Share};
 use crate::commands;
+use crate::commands::Indexed;
 use crate::connection;
 use crate::cursors::Cursors;
 use crate::error::CommandError;
@@ -57,6 +58,7 @@ pub(crate) struct Server {
     pub(crate) cursors: Cursors,
     pub(crate) sessions: Sessions,
     pub(crate) operations: Operations,
+    pub(crate) indexed: Indexed,
     pub(crate) transactions: Arc<Semaphore>,
     pub(crate) started: Instant,
     /// Makes the salts of users that do not exist.
@@ -77,6 +79,7 @@ impl Server {
             cursors: Cursors::default(),
             sessions: Sessions::default(),
             operations: Operations::default(),
+            indexed: Indexed::default(),
             transactions: Arc::new(Semaphore::new(settings.limits.transactions)),
             started: Instant::now(),
             secret: random(),

@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, GENERIC_FIELDS, copying, operations, reading, search, without};
+use super::{Answer, Call, GENERIC_FIELDS, copying, operations, reading, search, sorting, without};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
@@ -10,7 +10,7 @@ use crate::pipeline::Place;
 use crate::users::Action;
 use crate::wording::{Asked, reworded};
 
-const AGGREGATE: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.aggregate_cursor_first_page($1, $2)";
+pub(super) const AGGREGATE: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.aggregate_cursor_first_page($1, $2)";
 
 /// For texts that name no command.
 const NOBODY: Asked<'_> = Asked {
@@ -27,7 +27,11 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     }
     let spec = match operations::listed(call)? {
         Some(running) => operations_spec(call, running)?,
-        None => search::scored(call, checked_spec(call, call.body())?).await?,
+        None => {
+            let spec = checked_spec(call, call.body())?;
+            let spec = sorted_spec(call).await?.unwrap_or(spec);
+            search::scored(call, spec).await?
+        }
     };
     let writes_to = writes_to(&spec);
     let _let_in = match &writes_to {
@@ -223,6 +227,16 @@ pub(super) fn checked_spec(
         }
     }
     with_pipeline(call, body, &stages_of(body)?)
+}
+
+/// Returns the command with its first sort written so that the engine sorts as MongoDB does, if that is another one.
+async fn sorted_spec(call: &Call<'_>) -> Result<Option<RawDocumentBuf>, CommandError> {
+    if call.body().get_str("aggregate").is_err() {
+        return Ok(None);
+    }
+    let told = sorting::in_pipeline(call, &stages_of(call.body())?).await?;
+    let spec = told.map(|stages| with_pipeline(call, call.body(), &stages));
+    spec.transpose()
 }
 
 fn stages_of(body: &RawDocument) -> Result<Vec<Bson>, CommandError> {

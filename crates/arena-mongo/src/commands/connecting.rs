@@ -6,7 +6,7 @@ use std::time::Duration;
 use bson::{Binary, Bson, DateTime, Document, RawDocument, doc, spec::BinarySubtype};
 use tokio::time::sleep;
 
-use super::{Answer, is_true, raw};
+use super::{Answer, Kind, is_true, raw, stable};
 use crate::compression::Compressor;
 use crate::connection::Session;
 use crate::error::CommandError;
@@ -52,6 +52,7 @@ pub(super) async fn run(
             Ok(raw(&doc! { "ok": 1.0 }))
         }
         "connectionStatus" => Ok(raw(&connection_status(server, session, body))),
+        "listCommands" => Ok(raw(&listed())),
         "whatsmyuri" => Ok(raw(&doc! { "you": "127.0.0.1:0", "ok": 1.0 })),
         other => Err(CommandError::command_not_found(other)),
     }
@@ -68,6 +69,29 @@ async fn slow_when_refused(
         sleep(FAILED_LOGIN_DELAY).await;
     }
     answer
+}
+
+/// Every command there is, as MongoDB lists them.
+fn listed() -> Document {
+    let mut commands = Document::new();
+    for (name, kind) in super::KNOWN {
+        let versions: &[&str] = if stable::is_in_version_1(name) {
+            &["1"]
+        } else {
+            &[]
+        };
+        let reads = matches!(kind, Kind::Connecting | Kind::Reading | Kind::Statistics);
+        let none: [&str; 0] = [];
+        commands.insert(
+            name,
+            doc! {
+                "help": "", "requiresAuth": kind != Kind::Connecting, "secondaryOk": reads,
+                "adminOnly": matches!(name, "renameCollection" | "bulkWrite"),
+                "apiVersions": versions.to_vec(), "deprecatedApiVersions": none.to_vec(),
+            },
+        );
+    }
+    doc! { "commands": commands, "ok": 1.0 }
 }
 
 fn hello(server: &Server, session: &mut Session, body: &RawDocument, primary: &str) -> Answer {

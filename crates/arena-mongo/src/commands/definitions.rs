@@ -45,6 +45,16 @@ async fn create(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
     refuse_options(call.body())?;
+    for option in ["size", "max"] {
+        if call
+            .body()
+            .get(option)?
+            .is_some_and(|value| value != RawBsonRef::Null)
+        {
+            let message = format!("the '{option}' field requires capped to be true");
+            return Err(CommandError::new(72, "InvalidOptions", message));
+        }
+    }
     let spec = checked_view(call).await?;
     let is_in_transaction = call.transaction.is_some();
     if is_in_transaction

@@ -3,7 +3,9 @@
 use bson::{Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::definitions::{COLL_MOD, refuse_options};
-use super::{Answer, Call, GENERIC_FIELDS, duplicates, is_true, raw, reading, validation, without};
+use super::{
+    Answer, Call, GENERIC_FIELDS, duplicates, is_true, parallel, raw, reading, validation, without,
+};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::{Growth, PAGE_BYTES};
@@ -46,6 +48,7 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
         check_raw_expressions(index)?;
         check_id_index(index)?;
         let index = prepared(index, &mut hidden)?;
+        parallel::check_index(call, collection, &index).await?;
         indexes.push(index);
     }
     let answer = build(call, collection, indexes).await?;
@@ -228,6 +231,7 @@ pub(super) async fn drop(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
     let index = call.body().get("index")?.unwrap_or(RawBsonRef::Null);
+    check_listed(index)?;
     let result = remove(call, collection, index).await?;
     let mut answer = Document::new();
     let count = result.get("nIndexesWas")?.and_then(super::integer);
@@ -238,6 +242,20 @@ pub(super) async fn drop(call: &Call<'_>) -> Answer {
     }
     answer.insert("ok", 1.0);
     Ok(raw(&answer))
+}
+
+/// In a list each name is that of one index; the engine would take '*' for all of them.
+fn check_listed(index: RawBsonRef<'_>) -> Result<(), CommandError> {
+    let RawBsonRef::Array(names) = index else {
+        return Ok(());
+    };
+    for name in names {
+        if name?.as_str() == Some("*") {
+            let message = "index not found with name [*]";
+            return Err(CommandError::new(27, "IndexNotFound", message));
+        }
+    }
+    Ok(())
 }
 
 /// Drops what names one index, several or all.

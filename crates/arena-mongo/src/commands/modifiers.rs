@@ -63,6 +63,12 @@ pub(super) fn in_words_of(error: CommandError, operation: &RawDocument) -> Comma
                 .message
                 .replacen("Cannot apply $mul to", "Cannot apply $inc to", 1)
         }
+        9 if error.message == "The destination field is an invalid array element"
+            && !has("$rename") =>
+        {
+            let message = in_empty_array(update).unwrap_or_else(|| error.message.clone());
+            return CommandError::new(28, "PathNotViable", message);
+        }
         28 => uncreated(&error.message, update).unwrap_or_else(|| error.message.clone()),
         66 if error.message == "Cannot modify '_id' field as part of the operation" => match id() {
             Some(id) => format!(
@@ -74,6 +80,24 @@ pub(super) fn in_words_of(error: CommandError, operation: &RawDocument) -> Comma
         _ => return error,
     };
     CommandError { message, ..error }
+}
+
+/// A field of an empty array; the engine says only that there is one.
+fn in_empty_array(update: &RawDocument) -> Option<String> {
+    let mut paths = Vec::new();
+    for (_, fields) in update.iter().flatten() {
+        let fields = fields.as_document().into_iter().flatten().flatten();
+        paths.extend(fields.map(|(path, _)| path.as_str()));
+    }
+    let [path] = paths.as_slice() else {
+        return None;
+    };
+    let (array, field) = path
+        .split_once('.')
+        .filter(|(_, field)| !field.contains('.'))?;
+    Some(format!(
+        "Cannot create field '{field}' in element {{{array}: []}}"
+    ))
 }
 
 /// `Cannot create field 'c' in element {b: 5}`: the engine names the element twice and its value as its own.
@@ -148,7 +172,12 @@ fn with_pulled(update: &RawDocument) -> Result<Option<Document>, CommandError> {
     };
     let mut has_pattern = false;
     for element in pulled {
-        has_pattern |= matches!(element?.1, RawBsonRef::RegularExpression(_));
+        let (_, value) = element?;
+        if value.as_document().is_some_and(RawDocument::is_empty) {
+            // The engine takes away what is no document too.
+            return Err(CommandError::not_supported("$pull of every document ({})"));
+        }
+        has_pattern |= matches!(value, RawBsonRef::RegularExpression(_));
     }
     if !has_pattern {
         return Ok(None);

@@ -63,6 +63,19 @@ pub(super) async fn in_find(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
     Ok(raw(&spec))
 }
 
+/// Returns whether a find's projection asks for a position.
+pub(super) fn is_asked(find: &RawDocument) -> Result<bool, CommandError> {
+    let Some(RawBsonRef::Document(projection)) = find.get("projection")? else {
+        return Ok(false);
+    };
+    for field in projection {
+        if field?.0.as_str().contains(".$") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn array_in(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('.').collect();
     let at = parts.iter().position(|part| *part == "$")?;

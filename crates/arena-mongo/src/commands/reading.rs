@@ -6,12 +6,15 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 use tokio_postgres::Row;
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregation, hints, integer, is_true, positions, raw, without,
+    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, positions,
+    projections, raw, sorting, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
-use crate::pipeline::{Found, as_written, check_raw_expressions, check_sort, rewritten_fields};
+use crate::pipeline::{
+    Found, as_written, check_raw_expressions, check_sort, chosen, rewritten_fields,
+};
 use crate::scram::random;
 use crate::server::Server;
 use crate::users::Action;
@@ -25,7 +28,7 @@ const GET_MORE: &str =
     "SELECT cursorpage, continuation FROM documentdb_api.cursor_get_more($1, $2, $3)";
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
 const COUNT: &str = "SELECT document FROM documentdb_api.count_query($1, $2)";
-const DISTINCT: &str = "SELECT document FROM documentdb_api.distinct_query($1, $2)";
+pub(super) const DISTINCT: &str = "SELECT document FROM documentdb_api.distinct_query($1, $2)";
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
     match call.name {
@@ -33,10 +36,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "getMore" => get_more(call).await,
         "killCursors" => kill_cursors(call).await,
         "count" => documents(call, COUNT).await,
-        "distinct" => {
-            check_positions(call).await?;
-            documents(call, DISTINCT).await
-        }
+        "distinct" => distinct::run(call).await,
         "listIndexes" => {
             call.allow(Action::Look)?;
             call.collection()?;
@@ -51,6 +51,15 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
+    projections::check_view(call, &spec).await?;
+    if let Some(RawBsonRef::Document(sort)) = spec.get("sort")? {
+        let sort = Document::try_from(sort)?;
+        let ties = sorting::ties(call, call.body(), &sort).await?;
+        if !ties.is_empty() {
+            let spec = raw(&sorting::told_apart(&spec, &sort, &ties)?);
+            return first_page(call, call.budget(), aggregation::AGGREGATE, &spec).await;
+        }
+    }
     let spec = positions::in_find(call, spec).await?;
     let spec = hints::in_order(call, spec).await?;
     let answer = first_page(call, call.budget(), FIND, &spec).await;
@@ -89,42 +98,25 @@ pub(super) fn checked_query(
         spec = without(&spec, &["query"])?;
         spec.append(bson::cstr!("query"), raw(&every_document()));
     }
+    for (field, named) in [
+        ("filter", bson::cstr!("filter")),
+        ("query", bson::cstr!("query")),
+    ] {
+        if let Some(RawBsonRef::Document(filter)) = spec.get(field)?
+            && !positions::is_asked(query)?
+            && let Some(chosen) = chosen(&Document::try_from(filter)?)
+        {
+            spec = without(&spec, &[field])?;
+            spec.append(named, raw(&chosen));
+        }
+    }
     if found == Found::Rewritable {
         spec = raw(&rewritten_fields(&spec)?);
     }
     match name {
-        "find" => with_slices(spec),
+        "find" => projections::with_slices(spec),
         _ => Ok(spec),
     }
-}
-
-/// A projection's `$slice` whose first argument is no number is the expression of that name, which the engine
-/// takes inside of another one only.
-fn with_slices(spec: RawDocumentBuf) -> Answer {
-    let Some(RawBsonRef::Document(projection)) = spec.get("projection")? else {
-        return Ok(spec);
-    };
-    let mut projection = Document::try_from(projection)?;
-    let mut has_slice = false;
-    for (_, value) in projection.iter_mut() {
-        let slice = value
-            .as_document()
-            .and_then(|value| value.get_array("$slice").ok());
-        let first = slice.and_then(|slice| slice.first());
-        if matches!(
-            first,
-            Some(Bson::String(_) | Bson::Document(_) | Bson::Array(_))
-        ) {
-            has_slice = true;
-            *value = bson::bson!({ "$let": { "vars": {}, "in": value.clone() } });
-        }
-    }
-    if !has_slice {
-        return Ok(spec);
-    }
-    let mut whole = Document::try_from(spec)?;
-    whole.insert("projection", projection);
-    Ok(raw(&whole))
 }
 
 /// What the engine would take and not do.
@@ -177,7 +169,7 @@ fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
     Ok(())
 }
 
-async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
+pub(super) async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
     let row = call
         .server
@@ -189,37 +181,6 @@ async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
         )
         .await?;
     row.get::<_, BsonOut>(0).document()
-}
-
-/// A position in the path of a distinct means the array's element in MongoDB, which is gone into if it is an array
-/// again. The engine goes into none, and takes what the elements have under that name besides.
-async fn check_positions(call: &Call<'_>) -> Result<(), CommandError> {
-    let body = call.body();
-    let path = body.get_str("key").unwrap_or_default();
-    let mut ambiguous = Vec::new();
-    for (at, _) in path.match_indices('.') {
-        let name = path[at + 1..].split('.').next().unwrap_or_default();
-        if !name.is_empty() && name.bytes().all(|digit| digit.is_ascii_digit()) {
-            let inner = doc! { name: { "$exists": true } };
-            ambiguous.push(doc! { &path[..at]: { "$elemMatch": inner } });
-            let inner = doc! { "$type": "array" };
-            ambiguous.push(doc! { &path[..at]: { "$elemMatch": inner } });
-        }
-    }
-    if ambiguous.is_empty() {
-        return Ok(());
-    }
-    let mut filter = doc! { "$or": ambiguous };
-    if let Some(RawBsonRef::Document(query)) = body.get("query")? {
-        filter = doc! { "$and": [Document::try_from(query)?, filter] };
-    }
-    let find = doc! { "find": call.collection()?, "filter": filter, "projection": { "_id": 1 }, "limit": 1 };
-    if ids_of(call, &raw(&find)).await?.is_empty() {
-        return Ok(());
-    }
-    Err(CommandError::not_supported(
-        "distinct over a position in an array of arrays, or of objects with such a field,",
-    ))
 }
 
 async fn list_collections(call: &Call<'_>) -> Answer {
@@ -485,7 +446,10 @@ pub(super) async fn delete_cursors(server: &Server, budget: Budget<'_>, ids: Vec
 }
 
 /// Returns this database's collections with this filter as the engine lists them.
-async fn collections(call: &Call<'_>, filter: Document) -> Result<Vec<Document>, CommandError> {
+pub(super) async fn collections(
+    call: &Call<'_>,
+    filter: Document,
+) -> Result<Vec<Document>, CommandError> {
     let spec =
         raw(&doc! { "listCollections": 1, "filter": filter, "cursor": { "batchSize": 1000 } });
     let row = call
@@ -537,19 +501,31 @@ pub(super) async fn check_filter(
 
 /// Returns the `_id`s that a find finds.
 pub(super) async fn ids_of(call: &Call<'_>, find: &RawDocument) -> Result<Vec<Bson>, CommandError> {
-    let mut spec = checked_query(call, find, "find")?;
-    spec.append(bson::cstr!("batchSize"), 100_000);
-    spec.append(bson::cstr!("singleBatch"), true);
-    let page = single_page(call, FIND, &spec).await?;
     let mut ids = Vec::new();
-    for document in page.get_document("cursor")?.get_array("firstBatch")? {
-        if let RawBsonRef::Document(document) = document?
-            && let Some(id) = document.get("_id")?
-        {
+    for document in documents_of(call, find).await? {
+        if let Some(id) = document.get("_id")? {
             ids.push(Bson::try_from(id)?);
         }
     }
     Ok(ids)
+}
+
+/// Returns the documents that a find finds.
+pub(super) async fn documents_of(
+    call: &Call<'_>,
+    find: &RawDocument,
+) -> Result<Vec<RawDocumentBuf>, CommandError> {
+    let mut spec = checked_query(call, find, "find")?;
+    spec.append(bson::cstr!("batchSize"), 100_000);
+    spec.append(bson::cstr!("singleBatch"), true);
+    let page = single_page(call, FIND, &spec).await?;
+    let mut documents = Vec::new();
+    for document in page.get_document("cursor")?.get_array("firstBatch")? {
+        if let RawBsonRef::Document(document) = document? {
+            documents.push(document.to_owned());
+        }
+    }
+    Ok(documents)
 }
 
 /// Counts a collection's documents. Without a filter the engine would tell an estimate.

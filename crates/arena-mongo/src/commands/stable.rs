@@ -47,6 +47,11 @@ const STRICT_STAGES: [&str; 4] = [
     "$listLocalSessions",
 ];
 
+/// Returns whether a command belongs to version 1.
+pub(super) fn is_in_version_1(name: &str) -> bool {
+    VERSION_1.contains(&name)
+}
+
 /// Refuses a version that does not exist and, if the client wants that, what is not in it.
 pub(super) fn check(name: &str, body: &RawDocument) -> Result<(), CommandError> {
     let error = |code: i32, name: &'static str, message: String| {

@@ -470,6 +470,8 @@ pub(super) async fn end(server: &Server, fields: &Fields, name: &str, database: 
         let message = format!("{name} may only be run against the admin database.");
         return Err(CommandError::unauthorized(message));
     }
+    // What it has defined is seen from now on.
+    server.indexed.forget();
     let session = server.sessions.enter(id);
     let _turn = session.turn.lock().await;
     let phase = {

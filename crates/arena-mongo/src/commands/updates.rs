@@ -4,9 +4,9 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::{Call, hints, modifiers, positions, raw, reading};
+use super::{Call, hints, modifiers, positions, raw, reading, removals, replacing};
 use crate::error::CommandError;
-use crate::pipeline::{Found, check_raw_expressions, check_raw_value, rewritten_fields};
+use crate::pipeline::{Found, check_raw_expressions, check_raw_value, chosen, rewritten_fields};
 
 /// Errors that end a command and not only one of its operations: of rights, time, connections and transactions, and
 /// of stages that do not exist.
@@ -35,15 +35,13 @@ pub(super) async fn prepared(
         changed: Vec::with_capacity(operations.len()),
         refused: Vec::new(),
     };
-    for later in operations.iter().skip(1) {
-        // What it meets is found before the first one runs.
-        if has_collation(later)? {
-            return Err(CommandError::not_supported(
-                "a collation in a write behind another one of the same command",
-            ));
-        }
-    }
+    let idle = replacing::idle(call, collection, operations).await?;
     for (place, operation) in operations.iter().enumerate() {
+        if idle[place] {
+            let without_effect = replacing::without_effect(operation)?;
+            prepared.changed.push(Some(without_effect));
+            continue;
+        }
         let changed = match prepared_one(call, collection, operation).await {
             Ok(changed) => changed,
             Err(error) if OF_THE_COMMAND.contains(&error.code) => return Err(error),
@@ -63,12 +61,23 @@ pub(super) async fn prepared_one(
     collection: &str,
     operation: &RawDocument,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
+    let taken = removals::prepared(call, collection, operation).await?;
+    let added = added(call, collection, taken.as_deref().unwrap_or(operation)).await?;
+    let before = added.or(taken);
+    let changed = rewritten(call, collection, before.as_deref().unwrap_or(operation)).await?;
+    Ok(changed.or(before))
+}
+
+async fn rewritten(
+    call: &Call<'_>,
+    collection: &str,
+    operation: &RawDocument,
+) -> Result<Option<RawDocumentBuf>, CommandError> {
     check_options(operation)?;
     check_array_filters(operation)?;
     if let Some(hint) = operation.get("hint")? {
         hints::check(call, collection, hint).await?;
     }
-    check_empty_each(call, collection, operation).await?;
     let mut changes: Vec<(&str, Option<RawBson>)> = Vec::new();
     if matches!(call.name, "findAndModify" | "findandmodify") {
         // The engine takes none there; it changes how a document is found, not which.
@@ -112,7 +121,7 @@ pub(super) async fn prepared_one(
 }
 
 /// Returns a document with other values for some of its fields, or without them.
-fn with_changes(
+pub(super) fn with_changes(
     document: &RawDocument,
     changes: &[(&str, Option<RawBson>)],
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
@@ -161,6 +170,20 @@ fn prepared_part(
             let checked = call.reader().check_update_pipeline(&stages)?;
             let changed = (checked != stages).then(|| RawBson::try_from(Bson::Array(checked)));
             Ok(changed.transpose()?)
+        }
+        RawBsonRef::Document(part)
+            if matches!(field, "q" | "query") && !asks_position(operation)? =>
+        {
+            let found = check_raw_expressions(part)?;
+            let chosen = chosen(&Document::try_from(part)?);
+            let chosen = chosen.map(|chosen| raw(&chosen));
+            match (found, chosen) {
+                (Found::Nothing, chosen) => Ok(chosen.map(RawBson::Document)),
+                (Found::Rewritable, chosen) => {
+                    let part = rewritten_fields(chosen.as_deref().unwrap_or(part))?;
+                    Ok(Some(RawBson::Document(raw(&part))))
+                }
+            }
         }
         RawBsonRef::Document(part) => match check_raw_expressions(part)? {
             Found::Nothing => Ok(None),
@@ -229,41 +252,97 @@ fn check_array_filters(operation: &RawDocument) -> Result<(), CommandError> {
 }
 
 /// What an update does, whichever command it is of.
-fn update_in(operation: &RawDocument) -> Result<Option<RawBsonRef<'_>>, CommandError> {
+pub(super) fn update_in(operation: &RawDocument) -> Result<Option<RawBsonRef<'_>>, CommandError> {
     match operation.get("u")? {
         None => Ok(operation.get("update")?),
         update => Ok(update),
     }
 }
 
-/// Adding nothing to a field that is not there makes an empty array of it, which the engine leaves out.
-async fn check_empty_each(
+/// An update that changes nothing.
+pub(super) fn nothing() -> Document {
+    bson::doc! { "$unset": { "arenaNothing": "" } }
+}
+
+/// Adding nothing to a field that is not there makes an empty array of it, which the engine leaves out: the larger
+/// one of what is there and an empty array is the same. Returns the operation so, if it adds nothing to a field that
+/// may not be there.
+async fn added(
     call: &Call<'_>,
     collection: &str,
     operation: &RawDocument,
-) -> Result<(), CommandError> {
+) -> Result<Option<RawDocumentBuf>, CommandError> {
     let Some(RawBsonRef::Document(update)) = update_in(operation)? else {
-        return Ok(());
+        return Ok(None);
     };
-    let mut missing = Vec::new();
+    let (mut missing, mut others) = (Vec::new(), Vec::new());
+    let mut changed = Document::try_from(update)?;
+    let (mut largest, mut has_more) = (Document::new(), false);
     for operator in ["$push", "$addToSet"] {
         let Some(RawBsonRef::Document(fields)) = update.get(operator)? else {
             continue;
         };
         for field in fields {
             let (path, added) = field?;
+            let path = path.as_str();
             let each = added
                 .as_document()
                 .and_then(|added| added.get_array("$each").ok());
-            if each.is_some_and(bson::RawArray::is_empty) && !path.as_str().contains(".$") {
-                missing.push(bson::doc! { path.as_str(): { "$exists": false } });
+            let is_cut = added.as_document().is_some_and(|added| {
+                let slice = added.get("$slice").ok().flatten();
+                slice.and_then(super::integer) == Some(0)
+            });
+            if each.is_none_or(|each| !each.is_empty() && !is_cut) || path.contains(".$") {
+                continue;
+            }
+            missing.push(bson::doc! { path: { "$exists": false } });
+            others.push(bson::doc! { path: { "$exists": true, "$not": { "$type": "array" } } });
+            has_more |= added
+                .as_document()
+                .is_some_and(|added| added.iter().count() > 1);
+            largest.insert(path, Bson::Array(Vec::new()));
+            let others = changed.get_document_mut(operator)?;
+            others.remove(path);
+            if others.is_empty() {
+                changed.remove(operator);
             }
         }
     }
     if missing.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let mut found = bson::doc! { "$or": missing };
+    let is_upsert = super::is_true(operation, "upsert");
+    if !is_upsert && !is_met(call, collection, operation, missing).await? {
+        return Ok(None);
+    }
+    if has_more
+        || changed.contains_key("$max")
+        || is_met(call, collection, operation, others).await?
+    {
+        return Err(CommandError::not_supported(
+            "an empty $each for a field that is not there",
+        ));
+    }
+    changed.insert("$max", largest);
+    let field = if operation.get("u")?.is_some() {
+        "u"
+    } else {
+        "update"
+    };
+    with_changes(
+        operation,
+        &[(field, Some(RawBson::Document(raw(&changed))))],
+    )
+}
+
+/// Returns whether an operation meets a document that fits one of the conditions.
+async fn is_met(
+    call: &Call<'_>,
+    collection: &str,
+    operation: &RawDocument,
+    conditions: Vec<Document>,
+) -> Result<bool, CommandError> {
+    let mut found = bson::doc! { "$or": conditions };
     for field in ["q", "query"] {
         if let Some(RawBsonRef::Document(filter)) = operation.get(field)? {
             found = bson::doc! { "$and": [Document::try_from(filter)?, found] };
@@ -271,18 +350,13 @@ async fn check_empty_each(
     }
     let mut find = bson::rawdoc! { "find": collection, "projection": { "_id": 1 }, "limit": 1 };
     find.append(bson::cstr!("filter"), raw(&found));
-    if let Some(RawBsonRef::Document(variables)) = operation.get("let")? {
+    if let Some(RawBsonRef::Document(variables)) = call.body().get("let")? {
         find.append(bson::cstr!("let"), variables);
     }
-    if reading::ids_of(call, &find).await?.is_empty() {
-        return Ok(());
-    }
-    Err(CommandError::not_supported(
-        "an empty $each for a field that is not there",
-    ))
+    Ok(!reading::ids_of(call, &find).await?.is_empty())
 }
 
-fn has_collation(operation: &RawDocument) -> Result<bool, CommandError> {
+pub(super) fn has_collation(operation: &RawDocument) -> Result<bool, CommandError> {
     let Some(RawBsonRef::Document(collation)) = operation.get("collation")? else {
         return Ok(false);
     };
@@ -335,6 +409,13 @@ async fn collated(
     }
     let keeps_filter = ids.is_empty() && super::is_true(operation, "upsert");
     Ok((!keeps_filter).then(|| bson::doc! { "_id": { "$in": ids } }))
+}
+
+fn asks_position(operation: &RawDocument) -> Result<bool, CommandError> {
+    match update_in(operation)? {
+        Some(RawBsonRef::Document(update)) => has_position(update),
+        _ => Ok(false),
+    }
 }
 
 fn has_position(update: &RawDocument) -> Result<bool, CommandError> {

@@ -5,7 +5,10 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use bytes::Bytes;
 
 use super::once::{self, Write};
-use super::{Answer, Call, duplicates, is_true, modifiers, raw, refused, updates, validation};
+use super::{
+    Answer, Call, apart, duplicates, is_true, modifiers, parallel, raw, refused, removals, updates,
+    validation,
+};
 use crate::backend::BsonIn;
 use crate::error::CommandError;
 use crate::guard::{self, Growth};
@@ -36,8 +39,23 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         );
         return Err(CommandError::new(16, "InvalidLength", message));
     }
+    if field != "documents" && apart::is_needed(&operations)? {
+        return apart::run(call, collection, field, &operations).await;
+    }
+    if let ("updates", [only]) = (field, operations.as_slice())
+        && let Some([others, these]) = removals::parts(call, collection, only).await?
+    {
+        return apart::run(call, collection, field, &[&others, &these]).await;
+    }
     let prepared = match field {
-        "documents" => refused::too_large(&operations),
+        "documents" => {
+            let mut prepared = refused::too_large(&operations);
+            let parallel = parallel::refused(call, collection, &operations).await?;
+            prepared.refused.extend(parallel);
+            prepared.refused.sort_by_key(|(place, _)| *place);
+            prepared.refused.dedup_by_key(|(place, _)| *place);
+            prepared
+        }
         _ => updates::prepared(call, collection, &operations).await?,
     };
     let removes = field == "deletes";

@@ -8,7 +8,7 @@ use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use super::Attack;
 
 /// What tells nothing of a database and changes nothing in it: answered whatever `$db` says.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 17] = [
     "hello",
     "isMaster",
     "ismaster",
@@ -17,6 +17,7 @@ const HARMLESS: [&str; 16] = [
     "buildinfo",
     "connectionStatus",
     "whatsmyuri",
+    "listCommands",
     "endSessions",
     "startSession",
     "refreshSessions",
@@ -32,17 +33,15 @@ fn all() -> Vec<Document> {
     let index = doc! { "key": { "secret": 1 }, "name": "evil" };
     let session = doc! { "id": Binary { subtype: BinarySubtype::Uuid, bytes: vec![7; 16] } };
     let role = Bson::from(doc! { "role": "root", "db": "admin" });
-    vec![
+    let asking = ["isMaster", "ismaster", "ping", "buildInfo", "buildinfo"];
+    let asking = asking.map(|name| doc! { name: 1 });
+    let others = vec![
         doc! { "hello": 1 },
-        doc! { "isMaster": 1 },
-        doc! { "ismaster": 1 },
-        doc! { "ping": 1 },
-        doc! { "buildInfo": 1 },
-        doc! { "buildinfo": 1 },
         doc! { "saslStart": 1, "mechanism": "PLAIN", "payload": "x" },
         doc! { "saslContinue": 1, "conversationId": 1, "payload": "x" },
         doc! { "connectionStatus": 1, "showPrivileges": true },
         doc! { "whatsmyuri": 1 },
+        doc! { "listCommands": 1 },
         doc! { "endSessions": [session.clone()] },
         doc! { "killAllSessions": [] },
         doc! { "killAllSessionsByPattern": [] },
@@ -98,7 +97,8 @@ fn all() -> Vec<Document> {
         doc! { "revokeRolesFromUser": "bob", "roles": [role] },
         doc! { "usersInfo": "bob" },
         doc! { "logout": 1 },
-    ]
+    ];
+    asking.into_iter().chain(others).collect()
 }
 
 fn name(command: &Document) -> &str {

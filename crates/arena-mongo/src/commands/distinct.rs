@@ -1,0 +1,199 @@
+//! The distinct command. MongoDB names the values in the order in which it meets
+//! them, and the first of those that are equal; the engine sorts them and names
+//! any.
+
+use std::collections::HashMap;
+
+use bson::{Bson, Document, RawBsonRef, doc};
+
+use super::{Answer, Call, raw, reading, whole};
+use crate::error::CommandError;
+
+pub(super) async fn run(call: &Call<'_>) -> Answer {
+    check_positions(call).await?;
+    let answer = reading::documents(call, reading::DISTINCT).await?;
+    let mut answer = Document::try_from(answer)?;
+    let values = answer.get_array("values").cloned().unwrap_or_default();
+    let has_collation = matches!(call.body().get("collation")?, Some(RawBsonRef::Document(_)));
+    if values.len() < 2 || has_collation {
+        return Ok(raw(&answer));
+    }
+    if let Some(values) = as_met(call, &values).await? {
+        answer.insert("values", values);
+    }
+    Ok(raw(&answer))
+}
+
+/// A position in the path of a distinct means the array's element in MongoDB, which is gone into if it is an array
+/// again. The engine goes into none, and takes what the elements have under that name besides.
+async fn check_positions(call: &Call<'_>) -> Result<(), CommandError> {
+    let body = call.body();
+    let path = body.get_str("key").unwrap_or_default();
+    let mut ambiguous = Vec::new();
+    for (at, _) in path.match_indices('.') {
+        let name = path[at + 1..].split('.').next().unwrap_or_default();
+        if !name.is_empty() && name.bytes().all(|digit| digit.is_ascii_digit()) {
+            let inner = doc! { name: { "$exists": true } };
+            ambiguous.push(doc! { &path[..at]: { "$elemMatch": inner } });
+            let inner = doc! { "$type": "array" };
+            ambiguous.push(doc! { &path[..at]: { "$elemMatch": inner } });
+        }
+    }
+    if ambiguous.is_empty() {
+        return Ok(());
+    }
+    let mut filter = doc! { "$or": ambiguous };
+    if let Some(RawBsonRef::Document(query)) = body.get("query")? {
+        filter = doc! { "$and": [Document::try_from(query)?, filter] };
+    }
+    let find = doc! { "find": call.collection()?, "filter": filter, "projection": { "_id": 1 }, "limit": 1 };
+    if reading::ids_of(call, &raw(&find)).await?.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::not_supported(
+        "distinct over a position in an array of arrays, or of objects with such a field,",
+    ))
+}
+
+/// Returns the values in MongoDB's order; nothing where that is not known.
+async fn as_met(call: &Call<'_>, values: &[Bson]) -> Result<Option<Vec<Bson>>, CommandError> {
+    let path = call.body().get_str("key").unwrap_or_default();
+    let mut places = HashMap::new();
+    for (place, value) in values.iter().enumerate() {
+        if places.insert(canonical(value), place).is_some() {
+            return Ok(None);
+        }
+    }
+    if let Some(is_falling) = order_of_index(call, path).await? {
+        // They are read from the index, in its order.
+        let values = values.iter().cloned();
+        return Ok(Some(if is_falling {
+            values.rev().collect()
+        } else {
+            values.collect()
+        }));
+    }
+    let top = path.split('.').next().unwrap_or_default();
+    let mut find = bson::rawdoc! { "find": call.collection()? };
+    if let Some(RawBsonRef::Document(query)) = call.body().get("query")? {
+        find.append(bson::cstr!("filter"), query);
+    }
+    let mut fields = doc! { top: 1 };
+    if top != "_id" {
+        fields.insert("_id", 0);
+    }
+    find.append(bson::cstr!("projection"), raw(&fields));
+    let parts: Vec<&str> = path.split('.').collect();
+    let (mut met, mut is_met) = (Vec::new(), vec![false; values.len()]);
+    for document in reading::documents_of(call, &find).await? {
+        let document = Bson::Document(Document::try_from(document)?);
+        let mut found = Vec::new();
+        collect(&document, &parts, &mut found);
+        for value in found {
+            let Some(place) = places.get(&canonical(value)) else {
+                return Ok(None);
+            };
+            if !std::mem::replace(&mut is_met[*place], true) {
+                met.push(value.clone());
+            }
+        }
+        if met.len() == values.len() {
+            return Ok(Some(met));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns whether an index that names the values falls, if MongoDB reads them from one.
+async fn order_of_index(call: &Call<'_>, path: &str) -> Result<Option<bool>, CommandError> {
+    if matches!(call.body().get("query")?, Some(RawBsonRef::Document(query)) if !query.is_empty()) {
+        return Ok(None);
+    }
+    // A view has none.
+    let indexes = reading::indexes_of(call, call.collection()?)
+        .await
+        .unwrap_or_default();
+    for index in indexes {
+        let is_whole = ["sparse", "partialFilterExpression", "hidden"]
+            .iter()
+            .all(|option| index.get(option).is_ok_and(|set| set.is_none()));
+        let key = Document::try_from(index.get_document("key")?)?;
+        if let Some((first, order)) = key.iter().next()
+            && first == path
+            && is_whole
+        {
+            return Ok(whole(order).map(|order| order < 0));
+        }
+    }
+    Ok(None)
+}
+
+/// The values at the end of a path: of an array its elements.
+fn collect<'d>(value: &'d Bson, path: &[&str], found: &mut Vec<&'d Bson>) {
+    let Some((first, rest)) = path.split_first() else {
+        match value {
+            Bson::Array(elements) => found.extend(elements),
+            other => found.push(other),
+        }
+        return;
+    };
+    match value {
+        Bson::Document(fields) => {
+            if let Some(value) = fields.get(*first) {
+                collect_in(value, rest, found);
+            }
+        }
+        Bson::Array(_) => collect_in(value, path, found),
+        _ => {}
+    }
+}
+
+/// Goes into an array on the way: to the position that the path names, or into its documents.
+fn collect_in<'d>(value: &'d Bson, path: &[&str], found: &mut Vec<&'d Bson>) {
+    let (Bson::Array(elements), Some((first, rest))) = (value, path.split_first()) else {
+        return collect(value, path, found);
+    };
+    match first
+        .parse::<usize>()
+        .ok()
+        .and_then(|position| elements.get(position))
+    {
+        Some(element) if rest.is_empty() => found.push(element),
+        Some(element) => collect_in(element, rest, found),
+        None => {
+            for element in elements {
+                if let Bson::Document(_) = element {
+                    collect(element, path, found);
+                }
+            }
+        }
+    }
+}
+
+/// A text that equal values share, whatever type their numbers have.
+fn canonical(value: &Bson) -> String {
+    match value {
+        Bson::Int32(number) => format!("n{number}"),
+        Bson::Int64(number) => format!("n{number}"),
+        Bson::Double(number) if *number == 0.0 => "n0".to_owned(),
+        Bson::Double(number) => format!("n{number}"),
+        Bson::Decimal128(number) => {
+            let text = number.to_string();
+            let number = text.parse::<f64>();
+            number.map_or(text, |number| canonical(&Bson::Double(number)))
+        }
+        Bson::Array(values) => {
+            let values: Vec<String> = values.iter().map(canonical).collect();
+            format!("[{}]", values.join(","))
+        }
+        Bson::Document(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(name, value)| format!("{name:?}:{}", canonical(value)))
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Bson::String(text) | Bson::Symbol(text) => format!("{text:?}"),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,203 @@
+//! Arrays in several fields of one index. MongoDB refuses such documents, the
+//! engine indexes them. The keys of a collection's indexes are kept until some
+//! index or collection changes, so that inserts need not ask for them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bson::{Bson, Document, RawDocument, doc};
+
+use super::{Call, raw, reading, sorting, whole};
+use crate::error::CommandError;
+
+/// So many documents of a collection that gets an index are looked at.
+const LOOKED_AT_MAX: i32 = 100;
+
+/// The paths of each index with several.
+type Paths = Arc<Vec<Vec<String>>>;
+
+/// What is known of the indexes of collections.
+#[derive(Debug, Default)]
+pub(crate) struct Indexed(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Counts the changes, so that what was asked for before one is not kept after it.
+    changes: u64,
+    collections: HashMap<String, Paths>,
+}
+
+impl Indexed {
+    /// Forgets everything: an index or a collection has changed.
+    pub(crate) fn forget(&self) {
+        let mut known = self.known();
+        known.changes += 1;
+        known.collections.clear();
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn of(&self, call: &Call<'_>, collection: &str) -> Paths {
+        let namespace = format!("{}.{collection}", call.database);
+        let changes = {
+            let known = self.known();
+            if let Some(paths) = known.collections.get(&namespace) {
+                return Arc::clone(paths);
+            }
+            known.changes
+        };
+        // A collection that is not there has none.
+        let indexes = reading::indexes_of(call, collection)
+            .await
+            .unwrap_or_default();
+        let indexes = indexes
+            .iter()
+            .filter_map(|index| Document::try_from(index.as_ref()).ok());
+        let paths: Paths = Arc::new(indexes.filter_map(|index| paths_of(&index)).collect());
+        let mut known = self.known();
+        if known.changes == changes {
+            known.collections.insert(namespace, Arc::clone(&paths));
+        }
+        paths
+    }
+}
+
+/// The paths of an index that may not meet several arrays.
+fn paths_of(index: &Document) -> Option<Vec<String>> {
+    // What a partial index leaves out may be anything.
+    if index.contains_key("partialFilterExpression") {
+        return None;
+    }
+    let key = index.get_document("key").ok()?;
+    let is_plain = |path: &str| {
+        path.split('.')
+            .all(|part| part.parse::<u32>().is_err() && part != "$**")
+    };
+    let paths = key
+        .iter()
+        .filter(|(path, order)| whole(order).is_some() && is_plain(path));
+    let paths: Vec<String> = paths.map(|(path, _)| path.clone()).collect();
+    (paths.len() > 1).then_some(paths)
+}
+
+/// Returns the documents that may not be inserted, by their places.
+pub(super) async fn refused(
+    call: &Call<'_>,
+    collection: &str,
+    documents: &[&RawDocument],
+) -> Result<Vec<(usize, CommandError)>, CommandError> {
+    let indexes = call.server.indexed.of(call, collection).await;
+    let mut refused = Vec::new();
+    if indexes.is_empty() {
+        return Ok(refused);
+    }
+    for (place, document) in documents.iter().enumerate() {
+        let document = Document::try_from(*document)?;
+        let several = indexes.iter().find_map(|paths| several(&document, paths));
+        refused.extend(several.map(|message| (place, error(message))));
+    }
+    Ok(refused)
+}
+
+/// Fails where a collection has documents that a new index may not have.
+pub(super) async fn check_index(
+    call: &Call<'_>,
+    collection: &str,
+    index: &Document,
+) -> Result<(), CommandError> {
+    let Some(paths) = paths_of(index) else {
+        return Ok(());
+    };
+    let mut pairs = Vec::new();
+    for (number, path) in paths.iter().enumerate() {
+        let others = paths[number + 1..].iter();
+        let pair = |other: &String| {
+            doc! { "$and": [sorting::has_array(path), sorting::has_array(other)] }
+        };
+        pairs.extend(others.map(pair));
+    }
+    let find = doc! { "find": collection, "filter": { "$or": pairs }, "limit": LOOKED_AT_MAX };
+    for document in reading::documents_of(call, &raw(&find)).await? {
+        if let Some(message) = several(&Document::try_from(document)?, &paths) {
+            let namespace = format!("{}.{collection}", call.database);
+            return Err(error(format!(
+                "Index build failed: Collection {namespace} :: caused by :: {message}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn error(message: String) -> CommandError {
+    CommandError::new(171, "CannotIndexParallelArrays", message)
+}
+
+/// Says which two arrays of a document are on the paths of one index.
+fn several(document: &Document, paths: &[String]) -> Option<String> {
+    for (number, path) in paths.iter().enumerate() {
+        for other in &paths[number + 1..] {
+            if let Some((first, second)) = parallel(document, path, other) {
+                return Some(format!("cannot index parallel arrays [{second}] [{first}]"));
+            }
+        }
+    }
+    None
+}
+
+/// Returns the names of two arrays on two paths, neither of which is inside the other.
+pub(super) fn parallel(document: &Document, path: &str, other: &str) -> Option<(String, String)> {
+    let (name, array, rest) = sorting::array_on(document, path)?;
+    let (other_name, second, other_rest) = sorting::array_on(document, other)?;
+    if !std::ptr::eq(array, second) {
+        return Some((name.to_owned(), other_name.to_owned()));
+    }
+    if rest.is_empty() || other_rest.is_empty() {
+        return None;
+    }
+    let documents = array.iter().filter_map(Bson::as_document);
+    let mut found = documents.filter_map(|inner| parallel(inner, rest, other_rest));
+    found.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_on_two_ways_are_parallel() {
+        let is_parallel = |document: Document, path: &str, other: &str| {
+            parallel(&document, path, other).is_some()
+        };
+        assert!(is_parallel(doc! { "a": [1], "b": [1] }, "a", "b"));
+        assert!(is_parallel(
+            doc! { "a": { "b": [], "c": [] } },
+            "a.b",
+            "a.c"
+        ));
+        let inside = doc! { "a": [{ "b": 1 }, { "b": [1], "c": [1] }] };
+        assert!(is_parallel(inside, "a.b", "a.c"));
+        let beside = doc! { "a": [{ "b": [1], "c": 1 }, { "b": 1, "c": [1] }] };
+        assert!(!is_parallel(beside, "a.b", "a.c"));
+        assert!(!is_parallel(doc! { "a": [1], "b": 1 }, "a", "b"));
+        assert!(!is_parallel(doc! { "a": [{ "b": 1 }] }, "a", "a.b"));
+    }
+
+    #[test]
+    fn only_several_plain_paths_of_a_whole_index_count() {
+        let paths = |index: Document| paths_of(&index);
+        assert_eq!(
+            paths(doc! { "key": { "a": 1, "b": -1.0 } }),
+            Some(vec!["a".to_owned(), "b".to_owned()])
+        );
+        for index in [
+            doc! { "key": { "a": 1 } },
+            doc! { "key": { "a": 1, "b": "text" } },
+            doc! { "key": { "a.0": 1, "b": 1 } },
+            doc! { "key": { "a": 1, "b": 1 }, "partialFilterExpression": { "c": 1 } },
+        ] {
+            assert_eq!(paths(index.clone()), None, "{index}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Choices between several values of a field: `$in`, `$nin`, and `$or` of equalities,
+//! which the engine takes for `$in`. It compares documents and arrays in them byte
+//! by byte, so that 2 and 2.0 inside of them are not the same; written as an
+//! equality beside another condition they are. And what is not in a range, of which
+//! an index would lose some.
+
+use bson::{Bson, Document, doc};
+
+/// Returns a filter whose choices find what is equal, if it is another one.
+pub(crate) fn chosen(filter: &Document) -> Option<Document> {
+    let mut choices = Choices::default();
+    let written = choices.filter(filter, false);
+    choices.is_changed.then_some(written)
+}
+
+#[derive(Default)]
+struct Choices {
+    is_changed: bool,
+}
+
+impl Choices {
+    /// Writes a filter; of one among several an equality is a choice, too.
+    fn filter(&mut self, filter: &Document, is_one_of_several: bool) -> Document {
+        let (mut written, mut conditions) = (Document::new(), Vec::new());
+        for (name, value) in filter {
+            match (name.as_str(), value) {
+                ("$and" | "$or" | "$nor", Bson::Array(parts)) => {
+                    let parts = parts.iter().map(|part| match part {
+                        Bson::Document(part) => Bson::Document(self.filter(part, name != "$and")),
+                        other => other.clone(),
+                    });
+                    written.insert(name, parts.collect::<Vec<Bson>>());
+                }
+                (path, Bson::Document(operators)) if is_field(path) && has_operators(operators) => {
+                    let others = self.operators(path, operators, &mut conditions);
+                    if !others.is_empty() {
+                        written.insert(path, others);
+                    }
+                }
+                (path, value) if is_field(path) && is_one_of_several && has_numbers(value) => {
+                    self.is_changed = true;
+                    written.insert(path, equal(value));
+                }
+                _ => drop(written.insert(name, value.clone())),
+            }
+        }
+        if !conditions.is_empty() {
+            let all = written.get_array("$and").cloned().unwrap_or_default();
+            let conditions = conditions.into_iter().map(Bson::Document);
+            written.insert(
+                "$and",
+                all.into_iter().chain(conditions).collect::<Vec<_>>(),
+            );
+        }
+        written
+    }
+
+    fn operators(
+        &mut self,
+        path: &str,
+        operators: &Document,
+        conditions: &mut Vec<Document>,
+    ) -> Document {
+        let mut others = Document::new();
+        for (operator, value) in operators {
+            match (operator.as_str(), value) {
+                ("$in" | "$nin", Bson::Array(values))
+                    if values.len() > 1 && values.iter().any(has_numbers) =>
+                {
+                    self.is_changed = true;
+                    let choice = one_of(path, values);
+                    let junction = if operator == "$in" { "$or" } else { "$nor" };
+                    conditions.push(doc! { junction: choice });
+                }
+                ("$not", Bson::Document(negated)) => {
+                    let mut inner = Self::default();
+                    let only = inner.filter(&doc! { path: negated.clone() }, false);
+                    if inner.is_changed || negated.keys().any(|operator| is_range(operator)) {
+                        self.is_changed = true;
+                        conditions.push(doc! { "$nor": [only] });
+                    } else {
+                        others.insert(operator, value.clone());
+                    }
+                }
+                ("$elemMatch", Bson::Document(element)) if !has_operators(element) => {
+                    others.insert(operator, self.filter(element, false));
+                }
+                _ => drop(others.insert(operator, value.clone())),
+            }
+        }
+        others
+    }
+}
+
+fn one_of(path: &str, values: &[Bson]) -> Vec<Bson> {
+    let (inexact, plain): (Vec<&Bson>, Vec<&Bson>) =
+        values.iter().partition(|value| has_numbers(value));
+    let mut choice = Vec::new();
+    if !plain.is_empty() {
+        let plain: Vec<Bson> = plain.into_iter().cloned().collect();
+        choice.push(Bson::Document(doc! { path: { "$in": plain } }));
+    }
+    let inexact = inexact.into_iter();
+    choice.extend(inexact.map(|value| Bson::Document(doc! { path: equal(value) })));
+    choice
+}
+
+/// An equality that is no choice; what is equal to something is there.
+fn equal(value: &Bson) -> Document {
+    doc! { "$eq": value.clone(), "$exists": true }
+}
+
+/// The engine's index leaves out what lies at the ends of what a range is not: `{}` beside texts, NaN beside numbers.
+/// It reads none where several conditions are negated.
+fn is_range(operator: &str) -> bool {
+    matches!(operator, "$gt" | "$gte" | "$lt" | "$lte")
+}
+
+fn is_field(name: &str) -> bool {
+    !name.starts_with('$')
+}
+
+fn has_operators(value: &Document) -> bool {
+    let first = value.keys().next();
+    first.is_some_and(|first| {
+        first.starts_with('$') && !matches!(first.as_str(), "$and" | "$or" | "$nor")
+    })
+}
+
+/// Whether a value is a document or an array with a number somewhere inside.
+fn has_numbers(value: &Bson) -> bool {
+    let is_number = |value: &Bson| {
+        matches!(
+            value,
+            Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_)
+        )
+    };
+    match value {
+        Bson::Array(values) => values
+            .iter()
+            .any(|value| is_number(value) || has_numbers(value)),
+        Bson::Document(fields) => fields
+            .values()
+            .any(|value| is_number(value) || has_numbers(value)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_inside_of_something_are_written_otherwise() {
+        for filter in [
+            doc! { "a": { "$in": [1, 2.0, "x"] } },
+            doc! { "a": { "$in": [{ "b": "x" }, ["y"]] } },
+            doc! { "a": { "$in": [{ "b": 1 }] } },
+            doc! { "a": { "b": 1 } },
+            doc! { "$or": [{ "a": 1 }, { "a": { "$gt": { "b": 1 } } }] },
+            doc! { "$expr": { "$in": [[1], "$a"] } },
+            doc! { "a": { "$not": { "$in": [1, 2] } } },
+        ] {
+            assert_eq!(chosen(&filter), None, "{filter}");
+        }
+        assert_eq!(
+            chosen(&doc! { "a": { "$in": [{ "b": 1 }, 9], "$exists": true } }),
+            Some(doc! {
+                "a": { "$exists": true },
+                "$and": [{ "$or": [{ "a": { "$in": [9] } }, { "a": { "$eq": { "b": 1 }, "$exists": true } }] }],
+            })
+        );
+        assert_eq!(
+            chosen(&doc! { "a": { "$not": { "$nin": [[1], 2] } } }),
+            Some(doc! {
+                "$and": [{ "$nor": [{ "$and": [{ "$nor": [
+                    { "a": { "$in": [2] } },
+                    { "a": { "$eq": [1], "$exists": true } },
+                ] }] }] }],
+            })
+        );
+    }
+}
