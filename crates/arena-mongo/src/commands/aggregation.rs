@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, GENERIC_FIELDS, copying, operations, reading, search, without};
+use super::{Answer, Call, GENERIC_FIELDS, copying, hints, operations, reading, search, without};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
@@ -27,7 +27,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     }
     let spec = match operations::listed(call)? {
         Some(running) => operations_spec(call, running)?,
-        None => search::scored(call, checked_spec(call, call.body())?).await?,
+        None => {
+            let spec = search::scored(call, checked_spec(call, call.body())?).await?;
+            hints::in_order_of_pipeline(call, spec).await?
+        }
     };
     let writes_to = writes_to(&spec);
     let _let_in = match &writes_to {
