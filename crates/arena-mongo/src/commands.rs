@@ -29,6 +29,7 @@ mod transactions;
 mod updates;
 mod validation;
 mod values;
+mod views;
 mod writing;
 
 use std::sync::Arc;

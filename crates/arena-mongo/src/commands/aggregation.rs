@@ -2,7 +2,9 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, GENERIC_FIELDS, copying, hints, operations, reading, search, without};
+use super::{
+    Answer, Call, GENERIC_FIELDS, copying, hints, operations, reading, search, views, without,
+};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
@@ -32,6 +34,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             hints::in_order_of_pipeline(call, spec).await?
         }
     };
+    views::check_collation(call, "aggregate").await?;
     let writes_to = writes_to(&spec);
     let _let_in = match &writes_to {
         Some((database, collection)) => {

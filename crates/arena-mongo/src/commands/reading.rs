@@ -6,7 +6,8 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 use tokio_postgres::Row;
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregation, hints, integer, is_true, positions, raw, without,
+    Answer, Call, GENERIC_FIELDS, aggregation, hints, integer, is_true, positions, raw, views,
+    without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
@@ -51,8 +52,8 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
-    let spec = positions::in_find(call, spec).await?;
-    let spec = hints::in_order(call, spec).await?;
+    views::check_collation(call, call.name).await?;
+    let spec = hints::in_order(call, positions::in_find(call, spec).await?).await?;
     let answer = first_page(call, call.budget(), FIND, &spec).await;
     answer.map_err(|error| match call.body().get_document("projection") {
         Ok(projection) => aggregation::of_projection(error, projection),
@@ -179,6 +180,7 @@ fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
 
 async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
+    views::check_collation(call, call.name).await?;
     let row = call
         .server
         .backend
