@@ -16,6 +16,7 @@ mod indexes;
 mod modifiers;
 mod once;
 mod operations;
+mod outputs;
 mod plans;
 mod positions;
 mod preference;

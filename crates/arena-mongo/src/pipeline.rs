@@ -100,6 +100,7 @@ impl Reader<'_> {
         place: Place,
     ) -> Result<Vec<Bson>, CommandError> {
         check_redact(pipeline)?;
+        check_documents(pipeline)?;
         let mut checked = Vec::with_capacity(pipeline.len());
         for (position, stage) in pipeline.iter().enumerate() {
             let (name, value) = only_field(stage)?;
@@ -332,6 +333,19 @@ fn check_redact(pipeline: &[Bson]) -> Result<(), CommandError> {
             "$redact followed by {name}"
         ))),
         None => Ok(()),
+    }
+}
+
+/// The engine ends, or writes nothing, where documents that are in no collection are to be written into one.
+fn check_documents(pipeline: &[Bson]) -> Result<(), CommandError> {
+    let [first, .., last] = pipeline else {
+        return Ok(());
+    };
+    match (only_field(first)?, only_field(last)?) {
+        (("$documents", _), (name @ ("$out" | "$merge"), _)) => Err(CommandError::not_supported(
+            format_args!("{name} of a pipeline that begins with $documents"),
+        )),
+        _ => Ok(()),
     }
 }
 
