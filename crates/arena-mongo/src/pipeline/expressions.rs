@@ -10,14 +10,13 @@ use crate::error::CommandError;
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 20] = [
+const REWRITTEN: [&str; 19] = [
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
     "$dateToString",
     "$avg",
     "$sum",
-    "$add",
     "$round",
     "$trunc",
     "$mod",
@@ -100,7 +99,6 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 Some(("$dateToString", arguments)) => date_text(arguments),
                 Some(("$avg", operand)) => Ok(sums::average(operand)),
                 Some(("$sum", operand)) => Ok(sums::sum(operand)),
-                Some(("$add", operands)) => Ok(sums::added(operands)),
                 Some((name @ ("$round" | "$trunc"), Bson::Array(operands))) => {
                     Ok(numbers::rounded(name, operands))
                 }
