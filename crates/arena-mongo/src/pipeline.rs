@@ -3,6 +3,7 @@
 //! database needs a right there. The guard also stands here: what the engine would
 //! answer wrongly without saying so is refused or rewritten.
 
+mod dates;
 mod expressions;
 mod numbers;
 mod schema;

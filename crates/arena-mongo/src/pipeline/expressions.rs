@@ -4,13 +4,13 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
-use super::{numbers, schema, sums};
+use super::{dates, numbers, schema, sums};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 19] = [
+const REWRITTEN: [&str; 26] = [
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
@@ -22,7 +22,14 @@ const REWRITTEN: [&str; 19] = [
     "$mod",
     "$setUnion",
     "$setIntersection",
+    "$substr",
+    "$substrBytes",
+    "$substrCP",
+    "$replaceOne",
+    "$replaceAll",
     "$toString",
+    "$toDate",
+    "$dateFromString",
     "$convert",
     "$stdDevPop",
     "$stdDevSamp",
@@ -108,7 +115,11 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                     Ok(bson!({ "$sortArray": { "input": { name: sets.clone() }, "sortBy": 1 } }))
                 }
                 Some(("$toString", operand)) => Ok(numbers::text(operand)),
-                Some(("$convert", arguments)) => Ok(numbers::converted(arguments)),
+                Some(("$convert", arguments)) => Ok(
+                    dates::converted(arguments).unwrap_or_else(|| numbers::converted(arguments))
+                ),
+                Some(("$toDate", operand)) => Ok(dates::to_date(operand)),
+                Some(("$dateFromString", arguments)) => Ok(dates::from_text(arguments)),
                 Some((name @ ("$stdDevPop" | "$stdDevSamp"), operand)) => {
                     Ok(numbers::deviation(name, operand))
                 }
@@ -116,6 +127,12 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                     let computed = numbers::percentiles(name, arguments);
                     Ok(computed.unwrap_or(Bson::Document(rewritten)))
                 }
+                // Their value is a part of another text, which the engine reads on to its end where it reads a
+                // number or a date; joined to nothing it is a text of its own.
+                Some((
+                    "$substr" | "$substrBytes" | "$substrCP" | "$replaceOne" | "$replaceAll",
+                    _,
+                )) => Ok(bson!({ "$concat": [rewritten, ""] })),
                 // The engine wants at least one.
                 Some(("$mergeObjects", Bson::Array(none))) if none.is_empty() => {
                     Ok(bson!({ "$literal": {} }))
