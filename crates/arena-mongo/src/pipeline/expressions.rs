@@ -10,7 +10,7 @@ use crate::error::CommandError;
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 26] = [
+const REWRITTEN: [&str; 27] = [
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
@@ -37,6 +37,7 @@ const REWRITTEN: [&str; 26] = [
     "$percentile",
     "$mergeObjects",
     "$jsonSchema",
+    "$expr",
 ];
 /// MongoDB's own text of a date in a timezone that has no format.
 const LOCAL_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%L";
@@ -152,6 +153,7 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
         check_operator(key)?;
         let value = match (key.as_str(), value) {
             ("$literal", value) => value.clone(),
+            ("$expr", value) => without_bounds(rewritten(value)?),
             ("$jsonSchema", Bson::Document(written)) => {
                 conditions.extend(schema::conditions(written)?);
                 continue;
@@ -177,6 +179,30 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
         fields.insert("$and", all.collect::<Vec<Bson>>());
     }
     Ok(fields)
+}
+
+/// An index finds values of the other's type only where the engine asks it for what is less or greater, though in an
+/// expression what is missing is less than a number, and a text greater. Spelled otherwise, no index is asked.
+fn without_bounds(expression: Bson) -> Bson {
+    let Bson::Document(document) = &expression else {
+        return expression;
+    };
+    let spelled = |operand: &Bson| match operand {
+        Bson::String(path) if path.starts_with('$') && !path.starts_with("$$") => {
+            Bson::String(format!("$$ROOT.{}", &path[1..]))
+        }
+        other => other.clone(),
+    };
+    match only(document) {
+        Some(("$and", Bson::Array(parts))) => {
+            let parts = parts.iter().cloned().map(without_bounds);
+            bson!({ "$and": parts.collect::<Vec<Bson>>() })
+        }
+        Some((order @ ("$lt" | "$lte" | "$gt" | "$gte"), Bson::Array(operands))) => {
+            bson!({ order: operands.iter().map(spelled).collect::<Vec<Bson>>() })
+        }
+        _ => expression,
+    }
 }
 
 /// What is missing is above MinKey and below MaxKey too; not to the engine.
