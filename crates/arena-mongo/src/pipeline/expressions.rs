@@ -4,7 +4,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
-use super::{dates, numbers, schema, sums};
+use super::{accumulators, dates, numbers, schema, sums};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
@@ -125,6 +125,7 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                     Ok(numbers::deviation(name, operand))
                 }
                 Some((name @ ("$median" | "$percentile"), Bson::Document(arguments))) => {
+                    accumulators::check_percentile(name, arguments)?;
                     let computed = numbers::percentiles(name, arguments);
                     Ok(computed.unwrap_or(Bson::Document(rewritten)))
                 }
@@ -218,47 +219,6 @@ fn with_missing(path: &str, operators: &Document, conditions: &mut Vec<Document>
         }
     }
     others
-}
-
-/// Field paths that MongoDB refuses and the engine takes for a text or for nothing.
-pub(super) fn check_paths(value: &Bson) -> Result<(), CommandError> {
-    match value {
-        Bson::String(text) => match text.strip_prefix('$') {
-            Some("") => Err(CommandError::new(
-                16872,
-                "Location16872",
-                "'$' by itself is not a valid FieldPath",
-            )),
-            Some(path) => check_path(path.strip_prefix('$').unwrap_or(path)),
-            None => Ok(()),
-        },
-        Bson::Array(values) => values.iter().try_for_each(check_paths),
-        Bson::Document(fields) => fields
-            .iter()
-            .filter(|(name, _)| !matches!(name.as_str(), "$literal" | "$meta"))
-            .try_for_each(|(_, value)| check_paths(value)),
-        _ => Ok(()),
-    }
-}
-
-/// Returns why a field path is none.
-pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
-    let (code, name, message) = if path.is_empty() {
-        let message = "FieldPath cannot be constructed with empty string";
-        (40352, "Location40352", message)
-    } else if path.ends_with('.') {
-        (40353, "Location40353", "FieldPath must not end with a '.'.")
-    } else if path.split('.').any(str::is_empty) {
-        let message = "FieldPath field names may not be empty strings.";
-        (15998, "Location15998", message)
-    } else if path.split('.').any(|part| part.starts_with('$')) {
-        let message =
-            "FieldPath field names may not start with '$'. Consider using $getField or $setField.";
-        (16410, "Location16410", message)
-    } else {
-        return Ok(());
-    };
-    Err(CommandError::new(code, name, message))
 }
 
 /// Rewrites the operands of an accumulator but not the accumulator itself, which may share an
