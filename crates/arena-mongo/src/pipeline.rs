@@ -11,6 +11,7 @@ mod paths;
 mod schema;
 mod stages;
 mod sums;
+mod windows;
 
 use bson::{Bson, Document};
 

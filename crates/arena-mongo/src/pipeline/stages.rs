@@ -7,6 +7,7 @@ use bson::{Bson, Document, bson, doc};
 use super::accumulators::{Accumulators, HELPER, has_operator};
 use super::expressions::{only, rewritten};
 use super::paths::{check_expression, check_path, check_specification};
+use super::windows;
 use crate::error::CommandError;
 
 /// Returns what runs in place of one stage whose value was checked.
@@ -38,12 +39,7 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             stages.extend(after);
             stages
         }
-        ("$setWindowFields", Bson::Document(windows)) => {
-            let (windows, after) = with_output(windows, "output")?;
-            let mut stages = vec![bson!({ "$setWindowFields": windows })];
-            stages.extend(after);
-            stages
-        }
+        ("$setWindowFields", Bson::Document(windows)) => windows::rewritten_windows(windows)?,
         ("$graphLookup", Bson::Document(lookup)) => graph_looked_up(lookup)?,
         // Their pipelines have had the same walk.
         ("$facet" | "$out", value) => vec![bson!({ name: value })],
