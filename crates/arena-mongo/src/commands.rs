@@ -18,6 +18,7 @@ mod indexes;
 mod modifiers;
 mod once;
 mod operations;
+mod outputs;
 mod parallel;
 mod plans;
 mod positions;
@@ -36,6 +37,7 @@ mod transactions;
 mod updates;
 mod validation;
 mod values;
+mod views;
 mod writing;
 
 use std::sync::Arc;

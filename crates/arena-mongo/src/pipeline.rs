@@ -3,12 +3,16 @@
 //! database needs a right there. The guard also stands here: what the engine would
 //! answer wrongly without saying so is refused or rewritten.
 
+mod accumulators;
 mod choices;
+mod dates;
 mod expressions;
 mod numbers;
+mod paths;
 mod schema;
 mod stages;
 mod sums;
+mod windows;
 
 use bson::{Bson, Document};
 
@@ -102,6 +106,7 @@ impl Reader<'_> {
         place: Place,
     ) -> Result<Vec<Bson>, CommandError> {
         check_redact(pipeline)?;
+        check_documents(pipeline)?;
         let mut checked = Vec::with_capacity(pipeline.len());
         for (position, stage) in pipeline.iter().enumerate() {
             let (name, value) = only_field(stage)?;
@@ -132,7 +137,10 @@ impl Reader<'_> {
                 stages::check_plain(name, value).map(|()| value.clone())
             }
             "$facet" => self.check_facet(value),
-            "$lookup" => self.check_joined(name, value, "from"),
+            "$lookup" => {
+                check_lookup(value)?;
+                self.check_joined(name, value, "from")
+            }
             "$graphLookup" => self.check_joined(name, value, "from"),
             "$unionWith" => match value {
                 Bson::String(collection) => checked_collection(collection).map(|()| value.clone()),
@@ -159,10 +167,9 @@ impl Reader<'_> {
             .ok_or_else(|| CommandError::type_mismatch("$facet must be an object"))?;
         let mut checked = Document::new();
         for (facet, pipeline) in facets {
-            expressions::check_path(facet)?;
+            paths::check_path(facet)?;
             if facet.contains('.') {
-                let message = "FieldPath field names may not contain '.'. Consider using $getField or $setField.";
-                return Err(CommandError::new(16412, "Location16412", message));
+                return Err(paths::with_point());
             }
             let stages = pipeline.as_array().ok_or_else(|| {
                 let message = format!("arguments to $facet must be arrays, {facet} is no array");
@@ -274,6 +281,7 @@ impl Reader<'_> {
             CommandError::new(40414, "IDLFailedToParse", message)
         })?;
         self.check_target("$merge", into)?;
+        check_modes(merge)?;
         let mut merge = merge.clone();
         if let Some(Bson::Array(stages)) = merge.get("whenMatched") {
             let checked = self.check_update_pipeline(stages)?;
@@ -342,12 +350,55 @@ fn check_redact(pipeline: &[Bson]) -> Result<(), CommandError> {
     }
 }
 
+/// The engine ends, or writes nothing, where documents that are in no collection are to be written into one.
+fn check_documents(pipeline: &[Bson]) -> Result<(), CommandError> {
+    let [first, .., last] = pipeline else {
+        return Ok(());
+    };
+    match (only_field(first)?, only_field(last)?) {
+        (("$documents", _), (name @ ("$out" | "$merge"), _)) => Err(CommandError::not_supported(
+            format_args!("{name} of a pipeline that begins with $documents"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Only the engine's own vector search goes by this name; text search is Atlas's.
 fn check_search(value: &Bson) -> Result<(), CommandError> {
     match value.as_document() {
         Some(search) if search.contains_key("cosmosSearch") => Ok(()),
         _ => Err(CommandError::not_supported("Atlas Search ($search)")),
     }
+}
+
+/// What the engine takes in a `$lookup` and MongoDB does not.
+fn check_lookup(lookup: &Bson) -> Result<(), CommandError> {
+    let Bson::Document(lookup) = lookup else {
+        return Ok(());
+    };
+    for field in ["localField", "foreignField", "as"] {
+        lookup.get_str(field).map_or(Ok(()), paths::check_path)?;
+    }
+    if lookup.contains_key("let") && !lookup.contains_key("pipeline") {
+        let message = "$lookup with a 'let' argument must also specify 'pipeline'";
+        return Err(CommandError::failed_to_parse(message));
+    }
+    lookup.get("let").map_or(Ok(()), paths::check_expression)
+}
+
+/// What is kept cannot be discarded.
+fn check_modes(merge: &Document) -> Result<(), CommandError> {
+    let modes = (
+        merge.get_str("whenMatched"),
+        merge.get_str("whenNotMatched"),
+    );
+    let (Ok(matched @ ("keepExisting" | "fail")), Ok(other @ ("discard" | "fail"))) = modes else {
+        return Ok(());
+    };
+    let message = format!(
+        "Combination of 'whenMatched: {matched}' and 'whenNotMatched: {other}' is not supported by $merge"
+    );
+    Err(CommandError::new(51181, "Location51181", message))
 }
 
 fn only_field(stage: &Bson) -> Result<(&str, &Bson), CommandError> {

@@ -2,7 +2,10 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, GENERIC_FIELDS, copying, operations, reading, search, sorting, without};
+use super::{
+    Answer, Call, GENERIC_FIELDS, copying, hints, operations, outputs, reading, search, sorting,
+    views, without,
+};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
@@ -30,10 +33,15 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         None => {
             let spec = checked_spec(call, call.body())?;
             let spec = sorted_spec(call).await?.unwrap_or(spec);
-            search::scored(call, spec).await?
+            let spec = search::scored(call, spec).await?;
+            hints::in_order_of_pipeline(call, spec).await?
         }
     };
+    views::check_collation(call, "aggregate").await?;
     let writes_to = writes_to(&spec);
+    if writes_to.is_some() {
+        outputs::check(call, &spec).await?;
+    }
     let _let_in = match &writes_to {
         Some((database, collection)) => {
             let database = database.as_deref().unwrap_or(call.database);
@@ -52,7 +60,12 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
                 call.budget()
             };
             let answer = reading::first_page(call, budget, AGGREGATE, &spec).await;
-            answer.map_err(|error| of_projections(error, call.body()))?
+            match (answer, &writes_to) {
+                (Err(error), Some(target)) if outputs::is_of_missing(&error) => {
+                    outputs::emptied(call, &spec, target, error).await?
+                }
+                (answer, _) => answer.map_err(|error| of_projections(error, call.body()))?,
+            }
         }
     };
     if let Some((database, collection)) = writes_to {
@@ -341,7 +354,7 @@ async fn output_size(call: &Call<'_>, spec: &RawDocument) -> Result<Growth<'stat
     })
 }
 
-fn replaces(spec: &RawDocument) -> bool {
+pub(super) fn replaces(spec: &RawDocument) -> bool {
     let stages = spec.get_array("pipeline").into_iter().flatten();
     let last = stages.last().and_then(Result::ok);
     let last = last.and_then(|stage| stage.as_document());

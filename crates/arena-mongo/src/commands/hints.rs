@@ -27,6 +27,60 @@ pub(super) async fn in_order(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
     Ok(ordered)
 }
 
+/// Stages that order for themselves, or that nothing may precede.
+const UNORDERED: [&str; 8] = [
+    "$sort",
+    "$geoNear",
+    "$collStats",
+    "$indexStats",
+    "$documents",
+    "$search",
+    "$vectorSearch",
+    "$count",
+];
+
+/// Returns a pipeline whose collection is read in the order of the index that it names, for the same reason.
+pub(super) async fn in_order_of_pipeline(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
+    let (Some(hint), Ok(collection)) = (spec.get("hint")?, spec.get_str("aggregate")) else {
+        return Ok(spec);
+    };
+    let key = match Bson::try_from(hint)? {
+        Bson::Document(key) => Some(key),
+        // A view has no indexes of its own.
+        Bson::String(name) => key_of(call, collection, &name).await.unwrap_or(None),
+        _ => None,
+    };
+    let Some(order) = key.as_ref().and_then(order_of) else {
+        return Ok(spec);
+    };
+    let Bson::Array(mut stages) = Bson::try_from(RawBsonRef::Array(spec.get_array("pipeline")?))?
+    else {
+        return Ok(spec);
+    };
+    let name = |stage: &Bson| Some(stage.as_document()?.keys().next()?.clone());
+    let is_match = |stage: &Bson| name(stage).is_some_and(|name| name == "$match");
+    let begin = stages.iter().take_while(|stage| is_match(stage)).count();
+    let next = stages.get(begin).and_then(name);
+    if next.is_some_and(|next| UNORDERED.contains(&next.as_str())) {
+        return Ok(spec);
+    }
+    if let Some(direction) = order.get("$natural") {
+        return match whole(direction) {
+            Some(-1) => Err(CommandError::not_supported(
+                "an aggregate with the hint {$natural: -1}",
+            )),
+            _ => Ok(spec),
+        };
+    }
+    stages.insert(begin, bson::bson!({ "$sort": order }));
+    let mut ordered = without(&spec, &["pipeline"])?;
+    ordered.append(
+        bson::cstr!("pipeline"),
+        bson::RawBson::try_from(Bson::Array(stages))?,
+    );
+    Ok(ordered)
+}
+
 /// The order of an index's entries; those that are equal come as they were inserted. Nothing where an index has
 /// no order that means anything.
 fn order_of(key: &Document) -> Option<Document> {

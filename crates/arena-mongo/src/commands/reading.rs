@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, positions,
-    projections, raw, sorting, without,
+    projections, raw, sorting, views, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
@@ -51,6 +51,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
+    views::check_collation(call, call.name).await?;
     projections::check_view(call, &spec).await?;
     if let Some(RawBsonRef::Document(sort)) = spec.get("sort")? {
         let sort = Document::try_from(sort)?;
@@ -171,6 +172,7 @@ fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
 
 pub(super) async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
+    views::check_collation(call, call.name).await?;
     let row = call
         .server
         .backend

@@ -4,26 +4,32 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
-use super::{numbers, schema, sums};
+use super::{accumulators, dates, numbers, schema, sums};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 20] = [
+const REWRITTEN: [&str; 27] = [
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
     "$dateToString",
     "$avg",
     "$sum",
-    "$add",
     "$round",
     "$trunc",
     "$mod",
     "$setUnion",
     "$setIntersection",
+    "$substr",
+    "$substrBytes",
+    "$substrCP",
+    "$replaceOne",
+    "$replaceAll",
     "$toString",
+    "$toDate",
+    "$dateFromString",
     "$convert",
     "$stdDevPop",
     "$stdDevSamp",
@@ -31,6 +37,7 @@ const REWRITTEN: [&str; 20] = [
     "$percentile",
     "$mergeObjects",
     "$jsonSchema",
+    "$expr",
 ];
 /// MongoDB's own text of a date in a timezone that has no format.
 const LOCAL_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%L";
@@ -100,7 +107,6 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 Some(("$dateToString", arguments)) => date_text(arguments),
                 Some(("$avg", operand)) => Ok(sums::average(operand)),
                 Some(("$sum", operand)) => Ok(sums::sum(operand)),
-                Some(("$add", operands)) => Ok(sums::added(operands)),
                 Some((name @ ("$round" | "$trunc"), Bson::Array(operands))) => {
                     Ok(numbers::rounded(name, operands))
                 }
@@ -110,14 +116,25 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                     Ok(bson!({ "$sortArray": { "input": { name: sets.clone() }, "sortBy": 1 } }))
                 }
                 Some(("$toString", operand)) => Ok(numbers::text(operand)),
-                Some(("$convert", arguments)) => Ok(numbers::converted(arguments)),
+                Some(("$convert", arguments)) => Ok(
+                    dates::converted(arguments).unwrap_or_else(|| numbers::converted(arguments))
+                ),
+                Some(("$toDate", operand)) => Ok(dates::to_date(operand)),
+                Some(("$dateFromString", arguments)) => Ok(dates::from_text(arguments)),
                 Some((name @ ("$stdDevPop" | "$stdDevSamp"), operand)) => {
                     Ok(numbers::deviation(name, operand))
                 }
                 Some((name @ ("$median" | "$percentile"), Bson::Document(arguments))) => {
+                    accumulators::check_percentile(name, arguments)?;
                     let computed = numbers::percentiles(name, arguments);
                     Ok(computed.unwrap_or(Bson::Document(rewritten)))
                 }
+                // Their value is a part of another text, which the engine reads on to its end where it reads a
+                // number or a date; joined to nothing it is a text of its own.
+                Some((
+                    "$substr" | "$substrBytes" | "$substrCP" | "$replaceOne" | "$replaceAll",
+                    _,
+                )) => Ok(bson!({ "$concat": [rewritten, ""] })),
                 // The engine wants at least one.
                 Some(("$mergeObjects", Bson::Array(none))) if none.is_empty() => {
                     Ok(bson!({ "$literal": {} }))
@@ -137,6 +154,7 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
         check_operator(key)?;
         let value = match (key.as_str(), value) {
             ("$literal", value) => value.clone(),
+            ("$expr", value) => without_bounds(rewritten(value)?),
             ("$jsonSchema", Bson::Document(written)) => {
                 conditions.extend(schema::conditions(written)?);
                 continue;
@@ -164,6 +182,30 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
     Ok(fields)
 }
 
+/// An index finds values of the other's type only where the engine asks it for what is less or greater, though in an
+/// expression what is missing is less than a number, and a text greater. Spelled otherwise, no index is asked.
+fn without_bounds(expression: Bson) -> Bson {
+    let Bson::Document(document) = &expression else {
+        return expression;
+    };
+    let spelled = |operand: &Bson| match operand {
+        Bson::String(path) if path.starts_with('$') && !path.starts_with("$$") => {
+            Bson::String(format!("$$ROOT.{}", &path[1..]))
+        }
+        other => other.clone(),
+    };
+    match only(document) {
+        Some(("$and", Bson::Array(parts))) => {
+            let parts = parts.iter().cloned().map(without_bounds);
+            bson!({ "$and": parts.collect::<Vec<Bson>>() })
+        }
+        Some((order @ ("$lt" | "$lte" | "$gt" | "$gte"), Bson::Array(operands))) => {
+            bson!({ order: operands.iter().map(spelled).collect::<Vec<Bson>>() })
+        }
+        _ => expression,
+    }
+}
+
 /// What is missing is above MinKey and below MaxKey too; not to the engine.
 fn with_missing(path: &str, operators: &Document, conditions: &mut Vec<Document>) -> Document {
     let mut others = Document::new();
@@ -177,47 +219,6 @@ fn with_missing(path: &str, operators: &Document, conditions: &mut Vec<Document>
         }
     }
     others
-}
-
-/// Field paths that MongoDB refuses and the engine takes for a text or for nothing.
-pub(super) fn check_paths(value: &Bson) -> Result<(), CommandError> {
-    match value {
-        Bson::String(text) => match text.strip_prefix('$') {
-            Some("") => Err(CommandError::new(
-                16872,
-                "Location16872",
-                "'$' by itself is not a valid FieldPath",
-            )),
-            Some(path) => check_path(path.strip_prefix('$').unwrap_or(path)),
-            None => Ok(()),
-        },
-        Bson::Array(values) => values.iter().try_for_each(check_paths),
-        Bson::Document(fields) => fields
-            .iter()
-            .filter(|(name, _)| !matches!(name.as_str(), "$literal" | "$meta"))
-            .try_for_each(|(_, value)| check_paths(value)),
-        _ => Ok(()),
-    }
-}
-
-/// Returns why a field path is none.
-pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
-    let (code, name, message) = if path.is_empty() {
-        let message = "FieldPath cannot be constructed with empty string";
-        (40352, "Location40352", message)
-    } else if path.ends_with('.') {
-        (40353, "Location40353", "FieldPath must not end with a '.'.")
-    } else if path.split('.').any(str::is_empty) {
-        let message = "FieldPath field names may not be empty strings.";
-        (15998, "Location15998", message)
-    } else if path.split('.').any(|part| part.starts_with('$')) {
-        let message =
-            "FieldPath field names may not start with '$'. Consider using $getField or $setField.";
-        (16410, "Location16410", message)
-    } else {
-        return Ok(());
-    };
-    Err(CommandError::new(code, name, message))
 }
 
 /// Rewrites the operands of an accumulator but not the accumulator itself, which may share an

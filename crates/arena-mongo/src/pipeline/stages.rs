@@ -4,12 +4,11 @@
 
 use bson::{Bson, Document, bson, doc};
 
-use super::expressions::{check_path, check_paths, only, rewritten, rewritten_accumulator};
-use super::sums;
+use super::accumulators::{Accumulators, HELPER, has_operator};
+use super::expressions::{only, rewritten};
+use super::paths::{check_expression, check_path, check_specification};
+use super::windows;
 use crate::error::CommandError;
-
-/// How fields begin that a client never sees.
-const HELPER: &str = "arenaHelper";
 
 /// Returns what runs in place of one stage whose value was checked.
 pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, CommandError> {
@@ -31,17 +30,16 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             stages
         }
         ("$bucketAuto", Bson::Document(bucket)) => {
+            let is_of_powers = bucket
+                .get_str("granularity")
+                .is_ok_and(|granularity| granularity == "POWERSOF2");
             let (bucket, after) = with_output(bucket, "output")?;
             let mut stages = vec![bson!({ "$bucketAuto": bucket })];
+            stages.extend(is_of_powers.then(whole_powers));
             stages.extend(after);
             stages
         }
-        ("$setWindowFields", Bson::Document(windows)) => {
-            let (windows, after) = with_output(windows, "output")?;
-            let mut stages = vec![bson!({ "$setWindowFields": windows })];
-            stages.extend(after);
-            stages
-        }
+        ("$setWindowFields", Bson::Document(windows)) => windows::rewritten_windows(windows)?,
         ("$graphLookup", Bson::Document(lookup)) => graph_looked_up(lookup)?,
         // Their pipelines have had the same walk.
         ("$facet" | "$out", value) => vec![bson!({ name: value })],
@@ -53,7 +51,12 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
                 let variables = rewritten(variables)?;
                 stage.insert("let", variables);
             }
-            vec![bson!({ name: stage })]
+            match stage.get_str("as").map(str::to_owned) {
+                Ok(path) if name == "$lookup" && path.contains('.') => {
+                    looked_up_inside(&path, stage)
+                }
+                _ => vec![bson!({ name: stage })],
+            }
         }
         (name, value) => vec![bson!({ name: rewritten(&value)? })],
     })
@@ -68,23 +71,78 @@ pub(super) fn check_plain(name: &str, value: &Bson) -> Result<(), CommandError> 
         }
         ("$addFields" | "$set", Bson::Document(fields)) => {
             check_added(name, fields)?;
-            check_paths(value)
+            check_specification(value)
         }
-        ("$project" | "$replaceRoot" | "$replaceWith", _) => check_paths(value),
-        ("$group", Bson::Document(group)) => {
-            for (field, accumulator) in group {
-                if let (true, Bson::Document(accumulator)) = (field != "_id", accumulator)
-                    && let Some((operator, Bson::Array(_))) = only(accumulator)
-                {
-                    let message = format!("The {operator} accumulator is a unary operator");
-                    return Err(CommandError::new(40237, "Location40237", message));
-                }
-            }
-            check_paths(value)
+        ("$project", _) => check_specification(value),
+        ("$replaceRoot" | "$replaceWith", _) => check_expression(value),
+        ("$group", Bson::Document(group)) => check_group(group),
+        ("$unwind", Bson::String(path)) => unwound(path),
+        ("$unwind", Bson::Document(unwind)) => unwind.get_str("path").map_or(Ok(()), unwound),
+        ("$fill", Bson::Document(fill))
+            if fill.get_document("output").is_ok_and(Document::is_empty) =>
+        {
+            let message = "The output field to $fill must not be empty";
+            Err(CommandError::new(6_050_203, "Location6050203", message))
         }
+        ("$densify", Bson::Document(densify)) => check_densify(densify),
         ("$sort", Bson::Document(keys)) => check_sort(keys),
         _ => Ok(()),
     }
+}
+
+fn unwound(path: &str) -> Result<(), CommandError> {
+    match path.strip_prefix('$') {
+        Some(path) if !path.is_empty() && !path.starts_with('$') => check_path(path),
+        _ => Ok(()),
+    }
+}
+
+/// The engine gives documents that it adds a field of that name.
+fn check_densify(densify: &Document) -> Result<(), CommandError> {
+    match densify.get_str("field") {
+        Ok(field) if field.contains('.') && check_path(field).is_ok() => Err(
+            CommandError::not_supported("$densify of a field inside another"),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn check_group(group: &Document) -> Result<(), CommandError> {
+    for (field, value) in group {
+        let Bson::Document(fields) = value else {
+            check_expression(value)?;
+            continue;
+        };
+        match only(fields) {
+            Some((operator, Bson::Array(_))) if field != "_id" => {
+                let message = format!("The {operator} accumulator is a unary operator");
+                return Err(CommandError::new(40237, "Location40237", message));
+            }
+            _ if field == "_id" && !has_operator(fields) => check_key(fields)?,
+            _ => {}
+        }
+        check_expression(value)?;
+    }
+    Ok(())
+}
+
+/// A key's fields are expressions; a number or a boolean looks like a projection's.
+fn check_key(fields: &Document) -> Result<(), CommandError> {
+    let is_inclusion = |value: &Bson| {
+        matches!(
+            value,
+            Bson::Int32(_)
+                | Bson::Int64(_)
+                | Bson::Double(_)
+                | Bson::Decimal128(_)
+                | Bson::Boolean(_)
+        )
+    };
+    if fields.values().any(is_inclusion) {
+        let message = "$group does not support inclusion-style expressions";
+        return Err(CommandError::new(17390, "Location17390", message));
+    }
+    Ok(())
 }
 
 fn check_added(stage: &str, fields: &Document) -> Result<(), CommandError> {
@@ -195,6 +253,37 @@ fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
     Ok(vec![lookup, result, bson!({ "$merge": merge })])
 }
 
+/// `$lookup` with a pipeline into a field inside another: the engine finds nothing.
+fn looked_up_inside(path: &str, mut lookup: Document) -> Vec<Bson> {
+    if lookup.get_array("pipeline").map_or(true, Vec::is_empty) {
+        return vec![bson!({ "$lookup": lookup })];
+    }
+    let found = format!("{HELPER}Found");
+    lookup.insert("as", found.as_str());
+    vec![
+        bson!({ "$lookup": lookup }),
+        bson!({ "$set": { path: format!("${found}") } }),
+        bson!({ "$unset": found }),
+    ]
+}
+
+/// `$bucketAuto` with powers of two: the engine writes all of them as doubles.
+fn whole_powers() -> Bson {
+    let whole = |bound: &str| {
+        let is_other =
+            bson!({ "$or": [{ "$ne": [{ "$type": bound }, "double"] }, { "$lt": [bound, 1] }] });
+        bson!({ "$switch": {
+            "branches": [
+                { "case": is_other, "then": bound },
+                { "case": { "$lt": [bound, 2_147_483_648.0] }, "then": { "$toInt": bound } },
+                { "case": { "$lt": [bound, 9_223_372_036_854_775_808.0] }, "then": { "$toLong": bound } },
+            ],
+            "default": bound,
+        } })
+    };
+    bson!({ "$set": { "_id": { "min": whole("$_id.min"), "max": whole("$_id.max") } } })
+}
+
 fn is_plain_field(name: &str) -> bool {
     !name.is_empty() && name != "_id" && !name.starts_with('$') && !name.contains(['.', '\0'])
 }
@@ -203,10 +292,9 @@ fn is_plain_field(name: &str) -> bool {
 fn grouped(mut group: Document) -> Result<Vec<Bson>, CommandError> {
     if let Some(key) = group.get("_id") {
         let key = rewritten(key)?;
-        // The engine writes null for what is missing, and takes both for one group.
         let key = match key {
             Bson::Document(fields) if !fields.is_empty() && !has_operator(&fields) => {
-                bson!({ "$mergeObjects": [fields] })
+                object_key(fields)
             }
             other => other,
         };
@@ -216,14 +304,22 @@ fn grouped(mut group: Document) -> Result<Vec<Bson>, CommandError> {
     let accumulators = Accumulators::of(&group)?;
     let mut whole = Document::new();
     whole.extend(key.map(|key| ("_id".to_owned(), key)));
-    whole.extend(accumulators.fields);
+    whole.extend(accumulators.fields.clone());
     let mut stages = vec![bson!({ "$group": whole })];
-    stages.extend(after(accumulators.corrections, accumulators.helpers));
+    stages.extend(accumulators.after());
     Ok(stages)
 }
 
-fn has_operator(fields: &Document) -> bool {
-    fields.keys().any(|name| name.starts_with('$'))
+/// The engine writes null for what is missing in a key of several fields, and takes both for one group. MongoDB
+/// does so where the key has one field only.
+fn object_key(fields: Document) -> Bson {
+    match only(&fields) {
+        Some((name, Bson::String(path))) => bson!({ name: { "$ifNull": [path, Bson::Null] } }),
+        Some((name, Bson::Document(value))) if has_operator(value) => {
+            bson!({ name: { "$ifNull": [value.clone(), Bson::Null] } })
+        }
+        _ => bson!({ "$mergeObjects": [fields] }),
+    }
 }
 
 /// A stage whose accumulators stand in one of its fields.
@@ -238,168 +334,8 @@ fn with_output(mut stage: Document, field: &str) -> Result<(Document, Vec<Bson>)
         return Ok((stage, Vec::new()));
     }
     let accumulators = Accumulators::of(&output)?;
-    stage.insert(field, accumulators.fields);
-    Ok((stage, after(accumulators.corrections, accumulators.helpers)))
-}
-
-fn after(corrections: Document, helpers: Vec<String>) -> Vec<Bson> {
-    let mut stages = Vec::new();
-    if !corrections.is_empty() {
-        stages.push(bson!({ "$set": corrections }));
-    }
-    if !helpers.is_empty() {
-        stages.push(bson!({ "$unset": helpers }));
-    }
-    stages
-}
-
-/// Accumulators as the engine has to run them, and what makes MongoDB's values of its values.
-#[derive(Default)]
-struct Accumulators {
-    fields: Document,
-    helpers: Vec<String>,
-    corrections: Document,
-}
-
-impl Accumulators {
-    fn of(fields: &Document) -> Result<Self, CommandError> {
-        let mut accumulators = Self::default();
-        for (name, value) in fields {
-            let value = rewritten_accumulator(value)?;
-            accumulators.add(name, value);
-        }
-        Ok(accumulators)
-    }
-
-    fn add(&mut self, name: &str, accumulator: Bson) {
-        let Bson::Document(fields) = &accumulator else {
-            self.fields.insert(name, accumulator);
-            return;
-        };
-        let window = fields.get("window").cloned();
-        let operator = fields.iter().find(|(name, _)| *name != "window");
-        match operator {
-            Some((operator, operand)) if operator == "$avg" && may_be_decimal(operand) => {
-                self.average(name, &accumulator, operand, window.as_ref());
-            }
-            Some((operator, number @ Bson::Double(_))) if operator == "$sum" => {
-                let number = bson!({ "$literal": number.clone() });
-                self.sum(name, &number, window.as_ref());
-            }
-            Some((operator, operand)) if operator == "$sum" && sums::may_be_double(operand) => {
-                self.sum(name, operand, window.as_ref());
-            }
-            // The engine counts instead of adding what is about one.
-            Some((operator, number @ (Bson::Int64(_) | Bson::Decimal128(_))))
-                if operator == "$sum" =>
-            {
-                let sum = bson!({ "$sum": { "$literal": number.clone() } });
-                self.fields.insert(name, windowed(sum, window.as_ref()));
-            }
-            Some((operator, operand)) if operator == "$addToSet" && may_be_missing(operand) => {
-                self.set(name, operand, window.as_ref());
-            }
-            _ => {
-                self.fields.insert(name, accumulator);
-            }
-        }
-    }
-
-    /// `$sum`: the engine rounds at every step.
-    fn sum(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
-        let added = bson!({ "$sum": operand.clone() });
-        self.fields.insert(name, windowed(added, window));
-        let of_parts = self.parts(operand, window);
-        let sum = format!("${name}");
-        self.corrections.insert(
-            name,
-            bson!({ "$cond": [sums::is_of_parts(&sum), of_parts, sum] }),
-        );
-    }
-
-    /// Adds both parts of an operand and returns their sum.
-    fn parts(&mut self, operand: &Bson, window: Option<&Bson>) -> Bson {
-        let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
-        let (high, low) = (helper("High"), helper("Low"));
-        let of_parts = bson!({ "$add": [format!("${high}"), format!("${low}")] });
-        let (high_part, low_part) = sums::parts(operand);
-        self.helper(high, bson!({ "$sum": high_part }), window);
-        self.helper(low, bson!({ "$sum": low_part }), window);
-        of_parts
-    }
-
-    /// `$avg`: the engine gives a double for decimals.
-    fn average(&mut self, name: &str, accumulator: &Bson, operand: &Bson, window: Option<&Bson>) {
-        let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
-        let (sum, count) = (helper("Sum"), helper("Count"));
-        let is_number = bson!({ "$cond": [{ "$isNumber": operand.clone() }, 1, 0] });
-        self.fields.insert(name, accumulator.clone());
-        let of_parts = self.parts(operand, window);
-        let (total, divisor) = (format!("${sum}"), format!("${count}"));
-        self.corrections.insert(
-            name,
-            bson!({ "$switch": {
-                "branches": [
-                    { "case": { "$eq": [{ "$type": &total }, "decimal"] }, "then": { "$divide": [&total, &divisor] } },
-                    { "case": sums::is_of_parts(&total), "then": { "$divide": [of_parts, &divisor] } },
-                ],
-                "default": format!("${name}"),
-            } }),
-        );
-        self.helper(sum, bson!({ "$sum": operand.clone() }), window);
-        self.helper(count, bson!({ "$sum": is_number }), window);
-    }
-
-    fn helper(&mut self, name: String, accumulator: Bson, window: Option<&Bson>) {
-        self.fields
-            .insert(name.clone(), windowed(accumulator, window));
-        self.helpers.push(name);
-    }
-
-    /// `$addToSet`: the engine adds null for what is missing.
-    fn set(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
-        let nothing = Bson::String(format!("{HELPER}\u{1}nothing"));
-        let value = bson!({ "$cond": [{ "$eq": [{ "$type": operand.clone() }, "missing"] }, nothing.clone(), operand.clone()] });
-        let set = windowed(bson!({ "$addToSet": value }), window);
-        self.fields.insert(name, set);
-        self.corrections.insert(
-            name,
-            bson!({ "$filter": { "input": format!("${name}"), "as": "arenaItem", "cond": { "$ne": ["$$arenaItem", nothing] } } }),
-        );
-    }
-}
-
-fn windowed(accumulator: Bson, window: Option<&Bson>) -> Bson {
-    match (accumulator, window) {
-        (Bson::Document(mut accumulator), Some(window)) => {
-            accumulator.insert("window", window.clone());
-            Bson::Document(accumulator)
-        }
-        (accumulator, _) => accumulator,
-    }
-}
-
-fn may_be_decimal(operand: &Bson) -> bool {
-    match operand {
-        Bson::String(_) => true,
-        // These are never decimals, and are what is averaged most beside plain fields.
-        Bson::Document(expression) => !matches!(
-            only(expression),
-            Some((
-                "$size" | "$strLenCP" | "$dateDiff" | "$toInt" | "$toDouble" | "$toLong",
-                _
-            ))
-        ),
-        _ => false,
-    }
-}
-
-fn may_be_missing(operand: &Bson) -> bool {
-    match operand {
-        Bson::String(text) => text.starts_with('$') && text != "$$ROOT",
-        Bson::Document(expression) => has_operator(expression),
-        _ => false,
-    }
+    stage.insert(field, accumulators.fields.clone());
+    Ok((stage, accumulators.after()))
 }
 
 /// `$graphLookup`: the depth is a long at MongoDB, an int at the engine.

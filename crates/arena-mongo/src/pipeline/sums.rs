@@ -3,7 +3,7 @@
 //! 0.6000000000000001. Here each number is cut in two, both parts are added
 //! without an error, and their sum is rounded once.
 
-use bson::{Bson, Document, bson};
+use bson::{Bson, bson};
 
 use super::expressions::only;
 use super::numbers;
@@ -81,21 +81,6 @@ pub(super) fn average(operand: &Bson) -> Bson {
     )
 }
 
-/// `$add` of three and more. Two are rounded once in any case.
-pub(super) fn added(operands: &Bson) -> Bson {
-    let plain = bson!({ "$add": operands.clone() });
-    let Bson::Array(terms) = operands else {
-        return plain;
-    };
-    // What is added inside would be computed twice at every level.
-    if terms.len() < 3 || is_exact(operands) || terms.iter().any(has_terms) {
-        return plain;
-    }
-    let result = bson!({ "$cond": [is_of_parts("$$arenaAdded"), "$$arenaExact", "$$arenaAdded"] });
-    let exact = over_terms(operands, sum_of_parts());
-    bson!({ "$let": { "vars": { "arenaAdded": plain }, "in": { "$let": { "vars": { "arenaExact": exact }, "in": result } } } })
-}
-
 /// Makes the terms, the numbers among them and their sum known to an expression.
 fn over_terms(operand: &Bson, result: Bson) -> Bson {
     let terms = match operand {
@@ -121,16 +106,4 @@ fn is_exact(operand: &Bson) -> bool {
         // One value, or an array's.
         other => !may_be_double(other),
     }
-}
-
-fn has_terms(value: &Bson) -> bool {
-    match value {
-        Bson::Document(document) => has_variable(document) || document.values().any(has_terms),
-        Bson::Array(values) => values.iter().any(has_terms),
-        _ => false,
-    }
-}
-
-fn has_variable(document: &Document) -> bool {
-    document.contains_key("arenaTerms")
 }

@@ -1,0 +1,75 @@
+//! `$out` and `$merge` of a collection that is not there, which is empty at MongoDB. The engine refuses the one, and
+//! answers the other with the documents instead of writing them.
+
+use bson::{RawDocument, rawdoc};
+
+use super::{Answer, Call, aggregation, reading};
+use crate::backend::BsonIn;
+use crate::error::CommandError;
+
+const CREATE: &str = "SELECT documentdb_api.create_collection($1, $2)";
+const DELETE: &str =
+    "SELECT p_result, pg_stat_force_next_flush() FROM documentdb_api.delete($1, $2, NULL, NULL)";
+
+/// Stages that give documents where there is none.
+const SOURCES: [&str; 2] = ["$unionWith", "$facet"];
+
+/// Refuses a `$merge` that would not write what it should.
+pub(super) async fn check(call: &Call<'_>, spec: &RawDocument) -> Result<(), CommandError> {
+    if aggregation::replaces(spec) || !has_source(spec) || !is_missing(call, spec).await {
+        return Ok(());
+    }
+    Err(CommandError::not_supported(
+        "$merge of other documents from a collection that does not exist",
+    ))
+}
+
+/// Whether the engine refused to read from a collection that is not there.
+pub(super) fn is_of_missing(error: &CommandError) -> bool {
+    error
+        .message
+        .starts_with("The query references collections that do not exist")
+}
+
+/// Leaves the target of an `$out` empty where nothing is read.
+pub(super) async fn emptied(
+    call: &Call<'_>,
+    spec: &RawDocument,
+    (database, collection): &(Option<String>, String),
+    error: CommandError,
+) -> Answer {
+    if !aggregation::replaces(spec) || has_source(spec) || !is_missing(call, spec).await {
+        return Err(error);
+    }
+    let source = spec.get_str("aggregate").unwrap_or_default();
+    let database = database.as_deref().unwrap_or(call.database);
+    let delete = rawdoc! { "delete": collection.as_str(), "deletes": [{ "q": {}, "limit": 0 }] };
+    let backend = &call.server.backend;
+    backend
+        .row(call.budget_to_change(), CREATE, &[&database, collection])
+        .await?;
+    backend
+        .row(
+            call.budget_to_change(),
+            DELETE,
+            &[&database, &BsonIn(delete.as_bytes())],
+        )
+        .await?;
+    Ok(rawdoc! {
+        "cursor": { "id": 0_i64, "ns": format!("{}.{source}", call.database), "firstBatch": [] },
+        "ok": 1.0,
+    })
+}
+
+fn has_source(spec: &RawDocument) -> bool {
+    let stages = spec.get_array("pipeline").into_iter().flatten().flatten();
+    let mut names = stages.filter_map(|stage| Some(stage.as_document()?.iter().next()?.ok()?.0));
+    names.any(|name| SOURCES.contains(&name.as_str()))
+}
+
+async fn is_missing(call: &Call<'_>, spec: &RawDocument) -> bool {
+    let Ok(source) = spec.get_str("aggregate") else {
+        return false;
+    };
+    matches!(reading::indexes_of(call, source).await, Err(error) if error.code == 26)
+}

@@ -1,0 +1,272 @@
+//! Accumulators of groups, buckets and windows: the engine runs them beside helpers,
+//! and corrections after the stage make MongoDB's values of theirs.
+
+use bson::{Bson, Document, bson};
+
+use super::expressions::{only, rewritten_accumulator};
+use super::sums;
+use crate::error::CommandError;
+
+/// How fields begin that a client never sees.
+pub(super) const HELPER: &str = "arenaHelper";
+
+/// Accumulators that take a count of values.
+const COUNTED: [&str; 6] = ["$firstN", "$lastN", "$minN", "$maxN", "$topN", "$bottomN"];
+/// Accumulators that order what they see.
+const ORDERED: [&str; 4] = ["$top", "$topN", "$bottom", "$bottomN"];
+
+/// Accumulators as the engine has to run them, and what makes MongoDB's values of its values.
+#[derive(Default)]
+pub(super) struct Accumulators {
+    pub(super) fields: Document,
+    helpers: Vec<String>,
+    corrections: Document,
+}
+
+impl Accumulators {
+    pub(super) fn of(fields: &Document) -> Result<Self, CommandError> {
+        let mut accumulators = Self::default();
+        for (name, value) in fields {
+            check(value)?;
+            let value = rewritten_accumulator(value)?;
+            accumulators.add(name, value);
+        }
+        Ok(accumulators)
+    }
+
+    /// Returns the stages that follow.
+    pub(super) fn after(self) -> Vec<Bson> {
+        let mut stages = Vec::new();
+        if !self.corrections.is_empty() {
+            stages.push(bson!({ "$set": self.corrections }));
+        }
+        if !self.helpers.is_empty() {
+            stages.push(bson!({ "$unset": self.helpers }));
+        }
+        stages
+    }
+
+    fn add(&mut self, name: &str, accumulator: Bson) {
+        let Bson::Document(fields) = &accumulator else {
+            self.fields.insert(name, accumulator);
+            return;
+        };
+        let window = fields.get("window").cloned();
+        let operator = fields.iter().find(|(name, _)| *name != "window");
+        match operator {
+            Some((operator, operand)) if operator == "$avg" && may_be_decimal(operand) => {
+                self.average(name, &accumulator, operand, window.as_ref());
+            }
+            Some((operator, number @ Bson::Double(_))) if operator == "$sum" => {
+                let number = bson!({ "$literal": number.clone() });
+                self.sum(name, &number, window.as_ref());
+            }
+            Some((operator, operand)) if operator == "$sum" && sums::may_be_double(operand) => {
+                self.sum(name, operand, window.as_ref());
+            }
+            // The engine counts instead of adding what is about one.
+            Some((operator, number @ (Bson::Int64(_) | Bson::Decimal128(_))))
+                if operator == "$sum" =>
+            {
+                let sum = bson!({ "$sum": { "$literal": number.clone() } });
+                self.fields.insert(name, windowed(sum, window.as_ref()));
+            }
+            Some((operator, operand)) if operator == "$addToSet" && may_be_missing(operand) => {
+                self.set(name, operand, window.as_ref());
+            }
+            _ => {
+                self.fields.insert(name, accumulator);
+            }
+        }
+    }
+
+    /// `$sum`: the engine rounds at every step.
+    fn sum(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
+        let added = bson!({ "$sum": operand.clone() });
+        self.fields.insert(name, windowed(added, window));
+        let of_parts = self.parts(operand, window);
+        let sum = format!("${name}");
+        self.corrections.insert(
+            name,
+            bson!({ "$cond": [sums::is_of_parts(&sum), of_parts, sum] }),
+        );
+    }
+
+    /// Adds both parts of an operand and returns their sum.
+    fn parts(&mut self, operand: &Bson, window: Option<&Bson>) -> Bson {
+        let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
+        let (high, low) = (helper("High"), helper("Low"));
+        let of_parts = bson!({ "$add": [format!("${high}"), format!("${low}")] });
+        let (high_part, low_part) = sums::parts(operand);
+        self.helper(high, bson!({ "$sum": high_part }), window);
+        self.helper(low, bson!({ "$sum": low_part }), window);
+        of_parts
+    }
+
+    /// `$avg`: the engine gives a double for decimals.
+    fn average(&mut self, name: &str, accumulator: &Bson, operand: &Bson, window: Option<&Bson>) {
+        let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
+        let (sum, count) = (helper("Sum"), helper("Count"));
+        let is_number = bson!({ "$cond": [{ "$isNumber": operand.clone() }, 1, 0] });
+        self.fields.insert(name, accumulator.clone());
+        let of_parts = self.parts(operand, window);
+        let (total, divisor) = (format!("${sum}"), format!("${count}"));
+        self.corrections.insert(
+            name,
+            bson!({ "$switch": {
+                "branches": [
+                    { "case": { "$eq": [{ "$type": &total }, "decimal"] }, "then": { "$divide": [&total, &divisor] } },
+                    { "case": sums::is_of_parts(&total), "then": { "$divide": [of_parts, &divisor] } },
+                ],
+                "default": format!("${name}"),
+            } }),
+        );
+        self.helper(sum, bson!({ "$sum": operand.clone() }), window);
+        self.helper(count, bson!({ "$sum": is_number }), window);
+    }
+
+    fn helper(&mut self, name: String, accumulator: Bson, window: Option<&Bson>) {
+        self.fields
+            .insert(name.clone(), windowed(accumulator, window));
+        self.helpers.push(name);
+    }
+
+    /// `$addToSet`: the engine adds null for what is missing.
+    fn set(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
+        let nothing = Bson::String(format!("{HELPER}\u{1}nothing"));
+        let value = bson!({ "$cond": [{ "$eq": [{ "$type": operand.clone() }, "missing"] }, nothing.clone(), operand.clone()] });
+        let set = windowed(bson!({ "$addToSet": value }), window);
+        self.fields.insert(name, set);
+        self.corrections.insert(
+            name,
+            bson!({ "$filter": { "input": format!("${name}"), "as": "arenaItem", "cond": { "$ne": ["$$arenaItem", nothing] } } }),
+        );
+    }
+}
+
+fn windowed(accumulator: Bson, window: Option<&Bson>) -> Bson {
+    match (accumulator, window) {
+        (Bson::Document(mut accumulator), Some(window)) => {
+            accumulator.insert("window", window.clone());
+            Bson::Document(accumulator)
+        }
+        (accumulator, _) => accumulator,
+    }
+}
+
+fn may_be_decimal(operand: &Bson) -> bool {
+    match operand {
+        Bson::String(_) => true,
+        // These are never decimals, and are what is averaged most beside plain fields.
+        Bson::Document(expression) => !matches!(
+            only(expression),
+            Some((
+                "$size" | "$strLenCP" | "$dateDiff" | "$toInt" | "$toDouble" | "$toLong",
+                _
+            ))
+        ),
+        _ => false,
+    }
+}
+
+pub(super) fn may_be_missing(operand: &Bson) -> bool {
+    match operand {
+        Bson::String(text) => text.starts_with('$') && text != "$$ROOT",
+        Bson::Document(expression) => has_operator(expression),
+        _ => false,
+    }
+}
+
+pub(super) fn has_operator(fields: &Document) -> bool {
+    fields.keys().any(|name| name.starts_with('$'))
+}
+
+/// What the engine takes in an accumulator and MongoDB does not, or understands otherwise.
+fn check(accumulator: &Bson) -> Result<(), CommandError> {
+    let operators = accumulator.as_document().into_iter().flatten();
+    for (name, operand) in operators.filter(|(name, _)| name.starts_with('$')) {
+        let Bson::Document(options) = operand else {
+            continue;
+        };
+        match options.get("n") {
+            Some(count) if COUNTED.contains(&name.as_str()) && reads_fields(count) => {
+                return Err(CommandError::not_supported(format_args!(
+                    "{name} of as many values as a group's key says"
+                )));
+            }
+            _ => {}
+        }
+        match options.get("sortBy") {
+            Some(Bson::Document(keys)) if ORDERED.contains(&name.as_str()) => check_order(keys)?,
+            _ => {}
+        }
+        if matches!(name.as_str(), "$median" | "$percentile") {
+            check_percentile(name, options)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an expression reads a field; at MongoDB one of the group's key.
+fn reads_fields(value: &Bson) -> bool {
+    match value {
+        Bson::String(text) => text.starts_with('$') && !text.starts_with("$$"),
+        Bson::Array(values) => values.iter().any(reads_fields),
+        Bson::Document(fields) => fields
+            .iter()
+            .any(|(name, value)| name != "$literal" && reads_fields(value)),
+        _ => false,
+    }
+}
+
+fn check_order(keys: &Document) -> Result<(), CommandError> {
+    for (path, order) in keys {
+        let direction = match order {
+            Bson::Int32(direction) => f64::from(*direction),
+            Bson::Double(direction) => *direction,
+            Bson::Int64(1 | -1) => 1.0,
+            Bson::Int64(_) => 0.0,
+            Bson::Document(_) | Bson::Decimal128(_) => continue,
+            _ => {
+                let message = format!("Illegal key in $sort specification: {path}: {order}");
+                return Err(CommandError::new(15974, "Location15974", message));
+            }
+        };
+        if direction.abs() != 1.0 {
+            let message = "$sort key ordering must be 1 (for ascending) or -1 (for descending)";
+            return Err(CommandError::new(15975, "Location15975", message));
+        }
+    }
+    Ok(())
+}
+
+/// `$median` and `$percentile`: the engine ignores fields that they do not have, and takes what is no number
+/// from 0 to 1.
+pub(super) fn check_percentile(name: &str, options: &Document) -> Result<(), CommandError> {
+    let is_known = |field: &str| {
+        matches!(field, "input" | "method") || (field == "p" && name == "$percentile")
+    };
+    if let Some(field) = options.keys().find(|field| !is_known(field)) {
+        let message = format!("BSON field '{name}.{field}' is an unknown field.");
+        return Err(CommandError::new(40415, "Location40415", message));
+    }
+    let Some(Bson::Array(wanted)) = options.get("p") else {
+        return Ok(());
+    };
+    for fraction in wanted {
+        match fraction {
+            Bson::Double(number) if number.is_nan() => {
+                let message = format!(
+                    "The {name} 'p' field must be an array of numbers from [0.0, 1.0], but found: nan"
+                );
+                return Err(CommandError::new(7_750_303, "Location7750303", message));
+            }
+            other if reads_fields(other) => {
+                let message = format!("The {name} 'p' field must be an array of constant values");
+                return Err(CommandError::new(7_750_300, "Location7750300", message));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

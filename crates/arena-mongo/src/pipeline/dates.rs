@@ -1,0 +1,139 @@
+//! Dates read from text. The engine takes the fraction of a second for a number
+//! without its leading zeros, so that .012 is 120 ms, and what follows the third
+//! digit for a timezone. Here the text is read without it, and it is added.
+
+use bson::{Bson, Document, bson, doc};
+
+/// A text cut into what precedes the fraction of a second, the fraction, and what follows. Minutes and seconds may be
+/// parted by a point as well.
+const CUT: &str = "^(.*:[0-9][0-9][:.][0-9][0-9])[.]([0-9]+)(.*)$";
+/// The same by a format, which knows three digits at most.
+const CUT_BY_FORMAT: &str = "^(.*[0-9])[.]([0-9][0-9]?[0-9]?)([^0-9].*)?$";
+/// How a format has the fraction behind the seconds.
+const FRACTION: &str = "%S.%L";
+
+/// `$toDate`.
+pub(super) fn to_date(operand: &Bson) -> Bson {
+    let value = match operand {
+        Bson::Array(values) if values.len() == 1 => &values[0],
+        other => other,
+    };
+    if !may_be_text(value) {
+        return bson!({ "$toDate": operand.clone() });
+    }
+    let read =
+        |text: Bson| bson!({ "$convert": { "input": text, "to": "date", "onError": Bson::Null } });
+    cut(value, CUT, read, bson!({ "$toDate": "$$arenaText" }))
+}
+
+/// `$convert` to a date; nothing where it is to another type.
+pub(super) fn converted(arguments: &Bson) -> Option<Bson> {
+    let options = arguments.as_document()?;
+    let (input, to) = (options.get("input")?, options.get("to")?);
+    let is_date = match to {
+        Bson::String(name) if !name.starts_with('$') => name == "date",
+        Bson::String(_) | Bson::Document(_) => true,
+        Bson::Int32(number) => *number == 9,
+        _ => false,
+    };
+    if !is_date || !may_be_text(input) {
+        return None;
+    }
+    let mut whole = options.clone();
+    whole.insert("input", "$$arenaText");
+    let whole = bson!({ "$convert": whole });
+    let read =
+        |text: Bson| bson!({ "$convert": { "input": text, "to": "date", "onError": Bson::Null } });
+    let cut = cut(input, CUT, read, whole);
+    if matches!(to, Bson::Int32(_)) || to.as_str() == Some("date") {
+        return Some(cut);
+    }
+    let as_it_is = bson!({ "$convert": arguments.clone() });
+    Some(bson!({ "$cond": [{ "$in": [to.clone(), ["date", 9]] }, cut, as_it_is] }))
+}
+
+/// `$dateFromString`.
+pub(super) fn from_text(arguments: &Bson) -> Bson {
+    let as_it_is = || bson!({ "$dateFromString": arguments.clone() });
+    let Bson::Document(options) = arguments else {
+        return as_it_is();
+    };
+    let Some(text) = options.get("dateString").filter(|text| may_be_text(text)) else {
+        return as_it_is();
+    };
+    let mut whole = options.clone();
+    whole.insert("dateString", "$$arenaText");
+    let mut parts: Document = options
+        .iter()
+        .filter(|(name, _)| *name == "timezone")
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let pattern = match options.get("format") {
+        None => CUT,
+        Some(Bson::String(format)) if format.contains(FRACTION) => {
+            parts.insert("format", format.replacen(FRACTION, "%S", 1));
+            CUT_BY_FORMAT
+        }
+        Some(Bson::String(format)) if !format.starts_with('$') => return as_it_is(),
+        Some(format) => {
+            let without = bson!({ "$replaceOne": { "input": format.clone(), "find": FRACTION, "replacement": "%S" } });
+            let without = bson!({ "$concat": [without, ""] });
+            parts.insert("format", without);
+            let by_format = cut_from(
+                text,
+                CUT_BY_FORMAT,
+                &parts,
+                bson!({ "$dateFromString": whole }),
+            );
+            let has_fraction = bson!({ "$and": [
+                { "$eq": [{ "$type": format.clone() }, "string"] },
+                { "$regexMatch": { "input": format.clone(), "regex": FRACTION.replace('.', "[.]") } },
+            ] });
+            return bson!({ "$cond": [has_fraction, by_format, as_it_is()] });
+        }
+    };
+    cut_from(text, pattern, &parts, bson!({ "$dateFromString": whole }))
+}
+
+fn cut_from(text: &Bson, pattern: &str, parts: &Document, whole: Bson) -> Bson {
+    let read = |text: Bson| {
+        let mut options = doc! { "dateString": text, "onError": Bson::Null };
+        options.extend(parts.clone());
+        bson!({ "$dateFromString": options })
+    };
+    cut(text, pattern, read, whole)
+}
+
+/// Reads a text without its fraction and adds it; `whole` is what `$$arenaText` is otherwise, or why it is no date.
+fn cut(text: &Bson, pattern: &str, read: impl Fn(Bson) -> Bson, whole: Bson) -> Bson {
+    let part =
+        |at: i32| bson!({ "$ifNull": [{ "$arrayElemAt": ["$$arenaCut.captures", at] }, ""] });
+    let digits = bson!({ "$substrBytes": [{ "$concat": [part(1), "00"] }, 0, 3] });
+    // Joined to nothing it is a text of its own.
+    let fraction = bson!({ "$toInt": { "$concat": [digits, ""] } });
+    let added = bson!({ "$let": {
+        "vars": { "arenaSecond": read(bson!({ "$concat": [part(0), part(2)] })) },
+        "in": { "$cond": [
+            { "$eq": ["$$arenaSecond", Bson::Null] }, whole.clone(), { "$add": ["$$arenaSecond", fraction] },
+        ] },
+    } });
+    let found = bson!({ "$cond": [
+        { "$eq": [{ "$type": "$$arenaText" }, "string"] },
+        { "$regexFind": { "input": "$$arenaText", "regex": pattern } },
+        Bson::Null,
+    ] });
+    bson!({ "$let": { "vars": { "arenaText": text.clone() }, "in": {
+        "$let": { "vars": { "arenaCut": found }, "in": { "$cond": [
+            { "$eq": ["$$arenaCut", Bson::Null] }, whole, added,
+        ] } },
+    } } })
+}
+
+/// Whether a value may be a text with a fraction.
+fn may_be_text(value: &Bson) -> bool {
+    match value {
+        Bson::String(text) => text.starts_with('$') || text.contains('.'),
+        Bson::Document(_) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,78 @@
+//! Field paths and names: what MongoDB refuses in them and the engine takes for a
+//! text, for nothing, or for a path.
+
+use bson::{Bson, Document};
+
+use super::expressions::only;
+use crate::error::CommandError;
+
+/// Checks what holds expressions under paths: a projection, or fields that are added.
+pub(super) fn check_specification(value: &Bson) -> Result<(), CommandError> {
+    match value {
+        Bson::Document(fields) if !is_operator(fields) => {
+            fields.values().try_for_each(check_specification)
+        }
+        expression => check_expression(expression),
+    }
+}
+
+/// Checks an expression in every depth.
+pub(super) fn check_expression(value: &Bson) -> Result<(), CommandError> {
+    match value {
+        Bson::String(text) => match text.strip_prefix('$') {
+            Some("") => Err(CommandError::new(
+                16872,
+                "Location16872",
+                "'$' by itself is not a valid FieldPath",
+            )),
+            Some(path) => check_path(path.strip_prefix('$').unwrap_or(path)),
+            None => Ok(()),
+        },
+        Bson::Array(values) => values.iter().try_for_each(check_expression),
+        Bson::Document(fields) => fields
+            .iter()
+            .filter(|(name, _)| {
+                !matches!(name.as_str(), "$literal" | "$const" | "$meta" | "sortBy")
+            })
+            .try_for_each(|(name, value)| check_name(name).and_then(|()| check_expression(value))),
+        _ => Ok(()),
+    }
+}
+
+/// An object's fields are no paths; the engine goes into them.
+fn check_name(name: &str) -> Result<(), CommandError> {
+    if name.contains('.') && !name.starts_with('$') {
+        return Err(with_point());
+    }
+    Ok(())
+}
+
+pub(super) fn with_point() -> CommandError {
+    let message =
+        "FieldPath field names may not contain '.'. Consider using $getField or $setField.";
+    CommandError::new(16412, "Location16412", message)
+}
+
+pub(super) fn is_operator(fields: &Document) -> bool {
+    only(fields).is_some_and(|(name, _)| name.starts_with('$'))
+}
+
+/// Returns why a field path is none.
+pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
+    let (code, name, message) = if path.is_empty() {
+        let message = "FieldPath cannot be constructed with empty string";
+        (40352, "Location40352", message)
+    } else if path.ends_with('.') {
+        (40353, "Location40353", "FieldPath must not end with a '.'.")
+    } else if path.split('.').any(str::is_empty) {
+        let message = "FieldPath field names may not be empty strings.";
+        (15998, "Location15998", message)
+    } else if path.split('.').any(|part| part.starts_with('$')) {
+        let message =
+            "FieldPath field names may not start with '$'. Consider using $getField or $setField.";
+        (16410, "Location16410", message)
+    } else {
+        return Ok(());
+    };
+    Err(CommandError::new(code, name, message))
+}

@@ -1,0 +1,170 @@
+//! `$setWindowFields`: what the engine computes otherwise over windows.
+
+use bson::{Bson, Document, bson};
+
+use super::accumulators::{Accumulators, HELPER, has_operator, may_be_missing};
+use super::expressions::{only, rewritten};
+use crate::error::CommandError;
+
+/// Window functions whose value may be an object.
+const OF_VALUES: [&str; 8] = [
+    "$first", "$last", "$top", "$bottom", "$min", "$max", "$shift", "$locf",
+];
+
+/// Returns the stages that run in place of one.
+pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, CommandError> {
+    let output = stage.get_document("output").cloned().unwrap_or_default();
+    for (name, value) in stage.iter_mut() {
+        if name != "output" {
+            *value = rewritten(value)?;
+        }
+    }
+    // The engine writes null for what is missing, and takes both for one partition.
+    if let Some(Bson::Document(key)) = stage.get("partitionBy")
+        && !key.is_empty()
+        && !has_operator(key)
+    {
+        let key = bson!({ "$mergeObjects": [key.clone()] });
+        stage.insert("partitionBy", key);
+    }
+    if output.is_empty() {
+        return Ok(vec![bson!({ "$setWindowFields": stage })]);
+    }
+    let mut fields = Document::new();
+    let mut replaced = Document::new();
+    let mut tied = Document::new();
+    for (path, function) in &output {
+        let function = checked(function)?;
+        if let Some(peers) = peers(&function) {
+            let helper = format!("{HELPER}Peers{}", tied.len());
+            tied.insert(path, without_ties(path, &format!("${helper}")));
+            fields.insert(helper, peers);
+        }
+        if may_replace_object(path, &function) {
+            let helper = format!("{HELPER}Value{}", replaced.len());
+            replaced.insert(path, format!("${helper}"));
+            fields.insert(helper, function);
+        } else {
+            fields.insert(path, function);
+        }
+    }
+    let accumulators = Accumulators::of(&fields)?;
+    stage.insert("output", accumulators.fields.clone());
+    let mut stages = vec![bson!({ "$setWindowFields": stage })];
+    stages.extend(accumulators.after());
+    let helpers: Vec<String> = fields
+        .keys()
+        .filter(|name| name.starts_with(HELPER))
+        .cloned()
+        .collect();
+    for corrections in [replaced, tied] {
+        if !corrections.is_empty() {
+            stages.push(bson!({ "$set": corrections }));
+        }
+    }
+    if !helpers.is_empty() {
+        stages.push(bson!({ "$unset": helpers }));
+    }
+    Ok(stages)
+}
+
+/// How many documents tie with the current one, for a function whose range ends or begins there: to the engine all of
+/// them are the current one.
+fn peers(function: &Bson) -> Option<Bson> {
+    let window = function.as_document()?.get_document("window").ok()?;
+    let mut bounds = window.get_array("range").ok()?.iter();
+    if !bounds.any(|bound| bound.as_str() == Some("current")) {
+        return None;
+    }
+    let mut current = bson::doc! { "range": ["current", "current"] };
+    current.extend(
+        window
+            .get("unit")
+            .map(|unit| ("unit".to_owned(), unit.clone())),
+    );
+    Some(bson!({ "$sum": 1, "window": current }))
+}
+
+/// The value of a path, unless its document ties with others.
+fn without_ties(path: &str, peers: &str) -> Bson {
+    let refused = "arena refuses: a range to the current document where others tie with it";
+    // Not constant, or the engine would compute it for every pipeline.
+    let nothing = bson!({ "$substrCP": [{ "$toString": peers }, 0, 0] });
+    let error = bson!({ "$toInt": { "$concat": [refused, nothing] } });
+    bson!({ "$cond": [{ "$gt": [peers, 1] }, error, format!("${path}")] })
+}
+
+/// A window function with what the engine understands otherwise, or overlooks.
+fn checked(function: &Bson) -> Result<Bson, CommandError> {
+    let Bson::Document(function) = function else {
+        return Ok(function.clone());
+    };
+    let mut names = function.keys().filter(|name| *name != "window");
+    let (Some(operator), unknown) = (names.next(), names.next()) else {
+        return Ok(Bson::Document(function.clone()));
+    };
+    if !operator.starts_with('$') {
+        return Ok(Bson::Document(function.clone()));
+    }
+    if let Some(unknown) = unknown {
+        let message = format!("Window function {operator} found an unknown argument: {unknown}");
+        return Err(CommandError::failed_to_parse(message));
+    }
+    let mut function = function.clone();
+    if let Ok(shift) = function.get_document_mut("$shift") {
+        shifted(shift)?;
+    }
+    Ok(Bson::Document(function))
+}
+
+/// `$shift`: the engine writes a computed default as it stands, and null for a field that is missing in the other
+/// document, where MongoDB takes the default.
+fn shifted(shift: &mut Document) -> Result<(), CommandError> {
+    let default = match shift.get("default") {
+        None | Some(Bson::Null) => return Ok(()),
+        Some(Bson::Document(default)) => match only(default) {
+            Some(("$literal" | "$const", value)) => value.clone(),
+            Some((operator, _)) if operator.starts_with('$') => {
+                return Err(CommandError::not_supported(
+                    "$shift with a computed default",
+                ));
+            }
+            _ => Bson::Document(default.clone()),
+        },
+        Some(constant) => constant.clone(),
+    };
+    let output = shift.get("output").cloned().unwrap_or(Bson::Null);
+    if may_be_missing(&output) && !matches!(&default, Bson::String(text) if text.starts_with('$')) {
+        let is_missing = bson!({ "$eq": [{ "$type": output.clone() }, "missing"] });
+        let value = bson!({ "$cond": [is_missing, { "$literal": default.clone() }, output] });
+        shift.insert("output", value);
+        shift.insert("default", default);
+    }
+    Ok(())
+}
+
+/// Whether a function's value may be an object that the engine would merge into one that stands there.
+fn may_replace_object(path: &str, function: &Bson) -> bool {
+    let function = function.as_document().into_iter().flatten();
+    let Some((_, operand)) = function
+        .into_iter()
+        .find(|(name, _)| OF_VALUES.contains(&name.as_str()))
+    else {
+        return false;
+    };
+    let value = match operand {
+        Bson::Document(options) => options.get("output").unwrap_or(operand),
+        other => other,
+    };
+    match value {
+        Bson::String(text) => {
+            let root = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
+            text.starts_with("$$")
+                || text
+                    .strip_prefix('$')
+                    .is_some_and(|text| root(text) == root(path))
+        }
+        Bson::Document(object) => !has_operator(object),
+        _ => false,
+    }
+}
