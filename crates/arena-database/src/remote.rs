@@ -118,7 +118,7 @@ impl RemoteError {
                  (its user needs the role userAdminAnyDatabase or root), or remove arena.database.mongodb for the built-in database"
             }
             Self::NoRight { .. } => {
-                "give it the roles userAdminAnyDatabase and readWriteAnyDatabase, or root, in the database admin"
+                "give it the roles userAdminAnyDatabase, readWriteAnyDatabase and dbAdminAnyDatabase, or root, in the database admin"
             }
             Self::Member(_) => {
                 "name members by host names (rs.reconfig), or write one host with directConnection=true"
