@@ -1,9 +1,44 @@
 //! Hints: the index that a command names, and the order in which it is read.
 
-use bson::{Bson, Document, RawBsonRef, RawDocumentBuf};
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::{Answer, Call, collection_in, raw, reading, whole, without};
+use super::{Answer, Call, collection_in, integer, raw, reading, whole, without};
 use crate::error::CommandError;
+
+/// Documents of a first batch where a find asks for no other number.
+const FIRST_BATCH: i64 = 101;
+
+/// Whether a find gives a few documents as they were inserted, at MongoDB: nothing orders them, and whatever index
+/// finds them holds equal ones in that order. The engine would read them by their `_id`.
+pub(super) fn is_as_inserted(call: &Call<'_>, find: &RawDocument) -> Result<bool, CommandError> {
+    let is_given = |value: Option<RawBsonRef<'_>>| match value {
+        None | Some(RawBsonRef::Null) => false,
+        Some(RawBsonRef::Document(value)) => !value.is_empty(),
+        Some(_) => true,
+    };
+    if call.transaction.is_some() || is_given(find.get("sort")?) || is_given(find.get("hint")?) {
+        return Ok(false);
+    }
+    let limit = find.get("limit")?.and_then(integer).unwrap_or_default();
+    let batch = find.get("batchSize")?.and_then(integer);
+    if limit <= 0 || limit > batch.unwrap_or(FIRST_BATCH) {
+        return Ok(false);
+    }
+    let Some(RawBsonRef::Document(filter)) = find.get("filter")? else {
+        return Ok(true);
+    };
+    for field in filter {
+        let (path, value) = field?;
+        let is_value = !matches!(
+            value,
+            RawBsonRef::Document(_) | RawBsonRef::Array(_) | RawBsonRef::RegularExpression(_)
+        );
+        if path.as_str() == "_id" || path.as_str().starts_with('$') || !is_value {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 /// Returns a find in the order of the index that it names. MongoDB reads in that order where no other is asked
 /// for; the engine in the order of the collection.

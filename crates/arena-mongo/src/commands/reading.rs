@@ -22,6 +22,10 @@ use crate::wire::DOCUMENT_BYTES_MAX;
 
 const FIND: &str =
     "SELECT cursorpage, continuation, cursorid FROM documentdb_api.find_cursor_first_page($1, $2)";
+/// Reads a collection from its beginning where an index does not help; the setting ends with the statement.
+const FIND_AS_INSERTED: &str = "SELECT cursorpage, continuation, cursorid FROM \
+     (SELECT CASE WHEN set_config('enable_seqscan', 'on', true) IS NOT NULL THEN $1::text END AS of OFFSET 0) AS asked, \
+     LATERAL documentdb_api.find_cursor_first_page(asked.of, $2)";
 const LIST_INDEXES: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_indexes_cursor_first_page($1, $2)";
 const LIST_COLLECTIONS: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_collections_cursor_first_page($1, $2)";
 const GET_MORE: &str =
@@ -63,7 +67,12 @@ async fn find(call: &Call<'_>) -> Answer {
     }
     let spec = positions::in_find(call, spec).await?;
     let spec = hints::in_order(call, spec).await?;
-    let answer = first_page(call, call.budget(), FIND, &spec).await;
+    let sql = if hints::is_as_inserted(call, &spec)? {
+        FIND_AS_INSERTED
+    } else {
+        FIND
+    };
+    let answer = first_page(call, call.budget(), sql, &spec).await;
     answer.map_err(|error| match call.body().get_document("projection") {
         Ok(projection) => aggregation::of_projection(error, projection),
         Err(_) => error,

@@ -12,6 +12,7 @@ mod disk;
 mod fuzzing;
 mod leaving;
 mod node;
+mod orders;
 mod power;
 mod quotas;
 mod retries;
