@@ -367,25 +367,26 @@ impl Provisioner {
     /// When a server refuses; what was removed until then is gone.
     pub async fn remove_event(&self, tell: impl Fn(Progress)) -> Result<(), ProvisionError> {
         let (mongodb, postgres) = (&self.inner.mongodb, &self.inner.postgres);
-        let listed = match mongodb {
+        let in_mongodb = match mongodb {
             Some(mongodb) => within("list the seats", SEAT_TIME_MAX, mongodb.own()).await?,
             None => Vec::new(),
         };
-        let mut seats = BTreeSet::from_iter(listed);
-        let in_mongodb = seats.clone();
-        if let Some(postgres) = postgres {
-            seats.extend(within("list the seats", SEAT_TIME_MAX, postgres.list()).await?);
-        }
-        for (index, name) in seats.iter().enumerate() {
+        let in_postgres = match postgres {
+            Some(postgres) => within("list the seats", SEAT_TIME_MAX, postgres.list()).await?,
+            None => Vec::new(),
+        };
+        let seats: BTreeSet<&DatabaseName> = in_mongodb.iter().chain(&in_postgres).collect();
+        for (index, &name) in seats.iter().enumerate() {
             let before = before_name(name);
+            // What bears that name on the other server may be somebody else's.
             let dropped = async {
                 if let Some(mongodb) = mongodb.as_ref().filter(|_| in_mongodb.contains(name)) {
                     mongodb.drop(name, &before).await?;
                 }
-                match postgres {
-                    Some(postgres) => postgres.drop(name, &before).await,
-                    None => Ok(()),
+                if let Some(postgres) = postgres.as_ref().filter(|_| in_postgres.contains(name)) {
+                    postgres.drop(name, &before).await?;
                 }
+                Ok(())
             };
             within("drop a seat's databases", SEAT_TIME_MAX, dropped).await?;
             tell(Progress {

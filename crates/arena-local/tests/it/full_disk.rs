@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use arena_local::postgres::PostgresCluster;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
 
-use crate::postgres::{cluster, log_in, world};
+use crate::postgres::{cluster, log_in, session, world};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const MEGABYTES: u32 = 200;
@@ -84,20 +84,6 @@ impl Drop for SmallDisk {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
-}
-
-async fn session(cluster: &PostgresCluster) -> Result<Client, tokio_postgres::Error> {
-    let admin = cluster.admin().unwrap();
-    let mut config = tokio_postgres::Config::new();
-    config
-        .host(&admin.host)
-        .port(admin.port)
-        .user(&admin.user)
-        .password(admin.password.unwrap())
-        .dbname("postgres");
-    let (client, connection) = config.connect(NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
 }
 
 /// Writes a row of 60 kB that does not become small.

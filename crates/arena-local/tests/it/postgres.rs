@@ -187,6 +187,13 @@ async fn commit_until_the_end(client: &tokio_postgres::Client) -> i64 {
 
 async fn as_superuser(cluster: &PostgresCluster) -> tokio_postgres::Client {
     drop(log_in(cluster).await);
+    session(cluster).await.unwrap()
+}
+
+/// A session of the superuser, unless the server has none to give.
+pub(crate) async fn session(
+    cluster: &PostgresCluster,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let admin = cluster.admin().unwrap();
     let mut config = tokio_postgres::Config::new();
     config
@@ -195,9 +202,9 @@ async fn as_superuser(cluster: &PostgresCluster) -> tokio_postgres::Client {
         .user(&admin.user)
         .password(admin.password.unwrap())
         .dbname("postgres");
-    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
-    client
+    Ok(client)
 }
 
 #[tokio::test]
