@@ -190,7 +190,9 @@ impl PrivateApt {
     }
 
     fn command(&self, arguments: &[&str], packages: &[&str]) -> Command {
-        let mut command = Command::new("apt-get");
+        // It ends with us: nobody else would end it when we are interrupted or killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--", "apt-get"]);
         let arguments = arguments.iter().chain(packages).map(OsString::from);
         command
             .args(arguments)

@@ -12,22 +12,26 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// A package registry that takes connections and never answers. The home's `.npmrc` names it.
 fn silent_registry(world: &World) -> TcpListener {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    fs::write(
-        world.path("home/.npmrc"),
-        format!("registry=http://127.0.0.1:{port}/\n"),
-    )
-    .expect("our folder");
+    let (listener, address) = silent_server();
+    fs::write(world.path("home/.npmrc"), format!("registry={address}/\n")).expect("our folder");
     listener
 }
 
-/// Waits until the registry is asked, presses Ctrl-C, and returns what was said and how long it took.
+fn silent_server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    (listener, format!("http://127.0.0.1:{port}"))
+}
+
+/// Waits until the registry is asked, interrupts Arena alone (a terminal would tell its children, too),
+/// and returns what was said and how long it took.
 fn interrupted(running: Child, registry: &TcpListener) -> (Said, Duration) {
     let (_asked, _) = registry.accept().expect("somebody asks the registry");
+    let around = running.id();
+    let arena = fs::read_to_string(format!("/proc/{around}/task/{around}/children"));
     let pressed = Instant::now();
     let status = Command::new("kill")
-        .args(["-s", "INT", &running.id().to_string()])
+        .args(["-s", "INT", arena.expect("it runs").trim()])
         .status();
     assert!(status.expect("kill runs").success());
     (finish(running), pressed.elapsed())
@@ -49,10 +53,13 @@ fn processes(world: &World) -> Vec<String> {
 
 fn ends_with_everything(world: &World, arguments: &[&str]) -> Said {
     let registry = silent_registry(world);
-    let running = world.ordinary().start(arguments);
+    is_ended_with_everything(world, &registry, world.ordinary().start(arguments))
+}
+
+fn is_ended_with_everything(world: &World, registry: &TcpListener, running: Child) -> Said {
     // Negative control: what is looked for below is found as long as it is there.
     wait_until("it runs", || !processes(world).is_empty());
-    let (said, took) = interrupted(running, &registry);
+    let (said, took) = interrupted(running, registry);
     assert!(took < LIMIT, "it took {took:?}: {said:?}");
     said.is_readable();
     wait_until("nothing of it is left", || processes(world).is_empty());
@@ -76,4 +83,17 @@ fn an_up_that_is_interrupted_while_it_installs_ends_with_everything_it_started()
     let said = ends_with_everything(&world, &["up", "--port", "0"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.err.contains("stopping in order"), "{said:?}");
+}
+
+#[test]
+fn an_interrupted_installation_of_the_engine_ends_with_apt() {
+    let world = World::of("hello");
+    let (mirror, address) = silent_server();
+    let install = ["tools", "install", "engine"];
+    for _ in 0..2 {
+        let running = world.ordinary().with_mirror(&address).start(&install);
+        is_ended_with_everything(&world, &mirror, running);
+    }
+    let said = world.ordinary().run(&["tools", "list"]);
+    assert!(said.out.contains("not installed"), "{said:?}");
 }

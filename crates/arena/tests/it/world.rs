@@ -178,11 +178,29 @@ impl Arena<'_> {
     }
 
     /// With a tool cache that has space for so few files, which no look at free bytes tells.
-    pub(crate) fn with_files_in_cache(mut self, files: u32) -> Self {
+    pub(crate) fn with_files_in_cache(self, files: u32) -> Self {
         let cache = self.world.path("cache").display().to_string();
+        self.with_mount(&format!(
+            "-t tmpfs -o size=4g,nr_inodes={files} cache {cache}"
+        ))
+    }
+
+    /// With this server as the mirror of Debian that apt is set up with.
+    pub(crate) fn with_mirror(self, address: &str) -> Self {
+        let apt = self.world.path("apt");
+        fs::create_dir_all(&apt).expect("a folder");
+        fs::write(
+            apt.join("sources.list"),
+            format!("deb {address}/debian bookworm main\n"),
+        )
+        .expect("our folder");
+        self.with_mount(&format!("--bind {} /etc/apt", apt.display()))
+    }
+
+    /// Where `mount` was given these arguments. What runs there has the process id of what made it.
+    fn with_mount(mut self, arguments: &str) -> Self {
         let script = format!(
-            "mount -t tmpfs -o size=4g,nr_inodes={files} cache {cache} && \
-             exec unshare --user --map-user=1000 --map-group=1000 \"$@\""
+            "mount {arguments} && exec unshare --user --map-user=1000 --map-group=1000 \"$@\""
         );
         self.around.extend(
             [
