@@ -343,8 +343,10 @@ fn views(close_on: Option<SystemTime>) -> Vec<(&'static str, Vec<Document>)> {
         doc! { "$sort": { "exercises_completed": -1, "duration_ms": 1, "last_timestamp": 1, "_id": 1 } },
     ];
     let score = vec![
+        // Of one instant, the portal's rule decides; places have one key to sort by.
+        doc! { "$set": { "order": { "timestamp": "$timestamp", "username": "$username" } } },
         doc! { "$setWindowFields": {
-            "partitionBy": "$name", "sortBy": { "timestamp": 1 }, "output": { "place": { "$documentNumber": {} } },
+            "partitionBy": "$name", "sortBy": { "order": 1 }, "output": { "place": { "$documentNumber": {} } },
         } },
         doc! { "$group": {
             "_id": "$username", "name": { "$first": "$participant.name" }, "last_timestamp": { "$max": "$timestamp" },

@@ -6,6 +6,7 @@ use arena_database::{
     MongodbAdmin, Provisioner, SHARED_DATABASE, SharedContents, SharedExercise, SharedHealth,
     SharedParticipant, SharedResult,
 };
+use arena_workshop::scoring::{Leaderboard, Rules, Scoring, Solved};
 use bson::{Bson, Document, doc};
 use mongodb::options::{ClientOptions, Credential};
 use mongodb::{Client, Database};
@@ -147,6 +148,7 @@ async fn every_seat_reads_the_board_and_none_writes_it() {
     check_reading(&shared).await;
     check_writing(&shared, &client.database(ada.name.as_str())).await;
     check_changes(&mut writer, &shared).await;
+    check_rules(&mut writer, &shared).await;
     provisioner.drop_seat(&ada.name).await.unwrap();
     let root = Client::with_uri_str(&uri).await.unwrap();
     root.database(template.as_str()).drop().await.unwrap();
@@ -298,4 +300,69 @@ async fn check_changes(writer: &mut arena_database::SharedWriter, shared: &Datab
         all(shared, "results_health").await
     );
     assert!(!everything.contains('@'), "{everything}");
+}
+
+/// The views rank as the portal does, with as many ties as there can be.
+async fn check_rules(writer: &mut arena_database::SharedWriter, shared: &Database) {
+    let names: Vec<String> = (0..14).map(|number| format!("seat{number:02}")).collect();
+    let mut next = contents();
+    next.participants = names
+        .iter()
+        .map(|seat| participant(seat, "One of many"))
+        .collect();
+    next.participants[3].hidden = true;
+    next.participants[8].decommissioned = true;
+    next.close_on = Some(at(9));
+    // Each seat has another part of the exercises, at one of twelve instants.
+    next.results = (0_u64..70)
+        .filter(|number| number % 7 != 3)
+        .map(|number| {
+            let seat = usize::try_from(number % 14).unwrap();
+            let exercise = format!("crud-{}", number / 14);
+            solved(&names[seat], &exercise, number * number * 31 % 12)
+        })
+        .collect();
+    writer.write(&next).await.unwrap();
+
+    let results: Vec<Solved> = next
+        .results
+        .iter()
+        .map(|result| Solved {
+            seat: result.seat.clone().try_into().unwrap(),
+            exercise: result.exercise.clone().try_into().unwrap(),
+            at: result.at.try_into().unwrap(),
+        })
+        .collect();
+    let rules = Rules {
+        close_on: Some(at(9).try_into().unwrap()),
+        excluded: [3, 8]
+            .map(|index: usize| names[index].clone().try_into().unwrap())
+            .into(),
+        ..Rules::default()
+    };
+    for (scoring, view, field) in [
+        (Scoring::Timed, "timed_leaderboard", "exercises_completed"),
+        (Scoring::Score, "score_leaderboard", "total_points"),
+    ] {
+        let read = all(shared, view).await;
+        let read: Vec<(&str, i64)> = read
+            .iter()
+            .map(|row| (row.get_str("username").unwrap(), number(row, field)))
+            .collect();
+        let ranked = Leaderboard::rank(scoring, &results, &rules);
+        let ranked: Vec<(&str, i64)> = ranked
+            .rows
+            .iter()
+            .map(|row| {
+                let merit = if scoring == Scoring::Timed {
+                    row.solved
+                } else {
+                    row.points
+                };
+                (row.seat.as_str(), i64::from(merit))
+            })
+            .collect();
+        assert_eq!(read, ranked, "{view}");
+        assert!(ranked.len() > 8, "{ranked:?}");
+    }
 }

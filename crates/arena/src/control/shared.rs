@@ -10,7 +10,7 @@ use arena_database::{
     SharedContents, SharedExercise, SharedHealth, SharedParticipant, SharedResult,
 };
 use arena_store::{SeatRecord, Store};
-use arena_workshop::Workshop;
+use arena_workshop::{ExerciseSlug, Workshop};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -35,11 +35,16 @@ pub(super) async fn publish(
     else {
         return Ok(());
     };
+    let listed: Vec<ExerciseSlug> = shared
+        .exercises
+        .iter()
+        .map(|exercise| exercise.slug.clone())
+        .collect();
     let mut changed = shared.store.events_changed();
     let mut is_known_to_fail = false;
     loop {
         changed.borrow_and_update();
-        let contents = contents(&shared.store, shared.exercises.len(), &scenario);
+        let contents = contents(&shared.store, &listed, &scenario);
         // What was half written is written by the next round, or after the next start.
         let written = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -68,7 +73,7 @@ pub(super) async fn publish(
     }
 }
 
-fn contents(store: &Store, exercises: usize, scenario: &Value) -> SharedContents {
+fn contents(store: &Store, listed: &[ExerciseSlug], scenario: &Value) -> SharedContents {
     let seats = store.seats();
     let shown = seats
         .iter()
@@ -78,6 +83,8 @@ fn contents(store: &Store, exercises: usize, scenario: &Value) -> SharedContents
         results: store
             .results()
             .into_iter()
+            // As on the portal's board: what the scenario no longer lists does not count.
+            .filter(|row| listed.contains(&row.exercise))
             .map(|row| SharedResult {
                 exercise: row.exercise.to_string(),
                 seat: row.seat.to_string(),
@@ -86,7 +93,7 @@ fn contents(store: &Store, exercises: usize, scenario: &Value) -> SharedContents
             .collect(),
         health: seats
             .iter()
-            .filter_map(|seat| health(store, seat, exercises))
+            .filter_map(|seat| health(store, seat, listed))
             .collect(),
         scenario: with_close_on(scenario, store),
         close_on: store.close_on().map(system_time),
@@ -109,8 +116,9 @@ fn participant(seat: &SeatRecord) -> SharedParticipant {
 }
 
 /// How a seat's exercises stand; nothing before the first grading.
-fn health(store: &Store, seat: &SeatRecord, total: usize) -> Option<SharedHealth> {
-    let states = store.exercises(&seat.seat);
+fn health(store: &Store, seat: &SeatRecord, listed: &[ExerciseSlug]) -> Option<SharedHealth> {
+    let mut states = store.exercises(&seat.seat);
+    states.retain(|slug, _| listed.contains(slug));
     let last = states.values().filter_map(|state| state.last_at).max()?;
     let exercises = states.iter().map(|(slug, state)| SharedExercise {
         name: slug.to_string(),
@@ -132,7 +140,7 @@ fn health(store: &Store, seat: &SeatRecord, total: usize) -> Option<SharedHealth
         seat: seat.seat.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         at: system_time(last),
-        total: u32::try_from(total).unwrap_or(u32::MAX),
+        total: u32::try_from(listed.len()).unwrap_or(u32::MAX),
         exercises: exercises.collect(),
     })
 }
@@ -177,7 +185,7 @@ fn with_close_on(scenario: &Value, store: &Store) -> Value {
 #[cfg(test)]
 mod tests {
     use arena_store::{Actor, Attempt, CheckOutcome, SeatSpec, Trigger};
-    use arena_workshop::{ExerciseSlug, SeatId};
+    use arena_workshop::SeatId;
 
     use super::*;
 
@@ -218,7 +226,7 @@ mod tests {
             .unwrap();
         store.take_listed(&ada).await.unwrap();
         store.take_free("Zoe", "zoe@example.test").await.unwrap();
-        for (exercise, passed) in [("crud-1", true), ("crud-2", false)] {
+        for (exercise, passed) in [("crud-1", true), ("crud-2", false), ("gone-1", true)] {
             store
                 .record_attempt(attempt(&ada, exercise, passed))
                 .await
@@ -228,7 +236,8 @@ mod tests {
             .set_excluded(&spare, true, Actor::System)
             .await
             .unwrap();
-        let shared = contents(&store, 5, &json!({ "leaderboard": {} }));
+        let listed = ["crud-1", "crud-2", "crud-3"].map(|slug| ExerciseSlug::new(slug).unwrap());
+        let shared = contents(&store, &listed, &json!({ "leaderboard": {} }));
         let told = format!("{shared:?}");
         assert!(
             !told.contains('@') && !told.contains("example.test"),
@@ -240,7 +249,7 @@ mod tests {
         assert!(shared.participants[1].hidden && shared.participants[0].taken.is_some());
         assert_eq!(shared.results.len(), 1);
         let health = &shared.health[0];
-        assert_eq!((health.exercises.len(), health.total), (2, 5));
+        assert_eq!((health.exercises.len(), health.total), (2, 3));
         assert_eq!(health.exercises[1].failure, "expected 10, got 9");
     }
 }
