@@ -51,7 +51,7 @@ pub struct Settings {
     pub network: Network,
 }
 
-/// Which hosts a seat may reach (`seats.outbound`).
+/// Which hosts a seat may reach (`arena.seats.outbound`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allowed {
     /// None at all.
@@ -259,7 +259,7 @@ enum Refused {
         "plain requests are only for registries that this machine is configured with; use https"
     )]
     Plain,
-    #[error("{0} is not on the list of hosts that seats may reach (seats.outbound)")]
+    #[error("{0} is not on the list of hosts that seats may reach (arena.seats.outbound)")]
     NotListed(String),
     #[error("{host} is {what}: seats reach public addresses only")]
     NotPublic { host: String, what: &'static str },

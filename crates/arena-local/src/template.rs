@@ -304,7 +304,7 @@ fn hint(output: &str, has_network: bool) -> &'static str {
         .iter()
         .any(|code| output.contains(code))
     {
-        "is the package registry reachable from this machine? `npm ping` tells; `seats.outbound` lists what is allowed"
+        "is the package registry reachable from this machine? `npm ping` tells; `arena.seats.outbound` lists what is allowed"
     } else {
         "run the same command in that folder of the workshop; it must work there first"
     }

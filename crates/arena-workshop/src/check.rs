@@ -289,3 +289,8 @@ pub enum Matcher {
 pub fn schema() -> Json {
     schemars::schema_for!(source::ExerciseSource).to_value()
 }
+
+/// Returns the JSON schema of a matcher: what stands behind a path under `expect`.
+pub fn matcher_schema() -> Json {
+    schemars::schema_for!(source::MatcherSource).to_value()
+}

@@ -420,13 +420,13 @@ pub struct Arena {
     /// Title of the event, shown to people.
     #[schemars(length(min = 1, max = 100))]
     pub title: Option<String>,
-    /// How people get in: by personal link, by the event's code and a name, or both.
+    /// How people get in: by personal link, by the event's code and a name, or both. Left out: both.
     #[schemars(length(min = 1))]
     pub join: Vec<JoinMode>,
     /// Port of the gateway on this machine. Without it, `--port` or 8080.
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// Languages of the portal, the first one is the default.
+    /// Languages of the portal, the first one is the default. Left out: English alone.
     #[schemars(length(min = 1))]
     pub languages: Vec<Language>,
     /// Seats.
@@ -505,6 +505,11 @@ pub struct SeatKeys {
     /// started again. A person with editor and app was measured to need 550.
     #[schemars(range(min = 256, max = 262_144))]
     pub memory_mib: u32,
+    /// Minutes after which editors are stopped when nobody at all is in the room: no browser has any
+    /// seat's editor open. Each starts again with its next visitor. Files stay and apps go on; what
+    /// runs in the editors' terminals ends.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub editor_idle_minutes: u32,
 }
 
 impl Default for SeatKeys {
@@ -512,6 +517,7 @@ impl Default for SeatKeys {
         Self {
             outbound: Outbound::default(),
             memory_mib: 2048,
+            editor_idle_minutes: 120,
         }
     }
 }
@@ -523,6 +529,7 @@ pub struct DatabaseUris {
     /// Where MongoDB comes from: `builtin` (DocumentDB), `mongod` (of this machine), `atlas-local`
     /// (in Docker), or the URI of a MongoDB with rights to make users, such as
     /// `mongodb://admin:…@db1.example.com,db2.example.com` or `mongodb+srv://admin:…@cluster.example.com`.
+    /// Left out: `mongod` where it is installed, else `builtin`.
     #[serde(deserialize_with = "forms::mongodb")]
     #[schemars(schema_with = "forms::mongodb_schema")]
     pub mongodb: Option<MongodbChoice>,

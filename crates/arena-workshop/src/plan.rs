@@ -153,6 +153,8 @@ pub struct Plan {
     pub outbound: Outbound,
     /// Memory in MiB that all programs of a seat may use together.
     pub seat_memory_mib: u32,
+    /// Minutes after which an empty room's editors are stopped.
+    pub editor_idle_minutes: u32,
     /// Files inside the work folder whose saving is signalled: those that exercises name.
     pub watched: Vec<String>,
     /// File inside the work folder that the editor opens first.

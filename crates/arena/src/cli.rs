@@ -487,6 +487,18 @@ pub(crate) struct Schema {
     /// Of which file.
     #[arg(value_enum, default_value_t = SchemaOf::Config)]
     pub(crate) of: SchemaOf,
+    /// JSON for editors, or a page for people.
+    #[arg(long, value_enum, default_value_t = SchemaFormat::Json)]
+    pub(crate) format: SchemaFormat,
+}
+
+/// How a schema is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaFormat {
+    /// JSON schema.
+    Json,
+    /// Markdown.
+    Markdown,
 }
 
 /// Files that have a schema.

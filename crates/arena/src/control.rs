@@ -10,6 +10,7 @@ pub(crate) mod agent;
 mod care;
 pub(crate) mod databases;
 mod grading;
+mod idle;
 mod line;
 mod notices;
 mod rotate;
@@ -68,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) scenario: serde_json::Value,
     /// What seats may take of the databases.
     pub(crate) quotas: Quotas,
+    /// For how long nobody must be in the room before editors are stopped.
+    pub(crate) editor_idle: Duration,
     /// Seats whose collections or indexes were just redefined by themselves.
     pub(crate) schema_changes: Option<mpsc::Receiver<SeatId>>,
     /// Seats that were just started again because they took too much.
@@ -132,6 +135,11 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     }
     tasks.spawn(line::tell_places(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(databases::watch(Arc::clone(&shared), shutdown.clone()));
+    tasks.spawn(idle::let_editors_sleep(
+        Arc::clone(&shared),
+        settings.editor_idle,
+        shutdown.clone(),
+    ));
     tasks.spawn(shared::publish(
         Arc::clone(&shared),
         settings.scenario,
@@ -313,11 +321,7 @@ async fn carry_out_one(
 ) -> anyhow::Result<String> {
     match &order.kind {
         OrderKind::WakeEditor { .. } => wake_editor(shared, watch).await,
-        OrderKind::StopEditor { .. } => watch
-            .agent()
-            .tell("/editor/stop")
-            .await
-            .map(|()| "editor stopped".to_owned()),
+        OrderKind::StopEditor { .. } => idle::stop_editor(watch).await,
         OrderKind::RestartApp { app, .. } => {
             let name = seat::app_name(*app);
             watch

@@ -286,6 +286,7 @@ async fn start(
         seats: controlled(&prepared, &databases, &seats),
         exercises: solvable(&prepared).cloned().collect(),
         quotas: databases.quotas(),
+        editor_idle: Duration::from_secs(60) * prepared.plan.editor_idle_minutes,
         databases,
         started: seats,
         scenario: control::scenario(&prepared.workshop),

@@ -145,7 +145,7 @@ async fn what_is_not_listed_is_not_even_looked_up() {
     ] {
         let (answer, _) = connect(&way, target).await;
         assert!(
-            answer.starts_with("HTTP/1.1 403 ") && answer.contains("seats.outbound"),
+            answer.starts_with("HTTP/1.1 403 ") && answer.contains("arena.seats.outbound"),
             "{answer}"
         );
     }

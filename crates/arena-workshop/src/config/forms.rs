@@ -77,7 +77,7 @@ pub(super) fn mongodb<'de, D: Deserializer<'de>>(
 
 pub(super) fn mongodb_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "Where MongoDB comes from: `builtin` (DocumentDB), `mongod` (of this machine), `atlas-local` (in Docker), or the URI of a MongoDB with rights to make users. Left out: `mongod` where it is installed, else `builtin`.",
+        "description": "Where MongoDB comes from: `builtin` (DocumentDB), `mongod` (of this machine), `atlas-local` (in Docker), or the URI of a MongoDB with rights to make users, such as `mongodb://admin:…@db1.example.com,db2.example.com` or `mongodb+srv://admin:…@cluster.example.com`. Left out: `mongod` where it is installed, else `builtin`.",
         "anyOf": [
             { "type": "string", "enum": MongodbChoice::WORDS },
             { "type": "string", "minLength": 1 },

@@ -209,6 +209,10 @@ fn chosen(config: &Config) -> Vec<(&'static str, String)> {
         ("arena.languages", languages.join(", ")),
         ("arena.seats.outbound", arena.seats.outbound.describe()),
         ("arena.seats.memory_mib", arena.seats.memory_mib.to_string()),
+        (
+            "arena.seats.editor_idle_minutes",
+            arena.seats.editor_idle_minutes.to_string(),
+        ),
     ]
     .into_iter()
     .chain(chosen_quota(&arena.quota).map(|(key, value)| (key, value.to_string())))

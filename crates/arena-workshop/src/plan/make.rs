@@ -88,6 +88,7 @@ pub fn plan(workshop: &Workshop, target: &Target) -> Plan {
         routes,
         outbound: workshop.config.arena.seats.outbound.clone(),
         seat_memory_mib: workshop.config.arena.seats.memory_mib,
+        editor_idle_minutes: workshop.config.arena.seats.editor_idle_minutes,
         watched: watched.into_iter().collect(),
         first_file,
         secrets,

@@ -166,6 +166,14 @@ impl SeatWatch {
         });
     }
 
+    /// Whether a browser has the editor open.
+    pub(super) fn is_visited(&self) -> bool {
+        let live = self.live();
+        live.health
+            .as_ref()
+            .is_some_and(|health| health.editor.connections > 0)
+    }
+
     pub(super) fn editor_is_ready(&self) -> bool {
         *self.editor.borrow() == EditorStatus::Ready
     }

@@ -1,10 +1,12 @@
 //! Help, completions, schemas: what is read before anything is done.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::world::World;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["check"],
     &["plan"],
@@ -13,6 +15,14 @@ const COMMANDS: [&[&str]; 13] = [
     &["logs"],
     &["open"],
     &["down"],
+    &["restore"],
+    &["rotate"],
+    &["data"],
+    &["data", "generate"],
+    &["data", "load"],
+    &["data", "verify"],
+    &["data", "dump"],
+    &["data", "embed"],
     &["tools"],
     &["tools", "list"],
     &["tools", "install"],
@@ -80,6 +90,25 @@ fn schemas_are_json_that_editors_understand() {
         assert!(
             schema.pointer(key).is_some(),
             "the schema of {of} has no {key}"
+        );
+    }
+}
+
+/// `ARENA_WRITE_DOCS=1` writes them anew.
+#[test]
+fn reference_pages_are_as_the_schemas_say() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference");
+    for (of, page) in [("config", "config.md"), ("exercise", "exercises.md")] {
+        let said = World::of("hello").arena(&["schema", of, "--format", "markdown"]);
+        assert_eq!(said.code, 0, "{said:?}");
+        let path = docs.join(page);
+        if std::env::var_os("ARENA_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &said.out).expect("the page can be written");
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            written == said.out,
+            "docs/reference/{page} is stale; write it anew with: ARENA_WRITE_DOCS=1 cargo test -p arena --test it reference"
         );
     }
 }

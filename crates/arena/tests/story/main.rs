@@ -8,6 +8,7 @@ mod data;
 mod databases;
 mod failing;
 mod harbour;
+mod idle;
 mod killed;
 mod list;
 mod reference;
