@@ -74,6 +74,7 @@ fn tests(environment: &setup::Environment, filters: &[&str], long: bool) -> anyh
         .envs(environment)
         .env("ARENA_TEST_MONGODB_URI", &database.uri);
     if long {
+        // Where a case is a whole store or data set, a test takes the square root of it.
         command.env("PROPTEST_CASES", "20000");
         command.env("ARENA_TEST_PYMONGO", setup::pymongo_source()?);
     }

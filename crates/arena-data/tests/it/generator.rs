@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use arena_data::{DataSet, SetName, embed};
 use bson::{Bson, Document, doc};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 fn set(seed: u64, documents: u32) -> DataSet {
     DataSet::new(SetName::Listings)
@@ -132,12 +133,16 @@ fn fields_have_the_types_that_the_exercises_know() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
-
-    /// The list at the end of the reference's exercises, for any seed from the smallest size on.
-    #[test]
-    fn what_the_exercises_rely_on_holds_for_every_seed(seed: u64, documents in 500_u32..1500) {
+/// The list at the end of the reference's exercises, for any seed from the smallest size on.
+#[test]
+fn what_the_exercises_rely_on_holds_for_every_seed() {
+    // A case is a whole data set: the square root of what others do.
+    let cases = ProptestConfig::default().cases.isqrt();
+    let mut runner = TestRunner::new(ProptestConfig {
+        source_file: Some(file!()),
+        ..ProptestConfig::with_cases(cases)
+    });
+    let outcome = runner.run(&(any::<u64>(), 500_u32..1500), |(seed, documents)| {
         let truth = set(seed, documents).truth();
         prop_assert!(truth.guaranteed);
         prop_assert_eq!(truth.distinct.bedrooms.len(), 13);
@@ -149,17 +154,35 @@ proptest! {
         prop_assert!(kinds[0].avg_rating > kinds[1].avg_rating);
         prop_assert!(truth.counts.superhost.contains_key("missing"));
         prop_assert!(truth.counts.response_rate_null > 0);
-        for count in [truth.counts.price_zero, truth.counts.reviews_zero, truth.counts.beds_above_ten] {
+        for count in [
+            truth.counts.price_zero,
+            truth.counts.reviews_zero,
+            truth.counts.beds_above_ten,
+        ] {
             prop_assert!(count > 0);
         }
         let dirty = truth.counts.dirty * 1000 / usize::try_from(documents).unwrap();
         prop_assert!((40..=55).contains(&dirty), "{dirty} per thousand");
         let listings: Vec<Document> = set(seed, documents).collection_documents().collect();
-        let ids: BTreeSet<&str> = listings.iter().map(|each| each.get_str("_id").unwrap()).collect();
+        let ids: BTreeSet<&str> = listings
+            .iter()
+            .map(|each| each.get_str("_id").unwrap())
+            .collect();
         prop_assert_eq!(ids.len(), listings.len());
-        prop_assert!(!listings.iter().map(|each| each.get_str("_id").unwrap()).is_sorted());
-        prop_assert!(listings.iter().all(|each| each.get_i32("accommodates").unwrap() != 9));
-    }
+        prop_assert!(
+            !listings
+                .iter()
+                .map(|each| each.get_str("_id").unwrap())
+                .is_sorted()
+        );
+        prop_assert!(
+            listings
+                .iter()
+                .all(|each| each.get_i32("accommodates").unwrap() != 9)
+        );
+        Ok(())
+    });
+    outcome.unwrap();
 }
 
 #[test]
