@@ -21,9 +21,9 @@ impl Terminal {
     fn of(seat: &Seat) -> Terminal {
         // Cargo builds examples before tests, beside the folder of this test's binary.
         let executable = std::env::current_exe()
-            .unwrap()
+            .expect("a test has a path")
             .parent()
-            .unwrap()
+            .expect("of a file")
             .with_file_name("examples")
             .join("seat");
         let command = format!("{} serve app-terminal backend", executable.display());
@@ -37,23 +37,24 @@ impl Terminal {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap();
+            .expect("script runs");
         Terminal {
-            keys: program.stdin.take().unwrap(),
-            screen: BufReader::new(program.stdout.take().unwrap()).lines(),
+            keys: program.stdin.take().expect("it is piped"),
+            screen: BufReader::new(program.stdout.take().expect("it is piped")).lines(),
             program,
         }
     }
 
     async fn types(&mut self, keys: &[u8]) {
-        self.keys.write_all(keys).await.unwrap();
+        let typed = self.keys.write_all(keys).await;
+        typed.expect("the terminal lives");
     }
 
     /// The next line that has this text.
     async fn shows(&mut self, text: &str) -> String {
         let found = async {
             loop {
-                let line = self.screen.next_line().await.unwrap();
+                let line = self.screen.next_line().await.expect("text");
                 let line = line.expect("the terminal lives");
                 if line.contains(text) {
                     return line;
