@@ -2,7 +2,7 @@
 //! front, against the same statement sent to the engine directly. Measured by what
 //! the scheduler counts in nanoseconds (`schedstat`; the clock ticks of `stat` are
 //! too coarse): the front's threads, and the engine's processes; a client's own time
-//! is in neither. Prints a table, the median of some rounds; asserts nothing.
+//! is in neither. Both go over unix sockets, as a seat's agent and as the front does. Prints a table, the median of some rounds; asserts nothing.
 //! Beside it: how long a client waits when the engine was killed.
 
 #![expect(
@@ -23,7 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::options::{ClientOptions, ServerAddress};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
@@ -41,6 +43,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// One kind of operation: what the client sends, and the statement that does the same directly.
 struct Operation {
     name: &'static str,
+    /// Through the front's TCP address, instead of the seat's own socket.
+    tcp: bool,
     sql: &'static str,
     command: fn(i32) -> Document,
     /// How many clients send at once, each on a connection of its own.
@@ -63,9 +67,19 @@ fn find_one(n: i32) -> Document {
     doc! { "find": "c", "filter": { "_id": n % DOCUMENTS }, "limit": 1, "singleBatch": true }
 }
 
-const OPERATIONS: [Operation; 5] = [
+const OPERATIONS: [Operation; 6] = [
     Operation {
         name: "find one by _id",
+        tcp: false,
+        sql: FIND_ONE,
+        command: find_one,
+        clients: 1,
+        warm_up: 200,
+        count: 1_000,
+    },
+    Operation {
+        name: "… over TCP",
+        tcp: true,
         sql: FIND_ONE,
         command: find_one,
         clients: 1,
@@ -74,6 +88,7 @@ const OPERATIONS: [Operation; 5] = [
     },
     Operation {
         name: "… by eight clients at once",
+        tcp: false,
         sql: FIND_ONE,
         command: find_one,
         clients: 8,
@@ -82,6 +97,7 @@ const OPERATIONS: [Operation; 5] = [
     },
     Operation {
         name: "insert one",
+        tcp: false,
         sql: "SELECT p_result FROM documentdb_api.insert('ada', $1, NULL, NULL)",
         command: |n| doc! { "insert": "i", "documents": [{ "n": n, "text": "some text of a document" }] },
         clients: 1,
@@ -90,6 +106,7 @@ const OPERATIONS: [Operation; 5] = [
     },
     Operation {
         name: "update one by _id",
+        tcp: false,
         sql: "SELECT p_result FROM documentdb_api.update('ada', $1, NULL, NULL)",
         command: |n| doc! { "update": "c", "updates": [{ "q": { "_id": n % DOCUMENTS }, "u": { "$set": { "seen": n } } }] },
         clients: 1,
@@ -98,6 +115,7 @@ const OPERATIONS: [Operation; 5] = [
     },
     Operation {
         name: "aggregate 5,000 documents",
+        tcp: false,
         sql: "SELECT cursorpage FROM documentdb_api.aggregate_cursor_first_page('ada', $1)",
         command: |_| doc! { "aggregate": "c", "pipeline": [{ "$group": { "_id": "$town", "n": { "$sum": 1 }, "most": { "$max": "$price" } } }, { "$sort": { "n": -1 } }], "cursor": {} },
         clients: 1,
@@ -139,11 +157,12 @@ fn main() {
     let client = Builder::new_current_thread().enable_all().build().unwrap();
     let mut world = front.block_on(front.spawn(World::start())).unwrap();
     world.seat("ada");
+    let socket = front.block_on(world.seat_socket("ada"));
     client.block_on(fill(&world));
     println!("| operation | direct | through the front | of it the front itself | ratio |");
     println!("|---|---|---|---|---|");
     for operation in &OPERATIONS {
-        measure(&client, &world, operation);
+        measure(&client, &world, &socket, operation);
     }
     let mut waited: Vec<f64> = (0..KILLS)
         .map(|_| client.block_on(killed(&mut world)))
@@ -171,11 +190,11 @@ async fn fill(world: &World) {
     collection.insert_many(documents).await.unwrap();
 }
 
-fn measure(client: &Runtime, world: &World, operation: &'static Operation) {
+fn measure(client: &Runtime, world: &World, socket: &Path, operation: &'static Operation) {
     let mut rounds: Vec<Spent> = (0..ROUNDS)
         .map(|round| Spent {
             direct: client.block_on(direct(operation, round)),
-            ..client.block_on(through(world, operation, round))
+            ..client.block_on(through(world, socket, operation, round))
         })
         .collect();
     rounds.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
@@ -250,11 +269,22 @@ async fn direct(operation: &'static Operation, round: usize) -> f64 {
     operation.each(since(&before, &engine.times()))
 }
 
-async fn through(world: &World, operation: &'static Operation, round: usize) -> Spent {
+async fn through(
+    world: &World,
+    socket: &Path,
+    operation: &'static Operation,
+    round: usize,
+) -> Spent {
     let engine = engine();
     let mut clients = Vec::new();
     for _ in 0..operation.clients {
-        clients.push(world.client("ada").await.database("ada"));
+        let mut options = ClientOptions::parse(world.uri("ada")).await.unwrap();
+        if !operation.tcp {
+            options.hosts = vec![ServerAddress::Unix {
+                path: socket.to_path_buf(),
+            }];
+        }
+        clients.push(Client::with_options(options).unwrap().database("ada"));
     }
     let send = |part: usize| {
         let clients = clients.iter().zip(0..).map(|(client, number)| {
