@@ -37,6 +37,9 @@ const FRONT: &str = "front";
 const DOCUMENTS: i32 = 5_000;
 const ROUNDS: usize = 9;
 const KILLS: usize = 9;
+/// Clients that ask nothing. Each has three connections, one of them logged in, the others looking after the
+/// server: as many as a seat may have.
+const IDLE: usize = 33;
 /// How often it is looked whether the engine has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -159,6 +162,7 @@ fn main() {
     world.seat("ada");
     let socket = front.block_on(world.seat_socket("ada"));
     client.block_on(fill(&world));
+    client.block_on(idle(&world, &socket));
     println!("| operation | direct | through the front | of it the front itself | ratio |");
     println!("|---|---|---|---|---|");
     for operation in &OPERATIONS {
@@ -306,6 +310,37 @@ async fn through(
         engine: operation.each(since(&before, &engine.times())),
         front: operation.each(since(&own, &front_times())),
     }
+}
+
+/// Prints what so many clients take that are logged in and ask nothing. Connections to the engine are shared
+/// by them; of this process, the clients themselves are counted, too.
+async fn idle(world: &World, socket: &Path) {
+    let memory = || {
+        let processes = engine().times().into_keys().chain([std::process::id()]);
+        processes.map(proportional_kilobytes).sum::<u64>()
+    };
+    let before = memory();
+    let mut options = ClientOptions::parse(world.uri("ada")).await.unwrap();
+    options.hosts = vec![ServerAddress::Unix {
+        path: socket.to_path_buf(),
+    }];
+    let clients: Vec<Client> = (0..IDLE)
+        .map(|_| Client::with_options(options.clone()).unwrap())
+        .collect();
+    for client in &clients {
+        let database = client.database("ada");
+        database.run_command(doc! { "ping": 1 }).await.unwrap();
+        database.run_command(find_one(1)).await.unwrap();
+    }
+    let taken = memory().saturating_sub(before);
+    println!("{} idle connections take {taken} kB\n", 3 * IDLE);
+}
+
+fn proportional_kilobytes(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
 }
 
 /// Seconds from the kill of all the engine's processes until an insert sent right after it is acknowledged. The

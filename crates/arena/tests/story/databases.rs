@@ -108,7 +108,7 @@ async fn facilitators_have_the_databases_in_hand() {
 }
 
 /// The address of one of a seat's databases, with its password, as a terminal has it.
-fn address(event: &Event, seat: &str, variable: &str) -> String {
+pub(crate) fn address(event: &Event, seat: &str, variable: &str) -> String {
     let said = event.in_terminal(seat, &format!("printenv {variable}"));
     said.trim().to_owned()
 }

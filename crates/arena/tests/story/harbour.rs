@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::browser::Driver;
-use crate::world::{World, processes, shells_are_at_hand, signal, wait_until};
+use crate::databases::address;
+use crate::world::{Event, World, processes, shells_are_at_hand, signal, wait_until};
 
 const EXERCISES: [&str; 6] = [
     "mongodb-1",
@@ -179,8 +180,22 @@ fn seats_work_on_a_mongodb_that_the_config_names() {
     wait_until(LIMIT, "one exercise on each database is solved", || {
         world.seat("ada")["solved"] == 2
     });
+    let before = address(&event, "ada", "MONGODB_URI");
+    assert!(opens(&event, &before), "the control");
+    let (code, said, error) = world.run(&["rotate", "ada", "--event", &world.event]);
+    assert!(code == 0 && said.contains("ada  done"), "{said}{error}");
+    let after = address(&event, "ada", "MONGODB_URI");
+    assert!(opens(&event, &after) && !opens(&event, &before));
+    assert_eq!(event.in_seat("ada", COUNT, b"").trim(), "120");
     event.interrupt();
     world.purge();
+}
+
+/// Whether a client in Ada's terminal is let in there.
+fn opens(event: &Event, uri: &str) -> bool {
+    let question = "mongosh --quiet --eval 'db.listings.findOne()'";
+    let said = event.in_terminal("ada", &format!("{question} '{uri}' 2>&1 || echo REFUSED"));
+    !said.contains("REFUSED")
 }
 
 /// A MongoDB that no event started.
