@@ -6,12 +6,13 @@
 
 mod crash;
 mod events;
+mod full_disk;
 mod results;
 mod seats;
 mod sessions;
 mod waiting;
 
-use arena_store::{Attempt, CheckOutcome, SeatSpec, Store, Trigger};
+use arena_store::{Attempt, CheckOutcome, SeatSpec, Store, Trigger, WriteError};
 use arena_workshop::{ExerciseSlug, SeatId};
 use jiff::Timestamp;
 use std::path::PathBuf;
