@@ -161,6 +161,11 @@ impl PostgresCluster {
         self.place.sockets().join(format!(".s.PGSQL.{PORT}"))
     }
 
+    /// Returns the data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.place.data()
+    }
+
     /// Returns how to start the server as a direct child. Stop it with SIGINT; one that is not
     /// waited for after a kill blocks its own lock file.
     pub fn invocation(&self) -> Invocation {

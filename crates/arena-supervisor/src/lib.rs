@@ -11,6 +11,7 @@
 //! or aborted on drop, and a dropped child's process group is killed. A panic
 //! in a task shows as [`State::Failed`] and is raised again by `stop_all`.
 
+mod alone;
 mod child;
 mod output;
 mod process;

@@ -30,6 +30,10 @@ pub struct ChildSpec {
     pub environment: BTreeMap<OsString, OsString>,
     /// Its working directory, `/` by default.
     pub directory: PathBuf,
+    /// Folder where nobody else may be at work: before each start and after each stop, processes whose
+    /// working directory it is are killed. A killed PostgreSQL leaves processes in sessions of their own,
+    /// and one of them that does not notice keeps every new server from starting.
+    pub alone_in: Option<PathBuf>,
     /// Descriptors handed over, with their numbers in the child (3 and above).
     pub descriptors: Vec<(Arc<OwnedFd>, i32)>,
     /// Whether its standard input is a pipe that stays empty and ends when our process does, however
@@ -67,6 +71,7 @@ impl ChildSpec {
             args: Vec::new(),
             environment: BTreeMap::new(),
             directory: PathBuf::from("/"),
+            alone_in: None,
             descriptors: Vec::new(),
             lifeline: false,
             parent_death: None,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use crate::alone::end_others;
 use crate::process::{Process, Spawner, describe};
 use crate::{Child, ChildSpec, Ready, Restart, State};
 
@@ -102,6 +103,7 @@ async fn run_once(spec: &ChildSpec, child: &Child, spawner: &Spawner) -> End {
     if inner.stop.is_cancelled() {
         return End::Stopped;
     }
+    end_others(spec.alone_in.as_deref()).await;
     let lines = matches!(spec.ready, Ready::Line(_)).then(|| inner.output.follow_new());
     let mut process = match spawner.spawn(spec).await {
         Ok(process) => process,
@@ -153,6 +155,7 @@ async fn run_once(spec: &ChildSpec, child: &Child, spawner: &Spawner) -> End {
         Why::Late(message) => End::Refused(message),
     };
     stop(spec, child, process, pump).await;
+    end_others(spec.alone_in.as_deref()).await;
     after
 }
 

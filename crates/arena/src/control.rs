@@ -35,10 +35,12 @@ use arena_workshop::plan::SeatPlan;
 use arena_workshop::{Exercise, SeatId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::agent::AgentClient;
 use crate::control::databases::Quotas;
+use crate::control::idle::Room;
 use crate::control::line::WakeLine;
 use crate::control::seat::SeatWatch;
 use crate::control::watches::Watches;
@@ -110,6 +112,7 @@ struct Shared {
     seats: Watches,
     line: WakeLine,
     restores: Semaphore,
+    room: Room,
 }
 
 /// Carries out orders and follows the seats until `shutdown`.
@@ -127,6 +130,7 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
         seats: Watches::default(),
         line: WakeLine::of(available_parallelism().map_or(1, NonZero::get)),
         restores: Semaphore::new(RESTORES_AT_ONCE),
+        room: Room::entered(Instant::now(), settings.editor_idle),
     });
     databases::set_quotas(&shared);
     let mut tasks = JoinSet::new();
@@ -137,7 +141,6 @@ pub(crate) async fn serve(settings: Settings, shutdown: CancellationToken) -> an
     tasks.spawn(databases::watch(Arc::clone(&shared), shutdown.clone()));
     tasks.spawn(idle::let_editors_sleep(
         Arc::clone(&shared),
-        settings.editor_idle,
         shutdown.clone(),
     ));
     tasks.spawn(shared::publish(
@@ -321,7 +324,7 @@ async fn carry_out_one(
 ) -> anyhow::Result<String> {
     match &order.kind {
         OrderKind::WakeEditor { .. } => wake_editor(shared, watch).await,
-        OrderKind::StopEditor { .. } => idle::stop_editor(watch).await,
+        OrderKind::StopEditor { .. } => idle::stop_editor(shared, watch).await,
         OrderKind::RestartApp { app, .. } => {
             let name = seat::app_name(*app);
             watch
@@ -344,6 +347,7 @@ async fn carry_out_one(
 
 /// Wakes the seat's editor when it is its turn, and waits until it answers.
 async fn wake_editor(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<String> {
+    shared.room.visit(Instant::now());
     if watch.editor_is_ready() {
         return Ok("the editor is awake".to_owned());
     }
@@ -358,6 +362,7 @@ async fn wake_editor(shared: &Shared, watch: &SeatWatch) -> anyhow::Result<Strin
     watch.forget_editor_failure();
     watch.agent().tell("/editor/wake").await?;
     watch.editor_ready(EDITOR_LIMIT).await?;
+    shared.room.visit(Instant::now());
     Ok("the editor is awake".to_owned())
 }
 

@@ -37,6 +37,47 @@ async fn a_killed_child_is_started_again() {
     assert_eq!(child.status().state, State::Stopped);
 }
 
+/// A helper in a session of its own, as a database server has them: killing the group does not reach it.
+const LEAVES_A_HELPER: &str = "setsid sleep 1000 & echo helper $! in $(ls helpers | wc -l); echo > helpers/$!; exec sleep 1000";
+
+#[tokio::test]
+async fn what_a_killed_child_left_in_its_folder_is_gone_before_the_next_start() {
+    for is_alone in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("helpers")).unwrap();
+        let supervisor = Supervisor::new().unwrap();
+        let child = supervisor.start(ChildSpec {
+            directory: folder.path().to_owned(),
+            alone_in: is_alone.then(|| folder.path().to_owned()),
+            restart: quickly(5),
+            ..shell(LEAVES_A_HELPER)
+        });
+        let helper = async |ending: &str| {
+            let said = line(&child, ending).await;
+            said.split(' ').nth(1).unwrap().to_owned()
+        };
+        let first = helper("in 0").await;
+        let leader = child.status().pid.unwrap().to_string();
+        let kill = |pid: &str| {
+            let killed = std::process::Command::new("kill")
+                .args(["-9", pid])
+                .status();
+            assert!(killed.unwrap().success());
+        };
+        kill(&leader);
+        let second = helper("in 1").await;
+        assert!(runs(&second));
+        // The negative control: nobody else ends it.
+        assert_eq!(runs(&first), !is_alone);
+        child.stop().await;
+        assert_eq!(runs(&second), !is_alone);
+        if !is_alone {
+            kill(&first);
+            kill(&second);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_child_that_keeps_failing_is_given_up_with_its_last_output() {
     let supervisor = Supervisor::new().unwrap();

@@ -2,7 +2,7 @@
 //! whose browser has left keeps its memory (390 MB were measured). While anybody at all is in the room
 //! none is stopped: who comes back from a break finds terminals as they were.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arena_store::{Actor, OrderKind};
@@ -15,39 +15,50 @@ use super::seat::SeatWatch;
 /// How often the room is looked at; more often where it is to be empty for less than a quarter of an hour.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// The room, as it was last looked at.
-struct Room {
-    empty_since: Instant,
+/// When somebody was last seen in the room.
+pub(super) struct Room {
+    last: Mutex<Instant>,
+    /// For how long nobody must have been seen.
+    idle: Duration,
 }
 
 impl Room {
-    /// Takes in whether anybody is there now, and returns for how long nobody has been.
-    fn empty_for(&mut self, is_visited: bool, now: Instant) -> Duration {
-        if is_visited {
-            self.empty_since = now;
+    /// A room that somebody has just entered.
+    pub(super) fn entered(now: Instant, idle: Duration) -> Self {
+        Self {
+            last: Mutex::new(now),
+            idle,
         }
-        now - self.empty_since
+    }
+
+    /// Somebody is there, or at the door: who asks for an editor has no connection to it yet.
+    pub(super) fn visit(&self, now: Instant) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = now.max(*last);
+    }
+
+    fn is_empty(&self, now: Instant) -> bool {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(last) >= self.idle
     }
 }
 
 /// Orders every editor to stop when the room has been empty for so long, until `shutdown`.
 pub(super) async fn let_editors_sleep(
     shared: Arc<Shared>,
-    idle: Duration,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut looks = tokio::time::interval(LOOK_EVERY.min(idle / 15));
-    let mut room = Room {
-        empty_since: Instant::now(),
-    };
+    let mut looks = tokio::time::interval(LOOK_EVERY.min(shared.room.idle / 15));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             _ = looks.tick() => {}
         }
         let seats = shared.seats.all();
-        let is_visited = seats.iter().any(|seat| seat.is_visited());
-        if room.empty_for(is_visited, Instant::now()) < idle {
+        if seats.iter().any(|seat| seat.is_visited()) {
+            shared.room.visit(Instant::now());
+        }
+        if !shared.room.is_empty(Instant::now()) {
             continue;
         }
         let awake = seats.iter().filter(|seat| seat.editor_is_ready());
@@ -63,8 +74,8 @@ pub(super) async fn let_editors_sleep(
 }
 
 /// Stops a seat's editor, unless somebody has come since that was ordered.
-pub(super) async fn stop_editor(seat: &SeatWatch) -> anyhow::Result<String> {
-    if seat.is_visited() {
+pub(super) async fn stop_editor(shared: &Shared, seat: &SeatWatch) -> anyhow::Result<String> {
+    if seat.is_visited() || !shared.room.is_empty(Instant::now()) {
         return Ok("somebody has come: the editor stays".to_owned());
     }
     seat.agent().tell("/editor/stop").await?;
@@ -79,19 +90,17 @@ mod tests {
     fn a_room_is_empty_from_when_its_last_visitor_left() {
         let begin = Instant::now();
         let minutes = |count: u32| Duration::from_secs(60) * count;
-        let mut room = Room { empty_since: begin };
-        let looks = [
-            (1, false, 1),
-            (2, true, 0),
-            // Somebody is there all the time, however long.
-            (500, true, 0),
-            (501, false, 1),
-            (620, false, 120),
-            (621, true, 0),
-        ];
-        for (at, is_visited, expected) in looks {
-            let empty = room.empty_for(is_visited, begin + minutes(at));
-            assert_eq!(empty, minutes(expected), "at minute {at}");
+        let room = Room::entered(begin, minutes(120));
+        let is_empty_at = |minute| room.is_empty(begin + minutes(minute));
+        assert!(!is_empty_at(119) && is_empty_at(120));
+        // Somebody is there for hours, and is seen now and then.
+        for minute in 120..500 {
+            room.visit(begin + minutes(minute));
+            assert!(!is_empty_at(minute + 1));
         }
+        assert!(!is_empty_at(618) && is_empty_at(619));
+        // What was seen late does not make it emptier.
+        room.visit(begin + minutes(400));
+        assert!(!is_empty_at(618));
     }
 }

@@ -259,14 +259,13 @@ impl Databases {
             .await
             .context("preparing the engine broke")?
             .map_err(Failure::environment)?;
-        start_engine(
-            "engine",
-            &engine.invocation(),
-            engine.socket(),
-            places,
-            parts,
-        )
-        .await?;
+        let server = Server {
+            name: "engine",
+            invocation: engine.invocation(),
+            socket: engine.socket(),
+            data: engine.data_dir(),
+        };
+        server.start(places, parts).await?;
         Ok(Some(self.serve_front(prepared, &engine, parts)?))
     }
 
@@ -462,14 +461,13 @@ async fn start_postgres(
                 .await
                 .context("preparing PostgreSQL broke")?
                 .map_err(Failure::environment)?;
-            start_engine(
-                "postgres",
-                &cluster.invocation(),
-                cluster.socket(),
-                places,
-                parts,
-            )
-            .await?;
+            let server = Server {
+                name: "postgres",
+                invocation: cluster.invocation(),
+                socket: cluster.socket(),
+                data: cluster.data_dir(),
+            };
+            server.start(places, parts).await?;
             let mut admin = cluster
                 .admin()
                 .context("cannot read the password of PostgreSQL's administrator")?;
@@ -482,35 +480,42 @@ async fn start_postgres(
     }
 }
 
-async fn start_engine(
+/// A PostgreSQL server of ours.
+struct Server {
     name: &'static str,
-    invocation: &Invocation,
+    invocation: Invocation,
     socket: PathBuf,
-    places: &Places,
-    parts: &mut Parts,
-) -> Result<(), Failure> {
-    let child = parts.supervisor.start(ChildSpec {
-        args: invocation.args.clone(),
-        environment: [
-            ("PATH".into(), "/usr/bin:/bin".into()),
-            ("LC_ALL".into(), "C".into()),
-        ]
-        .into(),
-        parent_death: Some(ParentDeath::Interrupt),
-        ready: Ready::Socket(socket),
-        ready_within: ENGINE_LIMIT,
-        stop_signal: StopSignal::Interrupt,
-        grace: Duration::from_secs(20),
-        log: Some(LogFile::new(
-            places.state.join("logs").join(format!("{name}.log")),
-        )),
-        ..ChildSpec::new(name, &invocation.program)
-    });
-    child.ready(ENGINE_LIMIT).await.map_err(|error| {
-        Failure::environment(error).hint(format!("see what it said with: arena logs {name}"))
-    })?;
-    parts.spawn(name, keep_trying(child, parts.ground.clone()));
-    Ok(())
+    data: PathBuf,
+}
+
+impl Server {
+    /// Starts it and waits until it answers; from then on it is kept running.
+    async fn start(self, places: &Places, parts: &mut Parts) -> Result<(), Failure> {
+        let name = self.name;
+        let child = parts.supervisor.start(ChildSpec {
+            args: self.invocation.args,
+            environment: [
+                ("PATH".into(), "/usr/bin:/bin".into()),
+                ("LC_ALL".into(), "C".into()),
+            ]
+            .into(),
+            alone_in: Some(self.data),
+            parent_death: Some(ParentDeath::Interrupt),
+            ready: Ready::Socket(self.socket),
+            ready_within: ENGINE_LIMIT,
+            stop_signal: StopSignal::Interrupt,
+            grace: Duration::from_secs(20),
+            log: Some(LogFile::new(
+                places.state.join("logs").join(format!("{name}.log")),
+            )),
+            ..ChildSpec::new(name, &self.invocation.program)
+        });
+        child.ready(ENGINE_LIMIT).await.map_err(|error| {
+            Failure::environment(error).hint(format!("see what it said with: arena logs {name}"))
+        })?;
+        parts.spawn(name, keep_trying(child, parts.ground.clone()));
+        Ok(())
+    }
 }
 
 /// Starts an engine again that was given up: a full disk or a missing folder may come back, and with it everybody's

@@ -251,6 +251,15 @@ await client.close();
 console.log(`${Math.round(longest)} ms, ${failed} failed`);
 "#;
 
+/// Ends the reader, also when something fails meanwhile.
+struct Enough<'a>(&'a Event);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.try_in_seat("ada", "touch /tmp/enough", b"");
+    }
+}
+
 /// What `arena status` says of the built-in database's engine.
 fn engine(world: &World) -> serde_json::Value {
     let status = world.status();
@@ -276,12 +285,13 @@ async fn a_killed_engine_comes_back_by_itself_and_one_that_cannot_says_so() {
     let read = "cd /tmp && node reader.mjs";
     let said = std::thread::scope(|scope| {
         let reading = scope.spawn(|| event.in_seat("ada", read, b""));
+        let enough = Enough(&event);
         wait_until(LIMIT, "the seat reads", || is_there("/tmp/reads"));
         crate::harbour::kill_engine(&world.event);
         // Read again after it: a first answer of the new engine.
         event.in_seat("ada", "rm /tmp/reads", b"");
         wait_until(LIMIT, "the seat reads again", || is_there("/tmp/reads"));
-        event.in_seat("ada", "touch /tmp/enough", b"");
+        drop(enough);
         reading.join().expect("the reader ends")
     });
     println!(

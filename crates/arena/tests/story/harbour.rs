@@ -246,7 +246,7 @@ impl Drop for Server {
     }
 }
 
-/// `kill -9` of the built-in database's server, and nothing else.
+/// `kill -9` of the built-in database's server. Another of its processes does not notice: it was stopped.
 pub(crate) fn kill_engine(event: &str) {
     let data = format!("{event}/engine/data");
     let server = processes()
@@ -256,5 +256,10 @@ pub(crate) fn kill_engine(event: &str) {
                 .is_ok_and(|line| line.contains(&data) && line.contains("-D"))
         })
         .expect("the engine runs");
+    let helper = processes().into_iter().find(|pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains(&format!("PPid:\t{server}\n"))
+    });
+    signal(helper.expect("the engine has helpers"), "STOP");
     signal(server, "KILL");
 }

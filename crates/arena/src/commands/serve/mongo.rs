@@ -127,6 +127,7 @@ async fn start_and_serve(
             ("LC_ALL".into(), "C".into()),
         ]
         .into(),
+        alone_in: Some(engine.data_dir()),
         parent_death: Some(ParentDeath::Interrupt),
         ready: Ready::Socket(engine.socket()),
         ready_within: ENGINE_LIMIT,
