@@ -1,7 +1,8 @@
 //! `$inc` and `$mul` of a boolean, which MongoDB refuses and the engine takes for
 //! 0 or 1. An update of one document leaves such documents out, and only where it
 //! finds nothing it is looked for one, so that others cost nothing; an upsert and
-//! an update of many look before. Of several updates in one command none is looked at.
+//! an update of many look before. Of several updates in one command none is looked
+//! at, and no findAndModify that inserts or takes the first in an order.
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
@@ -14,6 +15,8 @@ pub(super) struct Computing {
     /// Operators and paths.
     fields: Vec<(&'static str, String)>,
     filter: Document,
+    /// The field of the operation that holds it.
+    filter_field: &'static str,
     /// Whether it may not simply leave documents out.
     looks_before: bool,
 }
@@ -39,13 +42,19 @@ pub(super) fn computing(operation: &RawDocument) -> Result<Option<Computing>, Co
     if fields.is_empty() || updates::has_collation(operation)? {
         return Ok(None);
     }
-    let filter = match operation.get("q")? {
+    let filter_field = if operation.get("q")?.is_some() {
+        "q"
+    } else {
+        "query"
+    };
+    let filter = match operation.get(filter_field)? {
         Some(RawBsonRef::Document(filter)) => Document::try_from(filter)?,
         _ => return Ok(None),
     };
     Ok(Some(Computing {
         fields,
         filter,
+        filter_field,
         looks_before: is_true(operation, "multi") || is_true(operation, "upsert"),
     }))
 }
@@ -64,7 +73,7 @@ impl Computing {
         if self.looks_before {
             return self.check(call, collection).await.map(|()| None);
         }
-        let Some(RawBsonRef::Document(filter)) = operation.get("q")? else {
+        let Some(RawBsonRef::Document(filter)) = operation.get(self.filter_field)? else {
             return Ok(None);
         };
         let mut filter = Document::try_from(filter)?;
@@ -73,7 +82,7 @@ impl Computing {
         let left_out = left_out.map(Bson::Document).chain(others);
         filter.insert("$nor", left_out.collect::<Vec<Bson>>());
         let filter = RawBson::Document(raw(&filter));
-        updates::with_changes(operation, &[("q", Some(filter))])
+        updates::with_changes(operation, &[(self.filter_field, Some(filter))])
     }
 
     /// Returns the answer to an update that found nothing because of a boolean.
@@ -92,6 +101,19 @@ impl Computing {
         let said = doc! { "index": 0, "code": error.code, "errmsg": error.message };
         let answer = doc! { "n": 0, "nModified": 0, "writeErrors": [said], "ok": 1.0 };
         Ok(Some(raw(&answer)))
+    }
+
+    /// Fails where a findAndModify found nothing because of a boolean.
+    pub(super) async fn check_found(
+        &self,
+        call: &Call<'_>,
+        collection: &str,
+        result: &RawDocument,
+    ) -> Result<(), CommandError> {
+        match result.get("value")? {
+            None | Some(RawBsonRef::Null) => self.check(call, collection).await,
+            Some(_) => Ok(()),
+        }
     }
 
     /// Fails as MongoDB does where there is a document with a boolean.

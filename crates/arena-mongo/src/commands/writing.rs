@@ -216,6 +216,15 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
     if let Some(changed) = updates::prepared_one(call, collection, &spec).await? {
         spec = changed;
     }
+    let mut computing = None;
+    if !is_true(&spec, "upsert") && spec.get("sort")?.is_none() {
+        computing = booleans::computing(&spec)?;
+    }
+    if let Some(computing) = &computing
+        && let Some(guarded) = computing.guarded(call, collection, &spec).await?
+    {
+        spec = guarded;
+    }
     if call.name != "findAndModify" {
         let rest = super::without(&spec, &[call.name])?;
         spec = bson::rawdoc! { "findAndModify": collection };
@@ -251,6 +260,9 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
                 !is_true(&result, "writeErrors"),
                 "find and modify has no write errors"
             );
+            if let Some(computing) = computing {
+                computing.check_found(call, collection, &result).await?;
+            }
             found(result)
         }
         Err(error) if error.code == 11000 => {
