@@ -5,6 +5,7 @@
 mod accounts;
 mod aggregation;
 mod apart;
+mod booleans;
 mod bounds;
 mod bulk;
 mod connecting;

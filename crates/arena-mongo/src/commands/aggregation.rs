@@ -15,6 +15,11 @@ use crate::wording::{Asked, reworded};
 
 pub(super) const AGGREGATE: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.aggregate_cursor_first_page($1, $2)";
 
+/// Reads a collection from its beginning where an index does not help; the setting ends with the statement.
+const AGGREGATE_AS_INSERTED: &str = "SELECT cursorpage, continuation, cursorid FROM \
+     (SELECT CASE WHEN set_config('enable_seqscan', 'on', true) IS NOT NULL THEN $1::text END AS of OFFSET 0) AS asked, \
+     LATERAL documentdb_api.aggregate_cursor_first_page(asked.of, $2)";
+
 /// For texts that name no command.
 const NOBODY: Asked<'_> = Asked {
     command: "",
@@ -59,7 +64,12 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             } else {
                 call.budget()
             };
-            let answer = reading::first_page(call, budget, AGGREGATE, &spec).await;
+            let sql = if hints::is_pipeline_as_inserted(call, &spec).await? {
+                AGGREGATE_AS_INSERTED
+            } else {
+                AGGREGATE
+            };
+            let answer = reading::first_page(call, budget, sql, &spec).await;
             match (answer, &writes_to) {
                 (Err(error), Some(target)) if outputs::is_of_missing(&error) => {
                     outputs::emptied(call, &spec, target, error).await?

@@ -13,8 +13,14 @@ use crate::error::CommandError;
 /// So many documents of a collection that gets an index are looked at.
 const LOOKED_AT_MAX: i32 = 100;
 
-/// The paths of each index with several.
-type Paths = Arc<Vec<Vec<String>>>;
+/// What is known of the keys of a collection's indexes.
+#[derive(Debug, Default)]
+struct Keys {
+    /// The paths of each index with several.
+    several: Vec<Vec<String>>,
+    /// The first path of each index but that of `_id`.
+    first: Vec<String>,
+}
 
 /// What is known of the indexes of collections.
 #[derive(Debug, Default)]
@@ -24,7 +30,7 @@ pub(crate) struct Indexed(Mutex<Known>);
 struct Known {
     /// Counts the changes, so that what was asked for before one is not kept after it.
     changes: u64,
-    collections: HashMap<String, Paths>,
+    collections: HashMap<String, Arc<Keys>>,
 }
 
 impl Indexed {
@@ -39,12 +45,12 @@ impl Indexed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn of(&self, call: &Call<'_>, collection: &str) -> Paths {
+    async fn of(&self, call: &Call<'_>, collection: &str) -> Arc<Keys> {
         let namespace = format!("{}.{collection}", call.database);
         let changes = {
             let known = self.known();
-            if let Some(paths) = known.collections.get(&namespace) {
-                return Arc::clone(paths);
+            if let Some(keys) = known.collections.get(&namespace) {
+                return Arc::clone(keys);
             }
             known.changes
         };
@@ -52,15 +58,26 @@ impl Indexed {
         let indexes = reading::indexes_of(call, collection)
             .await
             .unwrap_or_default();
-        let indexes = indexes
-            .iter()
-            .filter_map(|index| Document::try_from(index.as_ref()).ok());
-        let paths: Paths = Arc::new(indexes.filter_map(|index| paths_of(&index)).collect());
+        let mut keys = Keys::default();
+        for index in &indexes {
+            let Ok(index) = Document::try_from(index.as_ref()) else {
+                continue;
+            };
+            let key = index.get_document("key").ok();
+            let first = key.and_then(|key| key.keys().next());
+            keys.first.extend(
+                first
+                    .filter(|path| *path != "_id" || key.is_some_and(|key| key.len() > 1))
+                    .cloned(),
+            );
+            keys.several.extend(paths_of(&index));
+        }
+        let keys = Arc::new(keys);
         let mut known = self.known();
         if known.changes == changes {
-            known.collections.insert(namespace, Arc::clone(&paths));
+            known.collections.insert(namespace, Arc::clone(&keys));
         }
-        paths
+        keys
     }
 }
 
@@ -82,13 +99,21 @@ fn paths_of(index: &Document) -> Option<Vec<String>> {
     (paths.len() > 1).then_some(paths)
 }
 
+/// Returns whether an index of a collection may find what one of the paths has.
+pub(super) async fn is_indexed(call: &Call<'_>, collection: &str, paths: &[&str]) -> bool {
+    let keys = call.server.indexed.of(call, collection).await;
+    let finds = |first: &String| first.contains("$**") || paths.contains(&first.as_str());
+    paths.contains(&"_id") || keys.first.iter().any(finds)
+}
+
 /// Returns the documents that may not be inserted, by their places.
 pub(super) async fn refused(
     call: &Call<'_>,
     collection: &str,
     documents: &[&RawDocument],
 ) -> Result<Vec<(usize, CommandError)>, CommandError> {
-    let indexes = call.server.indexed.of(call, collection).await;
+    let keys = call.server.indexed.of(call, collection).await;
+    let indexes = &keys.several;
     let mut refused = Vec::new();
     if indexes.is_empty() {
         return Ok(refused);

@@ -67,7 +67,7 @@ async fn find(call: &Call<'_>) -> Answer {
     }
     let spec = positions::in_find(call, spec).await?;
     let spec = hints::in_order(call, spec).await?;
-    let sql = if hints::is_as_inserted(call, &spec)? {
+    let sql = if hints::is_as_inserted(call, &spec).await? {
         FIND_AS_INSERTED
     } else {
         FIND

@@ -57,7 +57,7 @@ pub(super) async fn ties(
     Ok(ties)
 }
 
-/// Returns a pipeline that begins with a sort, or with one of what matches, so that it sorts as MongoDB does; nothing
+/// Returns a pipeline that begins with a sort, or with one of what matches, be it with other fields beside, so that it sorts as MongoDB does; nothing
 /// where it does as it is.
 pub(super) async fn in_pipeline(
     call: &Call<'_>,
@@ -68,10 +68,18 @@ pub(super) async fn in_pipeline(
     };
     let filters = stages.iter().map_while(|stage| part(stage, "$match"));
     let filters: Vec<Document> = filters.collect();
-    let place = filters.len();
-    let Some(sort) = stages.get(place).and_then(|stage| part(stage, "$sort")) else {
+    let after = &stages[filters.len()..];
+    let Some(others) = after
+        .iter()
+        .position(|stage| part(stage, "$sort").is_some())
+    else {
         return Ok(None);
     };
+    let place = filters.len() + others;
+    let sort = part(&stages[place], "$sort").unwrap_or_default();
+    if !after[..others].iter().all(|stage| leaves(stage, &sort)) {
+        return Ok(None);
+    }
     let mut query = Document::new();
     if !filters.is_empty() {
         query.insert("filter", doc! { "$and": filters });
@@ -89,6 +97,27 @@ pub(super) async fn in_pipeline(
     told.extend(helped(&sort, &ties)?.map(Bson::Document));
     told.extend(stages[place + 1..].iter().cloned());
     Ok(Some(told))
+}
+
+/// Whether a stage leaves every document, and in it the fields by which it is sorted.
+fn leaves(stage: &Bson, sort: &Document) -> bool {
+    let root = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
+    let is_key = |path: &str| sort.keys().any(|key| root(key) == root(path));
+    let Some((name, value)) = stage.as_document().and_then(|stage| stage.iter().next()) else {
+        return false;
+    };
+    match (name.as_str(), value) {
+        ("$set" | "$addFields", Bson::Document(fields)) => !fields.keys().any(|path| is_key(path)),
+        ("$lookup", Bson::Document(lookup)) => lookup.get_str("as").is_ok_and(|path| !is_key(path)),
+        ("$unset", Bson::String(path)) => !is_key(path),
+        ("$project", Bson::Document(fields)) => sort.keys().all(|key| {
+            let field = fields.get(key).or_else(|| fields.get(root(key)));
+            let is_kept =
+                field == Some(&Bson::Boolean(true)) || field.and_then(super::whole) == Some(1);
+            is_kept || (key == "_id" && field.is_none())
+        }),
+        _ => false,
+    }
 }
 
 /// A sort with helpers that are smaller for an empty array than for nothing.

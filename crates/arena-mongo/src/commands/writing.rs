@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::once::{self, Write};
 use super::{
-    Answer, Call, apart, duplicates, is_true, modifiers, parallel, raw, refused, removals, updates,
-    validation,
+    Answer, Call, apart, booleans, duplicates, is_true, modifiers, parallel, raw, refused,
+    removals, updates, validation,
 };
 use crate::backend::BsonIn;
 use crate::error::CommandError;
@@ -47,16 +47,13 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
     {
         return apart::run(call, collection, field, &[&others, &these]).await;
     }
-    let prepared = match field {
-        "documents" => {
-            let mut prepared = refused::too_large(&operations);
-            let parallel = parallel::refused(call, collection, &operations).await?;
-            prepared.refused.extend(parallel);
-            prepared.refused.sort_by_key(|(place, _)| *place);
-            prepared.refused.dedup_by_key(|(place, _)| *place);
-            prepared
-        }
+    let mut prepared = match field {
+        "documents" => inserted(call, collection, &operations).await?,
         _ => updates::prepared(call, collection, &operations).await?,
+    };
+    let computing = match (field, operations.as_slice()) {
+        ("updates", [only]) => guarded(call, collection, only, &mut prepared).await?,
+        _ => None,
     };
     let removes = field == "deletes";
     let let_in = match removes {
@@ -88,7 +85,54 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
     if removes {
         call.freed();
     }
+    if let Some(computing) = computing
+        && let Some(refused) = computing.refused(call, collection, &result).await?
+    {
+        return Ok(refused);
+    }
     with_readable_errors(call, collection, result, &operations).await
+}
+
+/// Finds what may not be inserted.
+async fn inserted(
+    call: &Call<'_>,
+    collection: &str,
+    documents: &[&RawDocument],
+) -> Result<updates::Prepared, CommandError> {
+    let mut prepared = refused::too_large(documents);
+    let parallel = parallel::refused(call, collection, documents).await?;
+    prepared.refused.extend(parallel);
+    prepared.refused.sort_by_key(|(place, _)| *place);
+    prepared.refused.dedup_by_key(|(place, _)| *place);
+    Ok(prepared)
+}
+
+/// Makes an update that computes leave booleans out, and returns it if it has to be looked for one after it.
+async fn guarded(
+    call: &Call<'_>,
+    collection: &str,
+    operation: &RawDocument,
+    prepared: &mut updates::Prepared,
+) -> Result<Option<booleans::Computing>, CommandError> {
+    if !prepared.refused.is_empty() {
+        return Ok(None);
+    }
+    let Some(computing) = booleans::computing(operation)? else {
+        return Ok(None);
+    };
+    let as_run = prepared.changed.first().and_then(Option::as_ref);
+    let as_run = as_run.map_or(operation, |changed| changed);
+    match computing.guarded(call, collection, as_run).await {
+        Ok(Some(guarded)) => {
+            prepared.changed = vec![Some(guarded)];
+            Ok(Some(computing))
+        }
+        Ok(None) => Ok(None),
+        Err(error) => {
+            prepared.refused.push((0, error));
+            Ok(None)
+        }
+    }
 }
 
 /// The only sequence a command may carry is that of its operations.
@@ -172,6 +216,15 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
     if let Some(changed) = updates::prepared_one(call, collection, &spec).await? {
         spec = changed;
     }
+    let mut computing = None;
+    if !is_true(&spec, "upsert") && spec.get("sort")?.is_none() {
+        computing = booleans::computing(&spec)?;
+    }
+    if let Some(computing) = &computing
+        && let Some(guarded) = computing.guarded(call, collection, &spec).await?
+    {
+        spec = guarded;
+    }
     if call.name != "findAndModify" {
         let rest = super::without(&spec, &[call.name])?;
         spec = bson::rawdoc! { "findAndModify": collection };
@@ -207,6 +260,9 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
                 !is_true(&result, "writeErrors"),
                 "find and modify has no write errors"
             );
+            if let Some(computing) = computing {
+                computing.check_found(call, collection, &result).await?;
+            }
             found(result)
         }
         Err(error) if error.code == 11000 => {

@@ -10,7 +10,8 @@ use crate::error::CommandError;
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 27] = [
+const REWRITTEN: [&str; 28] = [
+    "$add",
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
@@ -110,6 +111,7 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 Some((name @ ("$round" | "$trunc"), Bson::Array(operands))) => {
                     Ok(numbers::rounded(name, operands))
                 }
+                Some(("$add", Bson::Array(operands))) if is_nothing(operands) => Ok(Bson::Null),
                 Some(("$mod", Bson::Array(operands))) => Ok(numbers::rest(operands)),
                 // MongoDB keeps them in order, the engine by hash.
                 Some((name @ ("$setUnion" | "$setIntersection"), sets)) => {
@@ -145,6 +147,22 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
         Bson::Array(values) => values.iter().map(rewritten).collect(),
         other => Ok(other.clone()),
     }
+}
+
+/// Constants of which one is null add up to null; the engine takes a null beside a date for zero.
+fn is_nothing(operands: &[Bson]) -> bool {
+    let is_constant = |operand: &Bson| {
+        matches!(
+            operand,
+            Bson::DateTime(_)
+                | Bson::Int32(_)
+                | Bson::Int64(_)
+                | Bson::Double(_)
+                | Bson::Decimal128(_)
+                | Bson::Null
+        )
+    };
+    operands.contains(&Bson::Null) && operands.iter().all(is_constant)
 }
 
 fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
