@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
-use tokio_postgres::Row;
 
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, pages, positions,
@@ -28,10 +27,6 @@ const FIND_AS_INSERTED: &str = "SELECT cursorpage, continuation, cursorid FROM \
      LATERAL documentdb_api.find_cursor_first_page(asked.of, $2)";
 const LIST_INDEXES: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_indexes_cursor_first_page($1, $2)";
 const LIST_COLLECTIONS: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_collections_cursor_first_page($1, $2)";
-const GET_MORE: &str =
-    "SELECT cursorpage, continuation FROM documentdb_api.cursor_get_more($1, $2, $3)";
-/// How often a page is asked for once more while others write.
-const PAGES_TRIED: usize = 4;
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
 const COUNT: &str = "SELECT document FROM documentdb_api.count_query($1, $2)";
 pub(super) const DISTINCT: &str = "SELECT document FROM documentdb_api.distinct_query($1, $2)";
@@ -262,55 +257,17 @@ pub(super) async fn first_page(
     sql: &'static str,
     spec: &RawDocument,
 ) -> Answer {
-    let mut opened = open(call, budget, sql, spec).await?;
     let is_read = matches!(sql, FIND | FIND_AS_INSERTED | aggregation::AGGREGATE);
-    for _ in 0..PAGES_TRIED {
-        let (page, Some((id, continuation))) = &opened else {
-            break;
-        };
-        if !is_read || !pages::may_be_disordered(page) {
-            break;
-        }
-        let next = more(call, call.budget(), &pages::peek(page)?, continuation).await?;
-        let sure = pages::sure(page, &next.0)?;
-        // In a transaction, what was looked at is read; there the same page comes again.
-        let is_in_transaction = call.transaction.is_some();
-        if sure.count == sure.of && !is_in_transaction {
-            break;
-        }
-        delete_cursors(call.server, call.budget_outside(), vec![*id]).await;
-        let spec = pages::of_size(call, spec, sure.count)?;
-        opened = open(call, call.budget(), sql, &spec).await?;
-        if is_in_transaction {
-            break;
-        }
-    }
-    let (page, rest) = opened;
+    let (page, rest) = if is_read {
+        pages::in_order(call, budget, sql, spec).await?
+    } else {
+        pages::open(call, budget, sql, spec).await?
+    };
     if let Some((id, continuation)) = rest {
         let namespace = page.get_document("cursor")?.get_str("ns")?;
         keep(call, id, namespace, Rest::Engine(continuation)).await;
     }
     Ok(page)
-}
-
-/// A first page, and the cursor that has the rest.
-type Opened = (RawDocumentBuf, Option<(i64, Vec<u8>)>);
-
-async fn open(
-    call: &Call<'_>,
-    budget: Budget<'_>,
-    sql: &'static str,
-    spec: &RawDocument,
-) -> Result<Opened, CommandError> {
-    let row = call
-        .server
-        .backend
-        .row(budget, sql, &[&call.database, &BsonIn(spec.as_bytes())])
-        .await?;
-    let id: i64 = row.try_get(2).unwrap_or(0);
-    let page = row.get::<_, BsonOut>(0).document()?;
-    let rest = continuation_of(&row).filter(|_| id != 0);
-    Ok((page, rest.map(|continuation| (id, continuation))))
 }
 
 /// Runs what answers in one page.
@@ -323,11 +280,6 @@ pub(super) async fn single_page(call: &Call<'_>, sql: &'static str, spec: &RawDo
         .row(call.budget(), sql, &parameters)
         .await?;
     row.get::<_, BsonOut>(0).document()
-}
-
-fn continuation_of(row: &Row) -> Option<Vec<u8>> {
-    let continuation: Option<BsonOut> = row.get(1);
-    continuation.map(|continuation| continuation.0)
 }
 
 async fn keep(call: &Call<'_>, id: i64, namespace: &str, rest: Rest) {
@@ -390,27 +342,8 @@ async fn next_page(
             "cannot set maxTimeMS on getMore command for a non-awaitData cursor",
         ));
     }
-    let (page, rest) = more(call, call.budget(), &call.spec()?, continuation).await?;
+    let (page, rest) = pages::more(call, &call.spec()?, continuation).await?;
     Ok((page, rest.map(Rest::Engine)))
-}
-
-async fn more(
-    call: &Call<'_>,
-    budget: Budget<'_>,
-    spec: &RawDocument,
-    continuation: &[u8],
-) -> Result<(RawDocumentBuf, Option<Vec<u8>>), CommandError> {
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [
-        &call.database,
-        &BsonIn(spec.as_bytes()),
-        &BsonIn(continuation),
-    ];
-    let row = call
-        .server
-        .backend
-        .row(budget, GET_MORE, &parameters)
-        .await?;
-    Ok((row.get::<_, BsonOut>(0).document()?, continuation_of(&row)))
 }
 
 /// Returns a cursor's field over documents that are not the engine's; what does not fit is kept.
