@@ -20,6 +20,7 @@ mod modifiers;
 mod once;
 mod operations;
 mod outputs;
+mod pages;
 mod parallel;
 mod plans;
 mod positions;

@@ -7,6 +7,7 @@ mod accumulators;
 mod choices;
 mod dates;
 mod expressions;
+mod identity;
 mod numbers;
 mod paths;
 mod schema;
@@ -20,6 +21,7 @@ pub(crate) use self::choices::chosen;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,
 };
+use self::identity::with_one_identity;
 pub(crate) use self::schema::{as_written, stored};
 pub(crate) use self::stages::check_sort;
 use crate::error::CommandError;
@@ -305,7 +307,7 @@ impl Reader<'_> {
                 return Err(CommandError::new(72, "InvalidOptions", message));
             }
         }
-        self.check_pipeline(stages, Place::Inner)
+        with_one_identity(self.check_pipeline(stages, Place::Inner)?)
     }
 }
 

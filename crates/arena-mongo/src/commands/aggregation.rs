@@ -45,6 +45,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     views::check_collation(call, "aggregate").await?;
     let writes_to = writes_to(&spec);
     if writes_to.is_some() {
+        outputs::check_level(call.body())?;
         outputs::check(call, &spec).await?;
     }
     let _let_in = match &writes_to {

@@ -258,11 +258,24 @@ fn check_listed(index: RawBsonRef<'_>) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// The name of a text index that is named by its key; the engine knows others by their keys.
+async fn named(call: &Call<'_>, collection: &str, index: RawBsonRef<'_>) -> Option<String> {
+    let key = index.as_document()?;
+    key.get("_fts").ok()??;
+    let indexes = reading::indexes_of(call, collection).await.ok()?;
+    let mut alike = indexes
+        .iter()
+        .filter(|index| index.get_document("key").is_ok_and(|found| found == key));
+    alike.next()?.get_str("name").ok().map(str::to_owned)
+}
+
 /// Drops what names one index, several or all.
 pub(super) async fn remove(call: &Call<'_>, collection: &str, index: RawBsonRef<'_>) -> Answer {
     let mut spec = bson::rawdoc! { "dropIndexes": collection };
-    if index != RawBsonRef::Null {
-        spec.append(bson::cstr!("index"), index);
+    match named(call, collection, index).await {
+        Some(name) => spec.append(bson::cstr!("index"), name.as_str()),
+        None if index == RawBsonRef::Null => {}
+        None => spec.append(bson::cstr!("index"), index),
     }
     let row = call
         .server

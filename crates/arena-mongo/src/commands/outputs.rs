@@ -1,7 +1,7 @@
 //! `$out` and `$merge` of a collection that is not there, which is empty at MongoDB. The engine refuses the one, and
 //! answers the other with the documents instead of writing them.
 
-use bson::{RawDocument, rawdoc};
+use bson::{RawBsonRef, RawDocument, rawdoc};
 
 use super::{Answer, Call, aggregation, reading};
 use crate::backend::BsonIn;
@@ -72,4 +72,21 @@ async fn is_missing(call: &Call<'_>, spec: &RawDocument) -> bool {
         return false;
     };
     matches!(reading::indexes_of(call, source).await, Err(error) if error.code == 26)
+}
+
+/// MongoDB promises no linearizable reads where what is read is written.
+pub(super) fn check_level(body: &RawDocument) -> Result<(), CommandError> {
+    let concern = body.get_document("readConcern").ok();
+    let level = concern.and_then(|concern| concern.get_str("level").ok());
+    if level != Some("linearizable") {
+        return Ok(());
+    }
+    let last = body.get_array("pipeline")?.into_iter().last().transpose()?;
+    let last = last.and_then(RawBsonRef::as_document);
+    let name = last.and_then(|stage| Some(stage.iter().next()?.ok()?.0.as_str()));
+    let name = name.unwrap_or("$out");
+    let message = format!(
+        "Command aggregate does not support {{ readConcern: {{ level: \"linearizable\" }} }} :: caused by :: {name} cannot be used with a 'linearizable' read concern level"
+    );
+    Err(CommandError::new(72, "InvalidOptions", message))
 }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
-use tokio_postgres::Row;
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, positions,
+    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, pages, positions,
     projections, raw, sorting, views, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
@@ -28,8 +27,6 @@ const FIND_AS_INSERTED: &str = "SELECT cursorpage, continuation, cursorid FROM \
      LATERAL documentdb_api.find_cursor_first_page(asked.of, $2)";
 const LIST_INDEXES: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_indexes_cursor_first_page($1, $2)";
 const LIST_COLLECTIONS: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_collections_cursor_first_page($1, $2)";
-const GET_MORE: &str =
-    "SELECT cursorpage, continuation FROM documentdb_api.cursor_get_more($1, $2, $3)";
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
 const COUNT: &str = "SELECT document FROM documentdb_api.count_query($1, $2)";
 pub(super) const DISTINCT: &str = "SELECT document FROM documentdb_api.distinct_query($1, $2)";
@@ -260,16 +257,15 @@ pub(super) async fn first_page(
     sql: &'static str,
     spec: &RawDocument,
 ) -> Answer {
-    let row = call
-        .server
-        .backend
-        .row(budget, sql, &[&call.database, &BsonIn(spec.as_bytes())])
-        .await?;
-    let id: i64 = row.try_get(2).unwrap_or(0);
-    let page = row.get::<_, BsonOut>(0).document()?;
-    if let Some(continuation) = continuation_of(&row).filter(|_| id != 0) {
+    let is_read = matches!(sql, FIND | FIND_AS_INSERTED | aggregation::AGGREGATE);
+    let (page, rest) = if is_read {
+        pages::in_order(call, budget, sql, spec).await?
+    } else {
+        pages::open(call, budget, sql, spec).await?
+    };
+    if let Some((id, continuation)) = rest {
         let namespace = page.get_document("cursor")?.get_str("ns")?;
-        keep(call, id, namespace, continuation).await;
+        keep(call, id, namespace, Rest::Engine(continuation)).await;
     }
     Ok(page)
 }
@@ -284,11 +280,6 @@ pub(super) async fn single_page(call: &Call<'_>, sql: &'static str, spec: &RawDo
         .row(call.budget(), sql, &parameters)
         .await?;
     row.get::<_, BsonOut>(0).document()
-}
-
-fn continuation_of(row: &Row) -> Option<Rest> {
-    let continuation: Option<BsonOut> = row.get(1);
-    continuation.map(|continuation| Rest::Engine(continuation.0))
 }
 
 async fn keep(call: &Call<'_>, id: i64, namespace: &str, rest: Rest) {
@@ -351,18 +342,8 @@ async fn next_page(
             "cannot set maxTimeMS on getMore command for a non-awaitData cursor",
         ));
     }
-    let spec = call.spec()?;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [
-        &call.database,
-        &BsonIn(spec.as_bytes()),
-        &BsonIn(continuation),
-    ];
-    let row = call
-        .server
-        .backend
-        .row(call.budget(), GET_MORE, &parameters)
-        .await?;
-    Ok((row.get::<_, BsonOut>(0).document()?, continuation_of(&row)))
+    let (page, rest) = pages::more(call, &call.spec()?, continuation).await?;
+    Ok((page, rest.map(Rest::Engine)))
 }
 
 /// Returns a cursor's field over documents that are not the engine's; what does not fit is kept.

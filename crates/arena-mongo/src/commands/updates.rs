@@ -174,6 +174,9 @@ fn prepared_part(
         RawBsonRef::Document(part)
             if matches!(field, "q" | "query") && !asks_position(operation)? =>
         {
+            if super::is_true(operation, "upsert") {
+                check_last_names(part)?;
+            }
             let found = check_raw_expressions(part)?;
             let chosen = chosen(&Document::try_from(part)?);
             let chosen = chosen.map(|chosen| raw(&chosen));
@@ -200,6 +203,23 @@ fn prepared_part(
         }
         _ => Ok(None),
     }
+}
+
+/// The engine leaves an empty last name of a path out of the document that an upsert makes of its query.
+fn check_last_names(query: &RawDocument) -> Result<(), CommandError> {
+    for element in query {
+        let (path, _) = element?;
+        if path
+            .as_str()
+            .strip_suffix('.')
+            .is_some_and(|rest| !rest.is_empty())
+        {
+            return Err(CommandError::not_supported(format_args!(
+                "an upsert by the path '{path}', which ends with an empty name,"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Options that the engine does not know, or knows and leaves out.

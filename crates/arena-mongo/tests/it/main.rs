@@ -13,6 +13,7 @@ mod fuzzing;
 mod leaving;
 mod node;
 mod orders;
+mod pages;
 mod power;
 mod quotas;
 mod retries;

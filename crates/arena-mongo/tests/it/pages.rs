@@ -1,0 +1,76 @@
+//! Pages that are cut because documents are large stay in order.
+
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
+use futures_util::TryStreamExt as _;
+use mongodb::Collection;
+use mongodb::bson::{Document, doc};
+
+use crate::world::World;
+
+const DOCUMENTS: i32 = 60;
+
+/// Some fill a quarter of a page, most are small.
+fn document(n: i32) -> Document {
+    let bytes = match n % 7 {
+        3 => 4_500_000,
+        5 => 900_000,
+        _ => 2_000,
+    };
+    doc! { "_id": n * 37 % DOCUMENTS, "n": n, "text": "x".repeat(bytes) }
+}
+
+fn numbers(found: &[Document]) -> Vec<i32> {
+    found
+        .iter()
+        .map(|document| document.get_i32("n").unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sorted_documents_stay_sorted_where_a_page_is_full() {
+    let world = World::start().await;
+    world.seat("ada");
+    let client = world.client("ada").await;
+    let things: Collection<Document> = client.database("ada").collection("things");
+    for n in (0..DOCUMENTS).rev() {
+        things.insert_one(document(n)).await.unwrap();
+    }
+    let all: Vec<i32> = (0..DOCUMENTS).collect();
+    let by_number = doc! { "n": 1 };
+
+    // The control: the engine itself goes on with smaller documents where a large one does not fit.
+    let engine = world.engine.connect().await;
+    let page = r#"SELECT string_agg(number[1], ' ')
+        FROM documentdb_api.find_cursor_first_page('ada', '{"find": "things", "sort": {"n": 1}, "batchSize": 1000}'),
+        LATERAL regexp_matches(documentdb_core.bson_to_json_string(cursorpage)::text, '"n" : \{ "\$numberInt" : "(\d+)"', 'g') AS number"#;
+    let of_engine: String = engine.query_one(page, &[]).await.unwrap().get(0);
+    let of_engine: Vec<i32> = of_engine
+        .split_whitespace()
+        .map(|n| n.parse().unwrap())
+        .collect();
+    assert!(!of_engine.is_empty());
+    assert_ne!(of_engine, all[..of_engine.len()]);
+
+    for size in [10, 1000] {
+        let found = things
+            .find(doc! {})
+            .sort(by_number.clone())
+            .batch_size(size);
+        let found: Vec<Document> = found.await.unwrap().try_collect().await.unwrap();
+        assert_eq!(numbers(&found), all);
+        let found = things
+            .aggregate([doc! { "$sort": by_number.clone() }])
+            .batch_size(size);
+        let found: Vec<Document> = found.await.unwrap().try_collect().await.unwrap();
+        assert_eq!(numbers(&found), all);
+    }
+
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let find = things.find(doc! {}).sort(by_number).session(&mut session);
+    let mut cursor = find.await.unwrap();
+    let found: Vec<Document> = cursor.stream(&mut session).try_collect().await.unwrap();
+    assert_eq!(numbers(&found), all);
+    session.commit_transaction().await.unwrap();
+}
