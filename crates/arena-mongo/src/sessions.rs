@@ -189,6 +189,17 @@ impl Sessions {
         session
     }
 
+    /// Returns the sessions of a user, or all there are, each with how long ago it was named.
+    pub(crate) fn list(&self, user: Option<&str>) -> Vec<(SessionId, Duration)> {
+        let known = locked(&self.known);
+        let listed = known
+            .iter()
+            .filter(|(id, _)| user.is_none_or(|user| &*id.user == user));
+        listed
+            .map(|(id, session)| (id.clone(), locked(&session.touched).elapsed()))
+            .collect()
+    }
+
     /// Forgets sessions of a user; returns the transactions that were open in them. Without ids: all of the
     /// user's, and without a user all there are.
     pub(crate) fn end(

@@ -1,11 +1,16 @@
-//! `killOp`, and the aggregation stage `$currentOp`: everybody sees and ends what
-//! is their own, an administrator everything.
+//! `killOp`, and the aggregation stages `$currentOp` and `$listLocalSessions`: everybody sees
+//! and ends what is their own, an administrator everything.
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use std::time::Duration;
+
+use bson::spec::BinarySubtype;
+use bson::{Binary, Bson, DateTime, Document, RawBsonRef, RawDocument, doc};
+use sha2::{Digest, Sha256};
 
 use super::{Answer, Call, integer, raw};
 use crate::error::CommandError;
 use crate::operations::Operation;
+use crate::sessions::SessionId;
 
 /// Options of `$currentOp` that have a meaning here, or none anywhere but on a cluster.
 const OPTIONS: [&str; 7] = [
@@ -35,12 +40,16 @@ pub(super) fn kill(call: &Call<'_>) -> Answer {
     Ok(raw(&doc! { "info": "attempting to kill op", "ok": 1.0 }))
 }
 
-/// Returns the documents that a leading `$currentOp` stands for; nothing when the pipeline does not begin so.
+/// Returns the documents that a leading `$currentOp` or `$listLocalSessions` stands for; nothing when the pipeline
+/// does not begin so.
 pub(super) fn listed(call: &Call<'_>) -> Result<Option<Vec<Bson>>, CommandError> {
-    let Some(options) = options(call.body()) else {
+    if let Some(options) = options(call.body(), "$listLocalSessions") {
+        return sessions(call, options).map(Some);
+    }
+    let Some(options) = options(call.body(), "$currentOp") else {
         return Ok(None);
     };
-    let whole_server = call.body().get("aggregate")?.and_then(integer) == Some(1);
+    let whole_server = is_of_whole_server(call)?;
     if call.database != "admin" || !whole_server {
         let message = "$currentOp must be run against the 'admin' database with {aggregate: 1}";
         return Err(CommandError::new(73, "InvalidNamespace", message));
@@ -61,9 +70,60 @@ pub(super) fn listed(call: &Call<'_>) -> Result<Option<Vec<Bson>>, CommandError>
     Ok(Some(running.iter().map(described).collect()))
 }
 
-fn options(body: &RawDocument) -> Option<&RawDocument> {
+fn is_of_whole_server(call: &Call<'_>) -> Result<bool, CommandError> {
+    Ok(call.body().get("aggregate")?.and_then(integer) == Some(1))
+}
+
+/// The user's own sessions that the front remembers; all of them for an administrator who asks.
+fn sessions(call: &Call<'_>, options: &RawDocument) -> Result<Vec<Bson>, CommandError> {
+    if !is_of_whole_server(call)? {
+        let message = "$listLocalSessions must be run against a database with {aggregate: 1}, not a collection";
+        return Err(CommandError::new(73, "InvalidNamespace", message));
+    }
+    for option in options {
+        match option?.0.as_str() {
+            "allUsers" => {}
+            "users" => {
+                return Err(CommandError::not_supported(
+                    "the option 'users' of $listLocalSessions",
+                ));
+            }
+            other => {
+                let message =
+                    format!("BSON field '$listLocalSessions.{other}' is an unknown field.");
+                return Err(CommandError::new(40415, "IDLUnknownField", message));
+            }
+        }
+    }
+    let of_all = super::is_true(options, "allUsers");
+    if of_all && !call.user.is_root() {
+        return Err(call.refused("admin"));
+    }
+    let owner = (!of_all).then_some(call.user_name);
+    let known = call.server.sessions.list(owner);
+    Ok(known.iter().map(|(id, age)| of_session(id, *age)).collect())
+}
+
+fn of_session(id: &SessionId, age: Duration) -> Bson {
+    let binary = |subtype, bytes: &[u8]| Binary {
+        subtype,
+        bytes: bytes.to_vec(),
+    };
+    let user = format!("{}@admin", id.user);
+    let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    let last_use = DateTime::now().timestamp_millis().saturating_sub(age);
+    Bson::Document(doc! {
+        "_id": {
+            "id": binary(BinarySubtype::Uuid, &id.id),
+            "uid": binary(BinarySubtype::Generic, &Sha256::digest(&user)),
+        },
+        "lastUse": DateTime::from_millis(last_use),
+    })
+}
+
+fn options<'a>(body: &'a RawDocument, stage: &str) -> Option<&'a RawDocument> {
     let first = body.get_array("pipeline").ok()?.into_iter().next()?.ok()?;
-    match first.as_document()?.get("$currentOp").ok()?? {
+    match first.as_document()?.get(stage).ok()?? {
         RawBsonRef::Document(options) => Some(options),
         _ => None,
     }

@@ -250,6 +250,66 @@ async fn an_operation_is_seen_and_ended_by_its_owner_and_by_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_seen_by_their_owner_and_by_an_administrator() {
+    let scene = Scene::set(Limits::default()).await;
+    scene.world.seat("bob");
+    let list = |database: &Database, options: Document| {
+        // Stages may follow it, as after any other.
+        let pipeline = [
+            doc! { "$listLocalSessions": options },
+            doc! { "$sort": { "lastUse": 1 } },
+            doc! { "$project": { "id": "$_id.id", "owner": "$_id.uid", "is_new": { "$lte": ["$lastUse", "$$NOW"] } } },
+        ];
+        let database = database.clone();
+        async move {
+            let found = database.aggregate(pipeline).await?;
+            futures_util::TryStreamExt::try_collect::<Vec<Document>>(found).await
+        }
+    };
+    let [adas, bobs, roots] = [
+        scene.world.client("ada").await.database("ada"),
+        scene.world.client("bob").await.database("admin"),
+        scene.world.client("root").await.database("admin"),
+    ];
+    let mut session = adas.client().start_session().await.unwrap();
+    let numbers = adas.collection::<Document>("n");
+    numbers
+        .find_one(doc! {})
+        .session(&mut session)
+        .await
+        .unwrap();
+    let own = session.id().get("id").unwrap().clone();
+    let seen = list(&adas, doc! {}).await.unwrap();
+    assert!(
+        seen.iter().any(|one| one.get("id") == Some(&own)),
+        "{seen:?}"
+    );
+    assert!(
+        seen.iter()
+            .all(|one| one.get_bool("is_new").unwrap() && one.get("owner") == seen[0].get("owner"))
+    );
+    let of_bob = list(&bobs, doc! {}).await.unwrap();
+    assert!(
+        !of_bob.is_empty()
+            && of_bob
+                .iter()
+                .all(|one| one.get("owner") != seen[0].get("owner"))
+    );
+    let all = doc! { "allUsers": true };
+    let refused = list(&bobs, all.clone()).await.unwrap_err();
+    assert_eq!(code_of(&refused), 13);
+    let of_all = list(&roots, all).await.unwrap();
+    assert!(
+        of_all.iter().any(|one| one.get("id") == Some(&own)),
+        "{of_all:?}"
+    );
+    let unknown = list(&adas, doc! { "nope": 1 }).await.unwrap_err();
+    assert_eq!(code_of(&unknown), 40415);
+    let on_a_collection = numbers.aggregate([doc! { "$listLocalSessions": {} }]).await;
+    assert_eq!(code_of(&on_a_collection.unwrap_err()), 73);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killing_a_session_ends_what_runs_in_it_alone() {
     let scene = Scene::set(Limits::default()).await;
     let mut clients = Vec::new();
