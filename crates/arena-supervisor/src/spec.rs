@@ -30,9 +30,9 @@ pub struct ChildSpec {
     pub environment: BTreeMap<OsString, OsString>,
     /// Its working directory, `/` by default.
     pub directory: PathBuf,
-    /// Folder where nobody else may be at work: before each start and after each stop, processes whose
-    /// working directory it is are killed. A killed PostgreSQL leaves processes in sessions of their own,
-    /// and one of them that does not notice keeps every new server from starting.
+    /// Folder where no other process of its program may be at work: before each start and after each stop,
+    /// those whose working directory it is are killed. A killed PostgreSQL leaves processes in sessions of
+    /// their own, and one of them that does not notice keeps every new server from starting.
     pub alone_in: Option<PathBuf>,
     /// Descriptors handed over, with their numbers in the child (3 and above).
     pub descriptors: Vec<(Arc<OwnedFd>, i32)>,

@@ -103,7 +103,7 @@ async fn run_once(spec: &ChildSpec, child: &Child, spawner: &Spawner) -> End {
     if inner.stop.is_cancelled() {
         return End::Stopped;
     }
-    end_others(spec.alone_in.as_deref()).await;
+    end_others(spec).await;
     let lines = matches!(spec.ready, Ready::Line(_)).then(|| inner.output.follow_new());
     let mut process = match spawner.spawn(spec).await {
         Ok(process) => process,
@@ -155,7 +155,7 @@ async fn run_once(spec: &ChildSpec, child: &Child, spawner: &Spawner) -> End {
         Why::Late(message) => End::Refused(message),
     };
     stop(spec, child, process, pump).await;
-    end_others(spec.alone_in.as_deref()).await;
+    end_others(spec).await;
     after
 }
 

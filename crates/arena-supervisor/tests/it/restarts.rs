@@ -38,7 +38,8 @@ async fn a_killed_child_is_started_again() {
 }
 
 /// A helper in a session of its own, as a database server has them: killing the group does not reach it.
-const LEAVES_A_HELPER: &str = "setsid sleep 1000 & echo helper $! in $(ls helpers | wc -l); echo > helpers/$!; exec sleep 1000";
+const LEAVES_A_HELPER: &str = "mkfifo nothing 2> /dev/null; setsid /bin/sh -c 'read line < nothing' & \
+    echo helper $! in $(ls helpers | wc -l); echo > helpers/$!; exec sleep 1000";
 
 #[tokio::test]
 async fn what_a_killed_child_left_in_its_folder_is_gone_before_the_next_start() {
@@ -76,6 +77,26 @@ async fn what_a_killed_child_left_in_its_folder_is_gone_before_the_next_start() 
             kill(&second);
         }
     }
+}
+
+#[tokio::test]
+async fn another_program_in_that_folder_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut person = std::process::Command::new("sleep")
+        .arg("1000")
+        .current_dir(folder.path())
+        .spawn()
+        .unwrap();
+    let supervisor = Supervisor::new().unwrap();
+    let child = supervisor.start(ChildSpec {
+        alone_in: Some(folder.path().to_owned()),
+        ..shell("exec sleep 1000")
+    });
+    until(&child, |status| status.state == State::Ready).await;
+    child.stop().await;
+    assert!(runs(&person.id().to_string()));
+    person.kill().unwrap();
+    person.wait().unwrap();
 }
 
 #[tokio::test]
