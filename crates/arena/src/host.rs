@@ -3,10 +3,10 @@
 //! root: it reads its inputs, then becomes `--run-as` ([`become_user`]).
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{IsTerminal, Write};
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use std::process::Command;
 use anyhow::Context;
 use arena_local::paths::Paths;
 use arena_workshop::EventId;
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use crate::failure::{Failure, Kind};
@@ -105,7 +106,10 @@ impl Host {
         if self.events().is_empty() {
             // What is still in use or somebody else's stays; nothing hangs on it.
             let copies = self.paths.state.join(".bin");
-            if !others_name(&copies) {
+            // Who is about to start from there holds it; whoever has started is named.
+            if let Some(_held) = held_alone(&self.paths.state)
+                && !others_name(&copies)
+            {
                 let _ = fs::remove_dir_all(copies);
             }
             let _ = fs::remove_dir(&self.paths.state);
@@ -175,16 +179,16 @@ pub(crate) fn consent(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
+    if !io::stdin().is_terminal() {
         return Err(
             Failure::environment(anyhow::anyhow!("{question} (nobody can be asked here)"))
                 .hint("add --yes to agree"),
         );
     }
     eprint!("{question} [y/N] ");
-    let _ = std::io::stderr().flush();
+    let _ = io::stderr().flush();
     let mut answer = String::new();
-    std::io::stdin()
+    io::stdin()
         .read_line(&mut answer)
         .context("cannot read the answer")?;
     if matches!(answer.trim(), "y" | "Y" | "yes") {
@@ -254,7 +258,7 @@ pub(crate) fn make_user(user: &str, yes: bool) -> Result<(), Failure> {
 /// # Errors
 /// When the copy or the change of user fails.
 pub(crate) fn become_user(user: &str, arguments: &[OsString]) -> Result<(), Failure> {
-    let error = user_command(user, arguments)?.exec();
+    let error = user_command(user, arguments)?.command.exec();
     Err(Failure::environment(anyhow::Error::new(error).context(
         format!("cannot become the user {user} with setpriv"),
     )))
@@ -298,8 +302,9 @@ fn owner(folder: &Path) -> Result<String, Failure> {
 ///
 /// # Errors
 /// When the copy fails.
-pub(crate) fn user_command(user: &str, arguments: &[OsString]) -> Result<Command, Failure> {
+pub(crate) fn user_command(user: &str, arguments: &[OsString]) -> Result<UserCommand, Failure> {
     let own = std::env::current_exe().context("cannot find this executable")?;
+    let held = held(Path::new(HOME)).with_context(|| format!("cannot lock {HOME}"))?;
     let folder = Path::new(HOME).join(".bin");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))
@@ -319,7 +324,43 @@ pub(crate) fn user_command(user: &str, arguments: &[OsString]) -> Result<Command
         .arg(&copy)
         .args(arguments);
     command.envs(SYSTEM).env("HOME", HOME).current_dir("/");
-    Ok(command)
+    Ok(UserCommand {
+        command,
+        _held: held,
+    })
+}
+
+/// This executable, run as a user. Until it is dropped or becomes that program, nobody removes the copy.
+pub(crate) struct UserCommand {
+    pub(crate) command: Command,
+    _held: File,
+}
+
+/// Holds a folder together with others, until the file is closed: also by becoming another program.
+fn held(folder: &Path) -> io::Result<File> {
+    loop {
+        fs::create_dir_all(folder)?;
+        let file = File::open(folder)?;
+        flock(&file, FlockOperation::LockShared)?;
+        // It may have been removed while somebody else held it.
+        if is_still(&file, folder) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Holds a folder alone; nothing when others hold it.
+fn held_alone(folder: &Path) -> Option<File> {
+    let file = File::open(folder).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    is_still(&file, folder).then_some(file)
+}
+
+fn is_still(file: &File, folder: &Path) -> bool {
+    let identity = |of: fs::Metadata| (of.dev(), of.ino());
+    let now = fs::metadata(folder).map(identity);
+    file.metadata()
+        .is_ok_and(|held| now.is_ok_and(|now| now == identity(held)))
 }
 
 /// Copies the author's folder where the user can read it, and returns the copy. What strangers'
@@ -497,6 +538,26 @@ mod tests {
                 "{stopped:?} {running:?} {named:?}: {chosen:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_copy_of_the_executable_stays_while_somebody_is_about_to_start_from_it() {
+        let machine = Machine::with(&[], &[]);
+        let copies = machine.host.paths.state.join(".bin");
+        fs::create_dir_all(&copies).expect("a folder");
+        let starting = [
+            held(&machine.host.paths.state),
+            held(&machine.host.paths.state),
+        ];
+        assert!(
+            starting.iter().all(Result::is_ok),
+            "several may start at once"
+        );
+        machine.host.remove_if_empty();
+        assert!(copies.exists());
+        drop(starting);
+        machine.host.remove_if_empty();
+        assert!(!copies.exists());
     }
 
     #[test]

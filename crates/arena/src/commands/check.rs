@@ -166,6 +166,7 @@ fn look_as_user(port: u16, seats: u32) -> Result<Found, Failure> {
         &seats.to_string(),
     ];
     let output = host::user_command(RUN_AS, &arguments.map(OsString::from))?
+        .command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -123,6 +123,7 @@ fn fetch_as_user(repository: &Repository, folder: &Path) -> Result<Fetched, Fail
     }
     arguments.extend(["--".into(), OsString::from(&repository.url)]);
     let output = host::user_command(RUN_AS, &arguments)?
+        .command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
