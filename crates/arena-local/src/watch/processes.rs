@@ -126,6 +126,9 @@ fn own_bytes_in(status: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -144,10 +147,16 @@ mod tests {
 
     #[test]
     fn a_child_belongs_to_the_seat_of_its_ancestor() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
-            .expect("sleep starts");
+            .expect("cat starts");
+        // Once it has answered, it has loaded everything and waits: its memory stays as it is.
+        let input = child.stdin.as_mut().expect("it is piped");
+        input.write_all(b"!").expect("cat reads");
+        let output = child.stdout.as_mut().expect("it is piped");
+        output.read_exact(&mut [0]).expect("cat writes");
         let mut processes = Processes::default();
         let all = processes.memory(&BTreeMap::from([(std::process::id(), 3)]), u64::MAX);
         assert!(all[&3] > 1 << 20, "{all:?}");
