@@ -39,7 +39,7 @@ async fn a_killed_child_is_started_again() {
 
 /// A helper in a session of its own, as a database server has them: killing the group does not reach it.
 const LEAVES_A_HELPER: &str = "mkfifo nothing 2> /dev/null; setsid /bin/sh -c 'read line < nothing' & \
-    echo helper $! in $(ls helpers | wc -l); echo > helpers/$!; exec sleep 1000";
+    number=$(ls helpers | wc -l); echo > helpers/$!; echo helper $! in $number; exec sleep 1000";
 
 #[tokio::test]
 async fn what_a_killed_child_left_in_its_folder_is_gone_before_the_next_start() {
