@@ -57,8 +57,8 @@ pub(super) async fn ties(
     Ok(ties)
 }
 
-/// Returns a pipeline that begins with a sort, or with one of what matches, be it with other fields beside, so that it sorts as MongoDB does; nothing
-/// where it does as it is.
+/// Returns a pipeline that begins with a sort, or with one of what matches, be it with other fields beside, so that
+/// it sorts as MongoDB does; nothing where it does as it is.
 pub(super) async fn in_pipeline(
     call: &Call<'_>,
     stages: &[Bson],

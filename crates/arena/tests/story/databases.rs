@@ -42,7 +42,7 @@ fn psql(event: &Event, seat: &str, statement: &str) -> bool {
 }
 
 /// Adds keys below `arena` to the copy's config.
-fn configure(world: &World, keys: &str) {
+pub(crate) fn configure(world: &World, keys: &str) {
     let config = world.workshop().join("config.yaml");
     let text = fs::read_to_string(&config).expect("a config");
     fs::write(&config, format!("{text}\narena:\n{keys}")).expect("the config can be written");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::browser::{Driver, Person};
+use crate::databases::configure;
 use crate::starts;
 use crate::world::{Event, World, wait_until};
 
@@ -170,10 +171,7 @@ export function greet(name) { return "Hello, " + name + "!"; }
 #[tokio::test(flavor = "multi_thread")]
 async fn who_fills_memory_is_ended_and_told_why_and_others_do_not_notice() {
     let world = World::copy("hello", "hog");
-    let config = world.workshop().join("config.yaml");
-    let text = fs::read_to_string(&config).expect("a config");
-    let text = text + "arena:\n  seats:\n    memory_mib: 1200\n";
-    fs::write(&config, text).expect("the config can be written");
+    configure(&world, "  seats:\n    memory_mib: 1200\n");
     let event = world.up();
     let driver = Driver::start();
     let (ada, grace) = (driver.person().await, driver.person().await);

@@ -1,9 +1,9 @@
 //! A room that everybody has left.
 
-use std::fs;
 use std::time::Duration;
 
 use crate::browser::Driver;
+use crate::databases::configure;
 use crate::starts;
 use crate::world::{World, wait_until};
 
@@ -13,10 +13,7 @@ const LIMIT: Duration = Duration::from_secs(240);
 #[tokio::test(flavor = "multi_thread")]
 async fn editors_of_an_empty_room_sleep_until_somebody_comes_back() {
     let world = World::copy("hello", "idle");
-    let config = world.workshop().join("config.yaml");
-    let text = fs::read_to_string(&config).expect("a config");
-    let text = text + "arena:\n  seats:\n    editor_idle_minutes: 1\n";
-    fs::write(&config, text).expect("the config can be written");
+    configure(&world, "  seats:\n    editor_idle_minutes: 1\n");
     let event = world.up();
     let driver = Driver::start();
     let (ada, grace) = (driver.person().await, driver.person().await);
