@@ -15,6 +15,7 @@ mod make;
 pub(crate) mod server;
 mod tree;
 
+pub use crate::leftover::end_server_for_good;
 pub use archive::EngineArchive;
 pub use data::{Engine, FRONT_ROLE};
 pub use install::{InstallError, InstallProgress, InstallSettings, ensure};

@@ -3,11 +3,13 @@
 //! A database server: the kernel tells it to stop when the platform dies, but that takes it a
 //! moment, and meanwhile it holds its folder and still answers: a new `up` must neither fail on it
 //! nor take it for its own. And the helper that `unshare` starts to map user ids: killed between
-//! the two, `unshare` leaves it waiting for a word that never comes.
+//! the two, `unshare` leaves it waiting for a word that never comes. And the shared memory of a
+//! database server that was killed.
 
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -32,6 +34,47 @@ pub(crate) fn end_server(data: &Path) {
             return;
         }
     }
+}
+
+/// Ends the PostgreSQL server that runs on a data directory and gives back what the kernel keeps for it, before
+/// the directory is removed. Blocks until it is gone.
+///
+/// A killed server leaves a piece of System V shared memory, which only the next server on the same directory looks
+/// for. Without this, each directory that is removed after a kill would leave one until the machine starts
+/// again, of the 4,096 that all programs of a machine have (`kernel.shmmni`).
+pub fn end_server_for_good(data: &Path) {
+    end_server(data);
+    let Some(memory) = memory_of(data) else {
+        return;
+    };
+    // A piece that is still in use goes with the last process that uses it.
+    let removed = Command::new("ipcrm")
+        .args(["--shmem-id", &memory])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !removed.is_ok_and(|status| status.success()) {
+        tracing::info!("shared memory {memory} of {} is left", data.display());
+    }
+}
+
+/// Returns the number of the shared memory that a server on this directory has left, if there is any.
+///
+/// Line 7 of the directory's lock file holds key and number of the piece (`miscadmin.h` of PostgreSQL); the kernel's
+/// list says whether that number is still the one with that key.
+fn memory_of(data: &Path) -> Option<String> {
+    let lock = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let mut words = lock.lines().nth(6)?.split_whitespace();
+    let (key, number) = (words.next()?, words.next()?);
+    // Written there as a wide number without a sign; the kernel's are 32 bits with one.
+    let key = key.parse::<u64>().ok()? & u64::from(u32::MAX);
+    let key = u32::try_from(key).ok()?.cast_signed().to_string();
+    let kernels = fs::read_to_string("/proc/sysvipc/shm").ok()?;
+    let is_there = kernels
+        .lines()
+        .any(|line| line.split_whitespace().take(2).eq([key.as_str(), number]));
+    is_there.then(|| number.to_owned())
 }
 
 /// Ends processes that were given a work order in this folder, and waits until they are gone. Only

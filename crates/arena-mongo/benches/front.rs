@@ -11,6 +11,8 @@
     reason = "a bench may panic, and prints"
 )]
 
+#[path = "../tests/it/programs.rs"]
+mod programs;
 #[path = "../tests/it/world.rs"]
 #[expect(dead_code, reason = "the bench uses a part of the tests' world")]
 mod world;

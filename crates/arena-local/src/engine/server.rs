@@ -152,6 +152,7 @@ impl ServerPlace {
     /// Removes what an interrupted start left unfinished.
     pub(crate) fn clear_unfinished(&self) -> Result<PathBuf, PrepareError> {
         let work = self.unfinished();
+        crate::leftover::end_server_for_good(&work);
         remove_if_there(&work)?;
         Ok(work)
     }

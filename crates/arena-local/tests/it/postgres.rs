@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use arena_database::{Before, DataFile, Provisioner, SeatDatabase};
-use arena_local::engine::{EngineTree, OsUser, PrepareError};
+use arena_local::engine::{EngineTree, OsUser, PrepareError, end_server_for_good};
 use arena_local::postgres::{PostgresCluster, PostgresPrograms};
 use arena_workshop::DatabaseName;
 
@@ -383,4 +383,58 @@ fn a_server_left_from_before_is_ended_and_nobody_else() {
         other.0.try_wait().unwrap().is_none(),
         "a stranger was ended"
     );
+}
+
+/// What the kernel keeps for a server on this directory, if anything.
+fn memory_kept(cluster_folder: &Path) -> Option<String> {
+    let lock = std::fs::read_to_string(cluster_folder.join("postgres/data/postmaster.pid")).ok()?;
+    let number = lock.lines().nth(6)?.split_whitespace().nth(1)?.to_owned();
+    let kept = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let mut kept = kept.lines().skip(1);
+    kept.any(|line| line.split_whitespace().nth(1) == Some(&number))
+        .then_some(number)
+}
+
+#[tokio::test]
+async fn the_memory_of_a_killed_server_is_given_back_and_no_other_servers() {
+    let (mine, others) = (world(), world());
+    let clusters = [cluster(mine.path()), cluster(others.path())];
+    let mut servers = clusters.each_ref().map(|cluster| {
+        cluster.prepare().unwrap();
+        start(cluster)
+    });
+    drop(log_in(&clusters[0]).await);
+    servers[0].0.kill().unwrap();
+    servers[0].0.wait().unwrap();
+    assert!(
+        memory_kept(mine.path()).is_some(),
+        "the kernel frees it by itself: this test shows nothing"
+    );
+    let others_memory = memory_kept(others.path()).unwrap();
+    let lock = mine.path().join("postgres/data/postmaster.pid");
+    let text = std::fs::read_to_string(&lock).unwrap();
+
+    // A number that is another's by now is known by its key.
+    let line = text.lines().nth(6).unwrap();
+    let key = line.split_whitespace().next().unwrap();
+    std::fs::write(&lock, text.replace(line, &format!("{key} {others_memory}"))).unwrap();
+    end_server_for_good(lock.parent().unwrap());
+    assert!(
+        memory_kept(others.path()).is_some(),
+        "another's memory is gone"
+    );
+
+    std::fs::write(&lock, &text).unwrap();
+    end_server_for_good(lock.parent().unwrap());
+    eventually_gone(mine.path());
+    assert!(memory_kept(others.path()).is_some());
+}
+
+/// Processes of a killed server use its memory until they notice.
+fn eventually_gone(cluster_folder: &Path) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while memory_kept(cluster_folder).is_some() {
+        assert!(Instant::now() < limit, "a piece of memory is left");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

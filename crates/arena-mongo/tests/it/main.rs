@@ -15,6 +15,7 @@ mod node;
 mod orders;
 mod pages;
 mod power;
+mod programs;
 mod quotas;
 mod retries;
 mod suites;

@@ -1,10 +1,8 @@
-//! A world for tests: a real engine in a folder of its own and the front before
-//! it. The engine's tree comes from `ARENA_ENGINE_TREE` or the tool cache.
+//! A world for tests: a real engine in a folder of its own and the front before it.
 
 #![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
 
 use std::ffi::OsStr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -24,6 +22,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::programs::{give_to_server, is_root, program, run, tree};
+
 const READY_WAIT: Duration = Duration::from_secs(60);
 const TEMPLATE_SQL: &str = "CREATE EXTENSION documentdb CASCADE;\n\
     CREATE ROLE arena_front LOGIN;\n\
@@ -33,131 +33,6 @@ const TEMPLATE_SQL: &str = "CREATE EXTENSION documentdb CASCADE;\n\
 
 /// Password of every user that [`World::user`] makes.
 pub(crate) const PASSWORD: &str = "correct horse";
-
-/// Where the engine's tree is; a missing one fails the test with what to do.
-fn tree() -> PathBuf {
-    let from_environment = env::var_os("ARENA_ENGINE_TREE").map(PathBuf::from);
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let in_cache = cache.map(|cache| cache.join("arena/engine/current"));
-    let places = [
-        from_environment,
-        in_cache,
-        Some("/var/cache/arena/engine/current".into()),
-    ];
-    let found = places
-        .into_iter()
-        .flatten()
-        .find(|tree| tree.join("arena-engine.json").exists());
-    found.unwrap_or_else(|| {
-        panic!("no database engine here; install it with: cargo run -- tools install engine")
-    })
-}
-
-/// The tree where the server's user can read it: a tool cache may be closed to others, so root's tests
-/// then use a copy, which stays for the next run.
-fn readable_tree() -> PathBuf {
-    static COPYING: Mutex<()> = Mutex::new(());
-    let tree = fs::canonicalize(tree()).unwrap();
-    let probe = tree.join("usr/lib/postgresql/18/bin.elf/postgres");
-    let can_read = as_server(Command::new("setpriv").arg("--pdeathsig").arg("KILL"))
-        .arg("test")
-        .arg("-r")
-        .arg(probe)
-        .status()
-        .unwrap()
-        .success();
-    if can_read {
-        return tree;
-    }
-    let _one_at_a_time = COPYING.lock().unwrap();
-    let copy = env::temp_dir().join(format!(
-        "arena-test-engine-{}",
-        tree.file_name().unwrap_or_default().to_string_lossy()
-    ));
-    if !copy.exists() {
-        let new = copy.with_extension(format!("new-{}", std::process::id()));
-        run(Command::new("cp")
-            .arg("-a")
-            .arg("--reflink=auto")
-            .arg(&tree)
-            .arg(&new));
-        let _ = fs::rename(&new, &copy);
-    }
-    copy
-}
-
-fn as_server(command: &mut Command) -> &mut Command {
-    if is_root() {
-        command.args([
-            "--reuid",
-            "nobody",
-            "--regid",
-            "nogroup",
-            "--clear-groups",
-            "--inh-caps=-all",
-        ]);
-    }
-    command
-}
-
-fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output().unwrap();
-    output.stdout == b"0\n"
-}
-
-/// A program of the tree, killed when this process dies. When the tests run as root it runs as `nobody`,
-/// because PostgreSQL refuses root.
-fn program(name: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]);
-    as_server(&mut command);
-    let tree = readable_tree();
-    let home = tree.join("usr/lib/postgresql/18");
-    let libraries = tree.join(format!("usr/lib/{}-linux-gnu", env::consts::ARCH));
-    let loader = fs::read_dir(&libraries)
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path());
-    let mut loader = loader.filter(|path| {
-        path.file_name()
-            .unwrap()
-            .to_string_lossy()
-            .starts_with("ld-linux-")
-    });
-    command.arg(loader.next().unwrap());
-    command.arg("--library-path").arg(format!(
-        "{}:{}",
-        libraries.display(),
-        home.join("lib").display()
-    ));
-    command
-        .arg("--argv0")
-        .arg(home.join("bin").join(name))
-        .arg(home.join("bin.elf").join(name));
-    command
-        .env("LC_ALL", "C")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command
-}
-
-fn run(command: &mut Command) {
-    let status = command.status().unwrap();
-    assert!(status.success(), "{command:?}: {status}");
-}
-
-fn give_to_server(path: &Path) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
-    if is_root() {
-        run(Command::new("chown")
-            .arg("-R")
-            .arg("nobody:nogroup")
-            .arg(path));
-    }
-}
 
 /// An initialised data directory, made once per checkout and copied by every test.
 fn template() -> PathBuf {
@@ -375,6 +250,23 @@ impl Engine {
         self.run_server();
     }
 
+    /// Ends the server, and gives back the memory that the kernel keeps for one that was killed: a machine has 4,096
+    /// pieces, and every test that left one would take one for good.
+    fn end(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let mut kill = Command::new("kill");
+            let _ = kill.args(["-QUIT", &server.id().to_string()]).status();
+            let _ = server.wait();
+        }
+        let lock = fs::read_to_string(self.folder.path().join("data/postmaster.pid"));
+        let lock = lock.unwrap_or_default();
+        let memory = lock.lines().nth(6).unwrap_or_default();
+        if let Some(number) = memory.split_whitespace().nth(1) {
+            let mut remove = Command::new("ipcrm");
+            let _ = remove.args(["-m", number]).stderr(Stdio::null()).status();
+        }
+    }
+
     pub(crate) fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill().unwrap();
@@ -406,7 +298,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.kill();
+        self.end();
         if thread::panicking() {
             eprintln!("the engine's log:\n{}", self.log());
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use arena_local::engine::end_server_for_good;
 use arena_local::repository::Repositories;
 use arena_local::sandbox::{Sandbox, probe};
 use arena_local::seat::{Seats, are_open};
@@ -173,6 +174,9 @@ fn purge(event: &EventId, places: &Places, leave_databases: bool) -> Result<(), 
         for seat in seats.made() {
             seats.remove(&seat).map_err(Failure::environment)?;
         }
+    }
+    for server in ["engine", "postgres"] {
+        end_server_for_good(&places.state.join(server).join("data"));
     }
     for folder in [&places.runtime, &places.state] {
         match fs::remove_dir_all(folder) {
