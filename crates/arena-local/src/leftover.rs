@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use arena_supervisor::{has_ended, kill_where};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The file of a seat that says what its nest shall do.
@@ -81,23 +81,12 @@ fn memory_of(data: &Path) -> Option<String> {
 /// ours can be ended. To be called while nothing of ours is started there. Blocks.
 pub(crate) fn end_starters(folder: &Path) {
     let orders = folder.as_os_str().as_encoded_bytes();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ended: Vec<OwnedFd> = entries
-        .filter_map(|entry| {
-            let number: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let starter = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
-            // Asked after it was opened: the number cannot have become another's in between.
-            let command = fs::read(entry.path().join("cmdline")).ok()?;
-            let mut arguments = command.split(|byte| *byte == 0);
-            let is_meant = arguments.any(|argument| {
-                argument.starts_with(orders) && argument.ends_with(WORK_ORDER.as_bytes())
-            });
-            (is_meant && pidfd_send_signal(&starter, Signal::KILL).is_ok()).then_some(starter)
+    kill_where(|process| {
+        let command = fs::read(process.join("cmdline")).unwrap_or_default();
+        command.split(|byte| *byte == 0).any(|argument| {
+            argument.starts_with(orders) && argument.ends_with(WORK_ORDER.as_bytes())
         })
-        .collect();
-    for starter in ended {
-        has_ended(&starter, 5);
-    }
+    });
 }
 
 /// Finds the process that the directory's lock file names, if it really works there.
@@ -108,13 +97,4 @@ fn server_on(data: &Path) -> Option<OwnedFd> {
     // Asked after it was opened: the number cannot have become another's in between.
     let works_in = fs::read_link(format!("/proc/{number}/cwd")).ok()?;
     (works_in == data.canonicalize().ok()?).then_some(server)
-}
-
-fn has_ended(server: &OwnedFd, seconds: i64) -> bool {
-    let limit = Timespec {
-        tv_sec: seconds,
-        tv_nsec: 0,
-    };
-    let mut waited = [PollFd::new(server, PollFlags::IN)];
-    poll(&mut waited, Some(&limit)).is_ok_and(|ready| ready > 0)
 }

@@ -7,16 +7,18 @@
 //! children are. Begin with [`Supervisor::start`] and [`ChildSpec`];
 //! `supervise.rs` holds the loop of one child.
 //!
+//! [`kill_where`] ends what an earlier run left.
+//!
 //! Nothing is detached: one task per child, joined by [`Supervisor::stop_all`]
 //! or aborted on drop, and a dropped child's process group is killed. A panic
 //! in a task shows as [`State::Failed`] and is raised again by `stop_all`.
 
-mod alone;
 mod child;
 mod output;
 mod process;
 mod ready;
 mod spec;
+mod strangers;
 mod supervise;
 
 use std::io;
@@ -29,6 +31,7 @@ pub use child::{Child, NotReady, State, Status};
 pub use output::{Follow, LogFile};
 pub use ready::Ready;
 pub use spec::{ChildSpec, ParentDeath, Restart, StopSignal};
+pub use strangers::{has_ended, kill_where};
 
 use process::Spawner;
 

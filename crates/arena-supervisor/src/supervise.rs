@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use crate::alone::end_others;
 use crate::process::{Process, Spawner, describe};
+use crate::strangers::end_others;
 use crate::{Child, ChildSpec, Ready, Restart, State};
 
 /// Lines of output shown when a child is given up.

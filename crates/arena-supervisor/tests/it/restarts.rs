@@ -37,9 +37,10 @@ async fn a_killed_child_is_started_again() {
     assert_eq!(child.status().state, State::Stopped);
 }
 
-/// A helper in a session of its own, as a database server has them: killing the group does not reach it.
-const LEAVES_A_HELPER: &str = "mkfifo nothing 2> /dev/null; setsid /bin/sh -c 'read line < nothing' & \
-    number=$(ls helpers | wc -l); echo > helpers/$!; echo helper $! in $number; exec sleep 1000";
+/// A helper in a session of its own, as a database server has them: killing the group does not reach it. It tells of
+/// itself, so that it is the shell by then and no longer `setsid`.
+const LEAVES_A_HELPER: &str = "mkfifo nothing 2> /dev/null; setsid /bin/sh -c 'number=$(ls helpers | wc -l); \
+    echo > helpers/$$; echo helper $$ in $number; read line < nothing' & exec sleep 1000";
 
 #[tokio::test]
 async fn what_a_killed_child_left_in_its_folder_is_gone_before_the_next_start() {
