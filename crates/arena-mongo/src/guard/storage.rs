@@ -83,6 +83,8 @@ struct Entry {
 pub(super) struct Amount {
     bytes: u64,
     documents: u64,
+    collections: u64,
+    indexes: u64,
 }
 
 impl Amount {
@@ -90,6 +92,8 @@ impl Amount {
         Self {
             bytes: self.bytes.saturating_add(other.bytes),
             documents: self.documents.saturating_add(other.documents),
+            collections: self.collections.saturating_add(other.collections),
+            indexes: self.indexes.saturating_add(other.indexes),
         }
     }
 
@@ -97,6 +101,8 @@ impl Amount {
         Self {
             bytes: self.bytes.saturating_sub(other.bytes),
             documents: self.documents.saturating_sub(other.documents),
+            collections: self.collections.saturating_sub(other.collections),
+            indexes: self.indexes.saturating_sub(other.indexes),
         }
     }
 }
@@ -168,17 +174,17 @@ impl Storage {
         let mut entries = self.entries();
         let entry = entries.entry(database.to_owned()).or_default();
         entry.check(database, quota, growth)?;
+        let new_collections = u64::from(entry.is_new(growth.collection));
         let amount = Amount {
             bytes: growth.bytes,
             documents: growth.documents,
+            collections: new_collections,
+            indexes: growth.indexes.saturating_add(new_collections),
         };
-        // The next look counts what is really there.
-        if entry.is_new(growth.collection) {
+        // The next look names what is really there.
+        if new_collections > 0 {
             entry.collections.insert(growth.collection.to_owned());
-            entry.stored.collections += 1;
-            entry.stored.indexes += 1;
         }
-        entry.stored.indexes += growth.indexes;
         entry.running = entry.running.plus(amount);
         entry.writes_running += 1;
         // A write that takes long is watched from its beginning.
@@ -289,21 +295,23 @@ impl Entry {
             ));
         }
         let is_new = self.is_new(growth.collection);
-        if is_new && self.stored.collections >= quota.collections {
+        let collections = self.stored.collections.saturating_add(let_in.collections);
+        if is_new && collections >= quota.collections {
             return Err(over(
                 database,
                 &format!("{} collections and views", quota.collections),
-                &self.stored.collections.to_string(),
+                &collections.to_string(),
                 &format!("'{}' would be a new one", growth.collection),
             ));
         }
-        let indexes = growth.indexes + u64::from(is_new);
-        if self.stored.indexes.saturating_add(indexes) > quota.indexes && indexes > 0 {
+        let made = growth.indexes.saturating_add(u64::from(is_new));
+        let indexes = self.stored.indexes.saturating_add(let_in.indexes);
+        if made > 0 && indexes.saturating_add(made) > quota.indexes {
             return Err(over(
                 database,
                 &format!("{} indexes", quota.indexes),
-                &self.stored.indexes.to_string(),
-                &format!("this command makes {indexes}"),
+                &indexes.to_string(),
+                &format!("this command makes {made}"),
             ));
         }
         Ok(())
@@ -465,5 +473,27 @@ mod tests {
         assert_eq!(since["ada"].bytes, 200);
         drop(first);
         assert_eq!(storage.entries()["ada"].ended.bytes, 400);
+    }
+
+    #[test]
+    fn what_was_made_while_a_look_was_on_its_way_counts() {
+        let storage = Storage::default();
+        let ada = ["ada".to_owned()];
+        let makes = |indexes, collection| Growth {
+            indexes,
+            collection,
+            ..Growth::default()
+        };
+        let old_look = storage.begin_look(Some(&ada));
+        drop(storage.try_admit("ada", &QUOTA, makes(1, "a")).unwrap());
+        let new_look = storage.begin_look(Some(&ada));
+        // It saw nothing of it: a collection with two indexes.
+        storage.take_in(&[], Some(&ada), &old_look);
+        assert!(storage.try_admit("ada", &QUOTA, makes(3, "")).is_err());
+        drop(storage.try_admit("ada", &QUOTA, makes(0, "b")).unwrap());
+        assert!(storage.try_admit("ada", &QUOTA, makes(0, "c")).is_err());
+        // One that began afterwards says what is there.
+        storage.take_in(&[], Some(&ada), &new_look);
+        assert!(storage.try_admit("ada", &QUOTA, makes(2, "c")).is_ok());
     }
 }
