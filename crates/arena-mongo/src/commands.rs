@@ -19,6 +19,7 @@ mod indexes;
 mod modifiers;
 mod once;
 mod operations;
+mod orders;
 mod outputs;
 mod pages;
 mod parallel;
