@@ -8,6 +8,7 @@ mod apart;
 mod booleans;
 mod bounds;
 mod bulk;
+mod concern;
 mod connecting;
 mod copying;
 mod definitions;
@@ -233,6 +234,7 @@ pub(crate) async fn run(
         return answer.map(sessions::with_time);
     }
     preference::check(body)?;
+    concern::check(body)?;
     let needs_login =
         || CommandError::unauthorized(format!("Command {name} requires authentication"));
     let user_name = session.user.clone().ok_or_else(needs_login)?;
@@ -250,7 +252,7 @@ pub(crate) async fn run(
     };
     let answer = task.run(server, session, request).await;
     match answer {
-        Ok(answer) => Ok(sessions::with_time(answer)),
+        Ok(answer) => Ok(sessions::with_time(concern::told(kind, body, answer))),
         Err(error) => Err(sessions::at_time(fields.label(name, error))),
     }
 }
