@@ -104,17 +104,15 @@ pub(super) async fn run(
     spec: &RawDocumentBuf,
     documents: Option<BsonIn<'_>>,
 ) -> Result<RawDocumentBuf, CommandError> {
-    let spec = BsonIn(spec.as_bytes());
-    let backend = &call.server.backend;
     let (Some(session), Some(number), true) = (
         &call.fields.session,
         call.fields.number,
         call.fields.is_retryable_write(),
     ) else {
-        let parameters: [&(dyn ToSql + Sync); 3] = [&call.database, &spec, &documents];
-        let row = backend.row(call.budget(), write.plain, &parameters).await?;
-        return row.get::<_, BsonOut>(0).document();
+        return run_plainly(call, write, spec, documents).await;
     };
+    let spec = BsonIn(spec.as_bytes());
+    let backend = &call.server.backend;
     let session = session.text();
     let parameters: [&(dyn ToSql + Sync); 6] = [
         &session,
@@ -131,6 +129,20 @@ pub(super) async fn run(
         }
         _ => row.get::<_, BsonOut>(0).document(),
     }
+}
+
+/// Runs a write that no driver repeats.
+pub(super) async fn run_plainly(
+    call: &Call<'_>,
+    write: Write,
+    spec: &RawDocumentBuf,
+    documents: Option<BsonIn<'_>>,
+) -> Result<RawDocumentBuf, CommandError> {
+    let spec = BsonIn(spec.as_bytes());
+    let parameters: [&(dyn ToSql + Sync); 3] = [&call.database, &spec, &documents];
+    let backend = &call.server.backend;
+    let row = backend.row(call.budget(), write.plain, &parameters).await?;
+    row.get::<_, BsonOut>(0).document()
 }
 
 /// The number of a command's first statement.
