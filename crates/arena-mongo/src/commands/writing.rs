@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::once::{self, Write};
 use super::{
     Answer, Call, apart, duplicates, is_true, modifiers, oddities, parallel, raw, refused,
-    removals, singly, updates, validation,
+    removals, replacing, singly, updates, validation,
 };
 use crate::backend::BsonIn;
 use crate::error::CommandError;
@@ -37,7 +37,7 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         return apart::run(call, collection, field, &operations).await;
     }
     if let ("updates", [only]) = (field, operations.as_slice())
-        && let Some([others, these]) = removals::parts(call, collection, only).await?
+        && let Some([others, these]) = parts(call, collection, only).await?
     {
         return apart::run(call, collection, field, &[&others, &these]).await;
     }
@@ -98,6 +98,18 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         _ => result,
     };
     with_readable_errors(call, collection, result, &operations).await
+}
+
+/// The two statements that one stands for, if some documents have to be updated otherwise.
+async fn parts(
+    call: &Call<'_>,
+    collection: &str,
+    statement: &RawDocument,
+) -> Result<Option<[RawDocumentBuf; 2]>, CommandError> {
+    match removals::parts(call, collection, statement).await? {
+        None => replacing::parts(call, collection, statement).await,
+        parts => Ok(parts),
+    }
 }
 
 fn check_size(operations: usize) -> Result<(), CommandError> {
