@@ -4,10 +4,12 @@
 
 mod accounts;
 mod aggregation;
+mod alike;
 mod apart;
-mod booleans;
 mod bounds;
 mod bulk;
+mod concern;
+mod conflicts;
 mod connecting;
 mod copying;
 mod definitions;
@@ -17,8 +19,10 @@ mod explaining;
 mod hints;
 mod indexes;
 mod modifiers;
+mod oddities;
 mod once;
 mod operations;
+mod orders;
 mod outputs;
 mod pages;
 mod parallel;
@@ -32,6 +36,7 @@ mod removals;
 mod replacing;
 mod search;
 mod sessions;
+mod singly;
 mod sorting;
 mod stable;
 mod statistics;
@@ -232,6 +237,7 @@ pub(crate) async fn run(
         return answer.map(sessions::with_time);
     }
     preference::check(body)?;
+    concern::check(body)?;
     let needs_login =
         || CommandError::unauthorized(format!("Command {name} requires authentication"));
     let user_name = session.user.clone().ok_or_else(needs_login)?;
@@ -249,7 +255,7 @@ pub(crate) async fn run(
     };
     let answer = task.run(server, session, request).await;
     match answer {
-        Ok(answer) => Ok(sessions::with_time(answer)),
+        Ok(answer) => Ok(sessions::with_time(concern::told(kind, body, answer))),
         Err(error) => Err(sessions::at_time(fields.label(name, error))),
     }
 }

@@ -11,6 +11,7 @@ mod identity;
 mod numbers;
 mod paths;
 mod schema;
+mod sorts;
 mod stages;
 mod sums;
 mod windows;
@@ -118,6 +119,9 @@ impl Reader<'_> {
                 return Err(CommandError::new(40601, "Location40601", message));
             }
             let value = self.check_stage(name, value)?;
+            if name == "$sort" {
+                checked.extend(sorts::check(&pipeline[..position], &value));
+            }
             checked.extend(stages::rewritten_stage(name, value)?);
         }
         Ok(checked)

@@ -3,8 +3,8 @@
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, copying, hints, operations, outputs, reading, search, sorting,
-    views, without,
+    Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, reading, search,
+    sorting, views, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -14,11 +14,6 @@ use crate::users::Action;
 use crate::wording::{Asked, reworded};
 
 pub(super) const AGGREGATE: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.aggregate_cursor_first_page($1, $2)";
-
-/// Reads a collection from its beginning where an index does not help; the setting ends with the statement.
-const AGGREGATE_AS_INSERTED: &str = "SELECT cursorpage, continuation, cursorid FROM \
-     (SELECT CASE WHEN set_config('enable_seqscan', 'on', true) IS NOT NULL THEN $1::text END AS of OFFSET 0) AS asked, \
-     LATERAL documentdb_api.aggregate_cursor_first_page(asked.of, $2)";
 
 /// For texts that name no command.
 const NOBODY: Asked<'_> = Asked {
@@ -65,11 +60,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             } else {
                 call.budget()
             };
-            let sql = if hints::is_pipeline_as_inserted(call, &spec).await? {
-                AGGREGATE_AS_INSERTED
-            } else {
-                AGGREGATE
-            };
+            let (sql, spec) = orders::of_pipeline(call, spec.clone()).await?;
             let answer = reading::first_page(call, budget, sql, &spec).await;
             match (answer, &writes_to) {
                 (Err(error), Some(target)) if outputs::is_of_missing(&error) => {

@@ -4,7 +4,7 @@
 
 use bson::{Bson, Document, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, once, raw, removals, replacing, updates, without, writing};
+use super::{Answer, Call, oddities, once, raw, removals, replacing, updates, without, writing};
 use crate::error::CommandError;
 use crate::wire::{Framing, Request};
 
@@ -12,7 +12,11 @@ use crate::wire::{Framing, Request};
 const REPLACEMENTS_MAX: usize = 200;
 
 /// Returns whether the statements have to run one after the other.
-pub(super) fn is_needed(statements: &[&RawDocument]) -> Result<bool, CommandError> {
+pub(super) async fn is_needed(
+    call: &Call<'_>,
+    collection: &str,
+    statements: &[&RawDocument],
+) -> Result<bool, CommandError> {
     if statements.len() < 2 {
         return Ok(false);
     }
@@ -28,7 +32,10 @@ pub(super) fn is_needed(statements: &[&RawDocument]) -> Result<bool, CommandErro
         .iter()
         .any(|statement| replacing::replacement(statement).is_some());
     let may_be_alike = replacing::ids(statements).is_none();
-    Ok(replaces && may_be_alike && statements.len() <= REPLACEMENTS_MAX)
+    if replaces && may_be_alike && statements.len() <= REPLACEMENTS_MAX {
+        return Ok(true);
+    }
+    oddities::are_met(call, collection, statements).await
 }
 
 /// Runs the statements and answers as for all of them.

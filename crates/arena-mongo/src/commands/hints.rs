@@ -1,134 +1,9 @@
 //! Hints: the index that a command names, and the order in which it is read.
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{Bson, Document, RawBsonRef, RawDocumentBuf};
 
-use super::{Answer, Call, collection_in, integer, parallel, raw, reading, whole, without};
+use super::{Answer, Call, collection_in, raw, reading, whole, without};
 use crate::error::CommandError;
-
-/// Documents of a first batch where a find asks for no other number.
-const FIRST_BATCH: i64 = 101;
-
-/// Whether a find gives a few documents as they were inserted, at MongoDB: nothing orders them, and either no index
-/// finds them or it holds equal ones in that order. The engine would read them by their `_id`.
-pub(super) async fn is_as_inserted(
-    call: &Call<'_>,
-    find: &RawDocument,
-) -> Result<bool, CommandError> {
-    if call.transaction.is_some() || is_given(find.get("sort")?) || is_given(find.get("hint")?) {
-        return Ok(false);
-    }
-    let limit = find.get("limit")?.and_then(integer).unwrap_or_default();
-    let batch = find.get("batchSize")?.and_then(integer);
-    if limit <= 0 || limit > batch.unwrap_or(FIRST_BATCH) {
-        return Ok(false);
-    }
-    let Some(RawBsonRef::Document(filter)) = find.get("filter")? else {
-        return Ok(true);
-    };
-    Ok(
-        are_equal(filter)?
-            || is_read_through(call, collection_in(find, "find")?, &[filter]).await?,
-    )
-}
-
-fn is_given(value: Option<RawBsonRef<'_>>) -> bool {
-    match value {
-        None | Some(RawBsonRef::Null) => false,
-        Some(RawBsonRef::Document(value)) => !value.is_empty(),
-        Some(_) => true,
-    }
-}
-
-/// Whether a filter asks for values of fields only, and for no `_id`.
-fn are_equal(filter: &RawDocument) -> Result<bool, CommandError> {
-    for field in filter {
-        let (path, value) = field?;
-        let is_value = !matches!(
-            value,
-            RawBsonRef::Document(_) | RawBsonRef::Array(_) | RawBsonRef::RegularExpression(_)
-        );
-        if path.as_str() == "_id" || path.as_str().starts_with('$') || !is_value {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Whether MongoDB reads a whole collection to find what fits filters, as no index helps.
-async fn is_read_through(
-    call: &Call<'_>,
-    collection: &str,
-    filters: &[&RawDocument],
-) -> Result<bool, CommandError> {
-    let mut paths = Vec::new();
-    for filter in filters {
-        if !add_paths(filter, &mut paths)? {
-            return Ok(false);
-        }
-    }
-    Ok(paths.is_empty() || !parallel::is_indexed(call, collection, &paths).await)
-}
-
-/// Adds the paths that a filter looks at; false where it may look at others.
-fn add_paths<'a>(filter: &'a RawDocument, paths: &mut Vec<&'a str>) -> Result<bool, CommandError> {
-    for element in filter {
-        let (name, value) = element?;
-        match (name.as_str(), value) {
-            ("$comment", _) => {}
-            ("$and" | "$or" | "$nor", RawBsonRef::Array(parts)) => {
-                for part in parts {
-                    let RawBsonRef::Document(part) = part? else {
-                        return Ok(false);
-                    };
-                    if !add_paths(part, paths)? {
-                        return Ok(false);
-                    }
-                }
-            }
-            (operator, _) if operator.starts_with('$') => return Ok(false),
-            (path, _) => paths.push(path),
-        }
-    }
-    Ok(true)
-}
-
-/// Whether a pipeline takes some documents, or groups them, as they were inserted, at MongoDB. What it joins is
-/// better found by an index, and what comes in several pages is read in another way.
-pub(super) async fn is_pipeline_as_inserted(
-    call: &Call<'_>,
-    spec: &RawDocument,
-) -> Result<bool, CommandError> {
-    let Ok(collection) = spec.get_str("aggregate") else {
-        return Ok(false);
-    };
-    if call.transaction.is_some() || is_given(spec.get("hint")?) {
-        return Ok(false);
-    }
-    let mut filters = Vec::new();
-    let (mut begins, mut is_cut) = (true, false);
-    for stage in spec.get_array("pipeline")? {
-        let Some(first) = stage?.as_document().and_then(|stage| stage.iter().next()) else {
-            return Ok(false);
-        };
-        let (name, value) = first?;
-        match (name.as_str(), value) {
-            ("$match", RawBsonRef::Document(filter)) if begins => {
-                filters.push(filter);
-                continue;
-            }
-            ("$limit" | "$skip" | "$group", _) => is_cut = true,
-            ("$sort", _) if !is_cut => return Ok(false),
-            (
-                "$match" | "$project" | "$set" | "$addFields" | "$unset" | "$unwind" | "$count"
-                | "$replaceRoot" | "$replaceWith" | "$sort",
-                _,
-            ) => {}
-            _ => return Ok(false),
-        }
-        begins = false;
-    }
-    Ok(is_cut && is_read_through(call, collection, &filters).await?)
-}
 
 /// Returns a find in the order of the index that it names. MongoDB reads in that order where no other is asked
 /// for; the engine in the order of the collection.
@@ -208,7 +83,7 @@ pub(super) async fn in_order_of_pipeline(call: &Call<'_>, spec: RawDocumentBuf) 
 
 /// The order of an index's entries; those that are equal come as they were inserted. Nothing where an index has
 /// no order that means anything.
-fn order_of(key: &Document) -> Option<Document> {
+pub(super) fn order_of(key: &Document) -> Option<Document> {
     let mut order = Document::new();
     for (path, direction) in key {
         let direction = whole(direction)?.signum();

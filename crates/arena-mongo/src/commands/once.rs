@@ -26,21 +26,36 @@ pub(super) struct Write {
     plain: &'static str,
 }
 
+/// A write that takes the documents which it finds as they were inserted: MongoDB changes the first of them, the
+/// engine would take one by its `_id`. The setting ends with the function, and begins before it.
+macro_rules! in_order {
+    ($write:literal) => {
+        concat!(
+            "SELECT p_result, pg_stat_force_next_flush(), set_config('enable_indexscan', 'on', true) FROM \
+             (SELECT CASE WHEN set_config('enable_indexscan', 'off', true) IS NOT NULL THEN $1::text END AS of \
+             OFFSET 0) AS asked, LATERAL ",
+            $write
+        )
+    };
+}
+
 pub(super) const INSERT: Write = Write {
     once: "SELECT result, known, pg_stat_force_next_flush() FROM arena_front.insert_once($1, $2, $3, $4, $5, $6)",
     plain: "SELECT p_result, pg_stat_force_next_flush() FROM documentdb_api.insert($1, $2, $3, NULL)",
 };
 pub(super) const UPDATE: Write = Write {
     once: "SELECT result, known, pg_stat_force_next_flush() FROM arena_front.update_once($1, $2, $3, $4, $5, $6)",
-    plain: "SELECT p_result, pg_stat_force_next_flush() FROM documentdb_api.update($1, $2, $3, NULL)",
+    plain: in_order!("documentdb_api.update(asked.of, $2, $3, NULL)"),
 };
 pub(super) const DELETE: Write = Write {
     once: "SELECT result, known, pg_stat_force_next_flush() FROM arena_front.delete_once($1, $2, $3, $4, $5, $6)",
-    plain: "SELECT p_result, pg_stat_force_next_flush() FROM documentdb_api.delete($1, $2, $3, NULL)",
+    plain: in_order!("documentdb_api.delete(asked.of, $2, $3, NULL)"),
 };
 pub(super) const FIND_AND_MODIFY: Write = Write {
     once: "SELECT result, known, pg_stat_force_next_flush() FROM arena_front.modify_once($1, $2, $3, $4, $5, $6)",
-    plain: "SELECT p_result, pg_stat_force_next_flush() FROM documentdb_api.find_and_modify($1, $2, NULL) WHERE $3::documentdb_core.bsonsequence IS NULL",
+    plain: in_order!(
+        "documentdb_api.find_and_modify(asked.of, $2, NULL) WHERE $3::documentdb_core.bsonsequence IS NULL"
+    ),
 };
 
 /// Makes what this module needs in the engine.
@@ -57,7 +72,7 @@ pub(super) async fn prepare(server: &Server) -> Result<(), CommandError> {
         let sql = format!(
             "CREATE OR REPLACE FUNCTION arena_front.{name}(of_session text, of_statement int, of_number bigint, \
              database text, spec documentdb_core.bson, documents documentdb_core.bsonsequence, \
-             OUT result documentdb_core.bson, OUT known bigint) LANGUAGE plpgsql AS $$ BEGIN \
+             OUT result documentdb_core.bson, OUT known bigint) LANGUAGE plpgsql SET enable_indexscan TO off AS $$ BEGIN \
              SELECT d.number, d.answer INTO known, result FROM arena_front.done d \
              WHERE d.session = of_session AND d.statement = of_statement FOR UPDATE; \
              IF known >= of_number THEN RETURN; END IF; \
@@ -89,17 +104,15 @@ pub(super) async fn run(
     spec: &RawDocumentBuf,
     documents: Option<BsonIn<'_>>,
 ) -> Result<RawDocumentBuf, CommandError> {
-    let spec = BsonIn(spec.as_bytes());
-    let backend = &call.server.backend;
     let (Some(session), Some(number), true) = (
         &call.fields.session,
         call.fields.number,
         call.fields.is_retryable_write(),
     ) else {
-        let parameters: [&(dyn ToSql + Sync); 3] = [&call.database, &spec, &documents];
-        let row = backend.row(call.budget(), write.plain, &parameters).await?;
-        return row.get::<_, BsonOut>(0).document();
+        return run_plainly(call, write, spec, documents).await;
     };
+    let spec = BsonIn(spec.as_bytes());
+    let backend = &call.server.backend;
     let session = session.text();
     let parameters: [&(dyn ToSql + Sync); 6] = [
         &session,
@@ -116,6 +129,20 @@ pub(super) async fn run(
         }
         _ => row.get::<_, BsonOut>(0).document(),
     }
+}
+
+/// Runs a write that no driver repeats.
+pub(super) async fn run_plainly(
+    call: &Call<'_>,
+    write: Write,
+    spec: &RawDocumentBuf,
+    documents: Option<BsonIn<'_>>,
+) -> Result<RawDocumentBuf, CommandError> {
+    let spec = BsonIn(spec.as_bytes());
+    let parameters: [&(dyn ToSql + Sync); 3] = [&call.database, &spec, &documents];
+    let backend = &call.server.backend;
+    let row = backend.row(call.budget(), write.plain, &parameters).await?;
+    row.get::<_, BsonOut>(0).document()
 }
 
 /// The number of a command's first statement.

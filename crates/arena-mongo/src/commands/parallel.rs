@@ -15,11 +15,11 @@ const LOOKED_AT_MAX: i32 = 100;
 
 /// What is known of the keys of a collection's indexes.
 #[derive(Debug, Default)]
-struct Keys {
+pub(super) struct Keys {
     /// The paths of each index with several.
     several: Vec<Vec<String>>,
-    /// The first path of each index but that of `_id`.
-    first: Vec<String>,
+    /// The indexes as the engine lists them.
+    pub(super) indexes: Vec<Document>,
 }
 
 /// What is known of the indexes of collections.
@@ -63,18 +63,13 @@ impl Indexed {
             let Ok(index) = Document::try_from(index.as_ref()) else {
                 continue;
             };
-            let key = index.get_document("key").ok();
-            let first = key.and_then(|key| key.keys().next());
-            keys.first.extend(
-                first
-                    .filter(|path| *path != "_id" || key.is_some_and(|key| key.len() > 1))
-                    .cloned(),
-            );
             keys.several.extend(paths_of(&index));
+            keys.indexes.push(index);
         }
         let keys = Arc::new(keys);
         let mut known = self.known();
-        if known.changes == changes {
+        // A collection without any is not there yet, and may be at any time.
+        if known.changes == changes && !keys.indexes.is_empty() {
             known.collections.insert(namespace, Arc::clone(&keys));
         }
         keys
@@ -99,11 +94,9 @@ fn paths_of(index: &Document) -> Option<Vec<String>> {
     (paths.len() > 1).then_some(paths)
 }
 
-/// Returns whether an index of a collection may find what one of the paths has.
-pub(super) async fn is_indexed(call: &Call<'_>, collection: &str, paths: &[&str]) -> bool {
-    let keys = call.server.indexed.of(call, collection).await;
-    let finds = |first: &String| first.contains("$**") || paths.contains(&first.as_str());
-    paths.contains(&"_id") || keys.first.iter().any(finds)
+/// Returns what is known of a collection's indexes.
+pub(super) async fn known(call: &Call<'_>, collection: &str) -> Arc<Keys> {
+    call.server.indexed.of(call, collection).await
 }
 
 /// Returns the documents that may not be inserted, by their places.

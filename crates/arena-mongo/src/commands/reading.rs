@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, pages, positions,
-    projections, raw, sorting, views, without,
+    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, orders, pages,
+    positions, projections, raw, sorting, views, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
@@ -19,12 +19,8 @@ use crate::server::Server;
 use crate::users::Action;
 use crate::wire::DOCUMENT_BYTES_MAX;
 
-const FIND: &str =
+pub(super) const FIND: &str =
     "SELECT cursorpage, continuation, cursorid FROM documentdb_api.find_cursor_first_page($1, $2)";
-/// Reads a collection from its beginning where an index does not help; the setting ends with the statement.
-const FIND_AS_INSERTED: &str = "SELECT cursorpage, continuation, cursorid FROM \
-     (SELECT CASE WHEN set_config('enable_seqscan', 'on', true) IS NOT NULL THEN $1::text END AS of OFFSET 0) AS asked, \
-     LATERAL documentdb_api.find_cursor_first_page(asked.of, $2)";
 const LIST_INDEXES: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_indexes_cursor_first_page($1, $2)";
 const LIST_COLLECTIONS: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_collections_cursor_first_page($1, $2)";
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
@@ -64,11 +60,7 @@ async fn find(call: &Call<'_>) -> Answer {
     }
     let spec = positions::in_find(call, spec).await?;
     let spec = hints::in_order(call, spec).await?;
-    let sql = if hints::is_as_inserted(call, &spec).await? {
-        FIND_AS_INSERTED
-    } else {
-        FIND
-    };
+    let (sql, spec) = orders::of_find(call, spec).await?;
     let answer = first_page(call, call.budget(), sql, &spec).await;
     answer.map_err(|error| match call.body().get_document("projection") {
         Ok(projection) => aggregation::of_projection(error, projection),
@@ -257,7 +249,7 @@ pub(super) async fn first_page(
     sql: &'static str,
     spec: &RawDocument,
 ) -> Answer {
-    let is_read = matches!(sql, FIND | FIND_AS_INSERTED | aggregation::AGGREGATE);
+    let is_read = !matches!(sql, LIST_INDEXES | LIST_COLLECTIONS);
     let (page, rest) = if is_read {
         pages::in_order(call, budget, sql, spec).await?
     } else {
@@ -502,15 +494,31 @@ pub(super) async fn ids_of(call: &Call<'_>, find: &RawDocument) -> Result<Vec<Bs
     Ok(ids)
 }
 
-/// Returns the documents that a find finds.
+/// Returns the documents that a find finds, in MongoDB's order.
 pub(super) async fn documents_of(
     call: &Call<'_>,
     find: &RawDocument,
 ) -> Result<Vec<RawDocumentBuf>, CommandError> {
-    let mut spec = checked_query(call, find, "find")?;
+    let (sql, spec) = orders::of_find(call, checked_query(call, find, "find")?).await?;
+    documents_by(call, sql, spec).await
+}
+
+/// Returns the documents that a find finds, in any order.
+pub(super) async fn some_documents_of(
+    call: &Call<'_>,
+    find: &RawDocument,
+) -> Result<Vec<RawDocumentBuf>, CommandError> {
+    documents_by(call, FIND, checked_query(call, find, "find")?).await
+}
+
+async fn documents_by(
+    call: &Call<'_>,
+    sql: &'static str,
+    mut spec: RawDocumentBuf,
+) -> Result<Vec<RawDocumentBuf>, CommandError> {
     spec.append(bson::cstr!("batchSize"), 100_000);
     spec.append(bson::cstr!("singleBatch"), true);
-    let page = single_page(call, FIND, &spec).await?;
+    let page = single_page(call, sql, &spec).await?;
     let mut documents = Vec::new();
     for document in page.get_document("cursor")?.get_array("firstBatch")? {
         if let RawBsonRef::Document(document) = document? {

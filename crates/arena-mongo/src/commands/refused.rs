@@ -31,6 +31,19 @@ pub(super) fn too_large(documents: &[&RawDocument]) -> Prepared {
     }
 }
 
+/// Returns the operations as they run.
+pub(super) fn statements<'a>(
+    operations: &[&'a RawDocument],
+    changed: &'a [Option<RawDocumentBuf>],
+) -> Vec<&'a RawDocument> {
+    let places = operations.iter().enumerate();
+    let as_run = |(place, operation): (usize, &&'a RawDocument)| {
+        let changed = changed.get(place).and_then(Option::as_deref);
+        changed.unwrap_or(operation)
+    };
+    places.map(as_run).collect()
+}
+
 /// Returns all operations one after the other if one of them has to run otherwise than it came.
 pub(super) fn as_run(
     operations: &[&RawDocument],

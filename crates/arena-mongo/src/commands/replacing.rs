@@ -1,10 +1,14 @@
-//! Replacements that change nothing. MongoDB does not count a document that is
-//! replaced by the same one as changed, the engine does.
+//! Replacements that change nothing, also those of a pipeline. MongoDB does not count
+//! a document that is replaced by the same one as changed, the engine does.
 
-use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Call, raw, reading, updates};
+use super::{Call, aggregation, raw, reading, updates};
 use crate::error::CommandError;
+use crate::pipeline::Place;
+
+/// So many documents that a pipeline replaces are looked at.
+const LOOKED_AT_MAX: i32 = 1_000;
 
 /// Returns the document that a statement replaces another one by.
 pub(super) fn replacement(statement: &RawDocument) -> Option<&RawDocument> {
@@ -45,12 +49,27 @@ pub(super) async fn idle(
     statements: &[&RawDocument],
 ) -> Result<Vec<bool>, CommandError> {
     let mut idle = vec![false; statements.len()];
+    if let [statement] = statements
+        && let Some(stages) = replacing_stages(call, statement)?
+    {
+        let found = if super::is_true(statement, "multi") {
+            None
+        } else {
+            first(call, collection, statement).await?
+        };
+        if let Some(found) = found {
+            let own = own(found.get("_id")?)?;
+            let made = made(call, collection, &own, stages).await?;
+            idle[0] = made.first().is_some_and(|made| is_same(&found, made));
+        }
+        return Ok(idle);
+    }
     if statements.iter().all(|one| replacement(one).is_none()) {
         return Ok(idle);
     }
     if let [statement] = statements {
         let found = first(call, collection, statement).await?;
-        idle[0] = found.is_some_and(|found| is_same(&found, statement));
+        idle[0] = found.is_some_and(|found| is_replaced(&found, statement));
         return Ok(idle);
     }
     let Some(ids) = ids(statements) else {
@@ -64,7 +83,7 @@ pub(super) async fn idle(
             let id = document.get("_id").ok().flatten();
             id.and_then(|id| Bson::try_from(id).ok()).as_ref() == Some(&ids[place])
         });
-        idle[place] = found.is_some_and(|found| is_same(found, statement));
+        idle[place] = found.is_some_and(|found| is_replaced(found, statement));
     }
     Ok(idle)
 }
@@ -89,11 +108,121 @@ async fn first(
     Ok(found.into_iter().next())
 }
 
-/// Whether a document is, field by field, what a statement replaces it by. A replacement that names no `_id` keeps it.
-fn is_same(found: &RawDocument, statement: &RawDocument) -> bool {
-    let Some(replacement) = replacement(statement) else {
-        return false;
+/// Returns the two parts of a statement whose pipeline replaces some documents by the same: what runs for the others,
+/// and what runs for these.
+pub(super) async fn parts(
+    call: &Call<'_>,
+    collection: &str,
+    statement: &RawDocument,
+) -> Result<Option<[RawDocumentBuf; 2]>, CommandError> {
+    let Some(stages) = replacing_stages(call, statement)? else {
+        return Ok(None);
     };
+    if !super::is_true(statement, "multi") || updates::has_collation(statement)? {
+        return Ok(None);
+    }
+    let filter = match statement.get("q")? {
+        Some(RawBsonRef::Document(filter)) => Document::try_from(filter)?,
+        _ => Document::new(),
+    };
+    let mut find = bson::rawdoc! { "find": collection, "limit": LOOKED_AT_MAX };
+    find.append(bson::cstr!("filter"), raw(&filter));
+    if let Some(RawBsonRef::Document(variables)) = call.body().get("let")? {
+        find.append(bson::cstr!("let"), variables);
+    }
+    // What is wrong with a filter the update says itself.
+    let found = reading::documents_of(call, &find).await.unwrap_or_default();
+    let mut ids = Vec::new();
+    for document in &found {
+        ids.extend(document.get("_id")?.map(Bson::try_from).transpose()?);
+    }
+    let made = made(call, collection, &doc! { "_id": { "$in": &ids } }, stages).await?;
+    let mut idle = Vec::new();
+    for (document, id) in found.iter().zip(ids) {
+        if made
+            .iter()
+            .any(|made| is_same(document, made) && has_id(made, &id))
+        {
+            idle.push(id);
+        }
+    }
+    if idle.is_empty() {
+        return Ok(None);
+    }
+    let others = doc! { "$and": [filter, { "_id": { "$nin": &idle } }] };
+    let others = RawBson::Document(raw(&others));
+    let others = updates::with_changes(statement, &[("q", Some(others)), ("upsert", None)])?;
+    let these = doc! { "q": { "_id": { "$in": idle } }, "u": updates::nothing(), "multi": true };
+    Ok(others.map(|others| [others, raw(&these)]))
+}
+
+fn has_id(document: &RawDocument, id: &Bson) -> bool {
+    let own = document.get("_id").ok().flatten();
+    own.is_some_and(|own| Bson::try_from(own).is_ok_and(|own| own == *id))
+}
+
+fn own(id: Option<RawBsonRef<'_>>) -> Result<Document, CommandError> {
+    let id = id.ok_or_else(CommandError::internal)?;
+    Ok(doc! { "_id": { "$eq": Bson::try_from(id)? } })
+}
+
+/// The stages of a statement by a pipeline that replaces.
+fn replacing_stages(
+    call: &Call<'_>,
+    statement: &RawDocument,
+) -> Result<Option<Vec<Bson>>, CommandError> {
+    let Some(stages @ RawBsonRef::Array(_)) = statement.get("u")? else {
+        return Ok(None);
+    };
+    let Bson::Array(stages) = Bson::try_from(stages)? else {
+        return Ok(None);
+    };
+    let replaces = |stage: &Bson| {
+        let stage = stage.as_document();
+        stage.is_some_and(|stage| {
+            stage.contains_key("$replaceWith") || stage.contains_key("$replaceRoot")
+        })
+    };
+    // What is wrong with them the update says itself.
+    let is_sound = call.reader().check_update_pipeline(&stages).is_ok();
+    if !is_sound || !stages.iter().any(replaces) {
+        return Ok(None);
+    }
+    call.reader()
+        .check_pipeline(&stages, Place::Inner)
+        .map(Some)
+}
+
+/// What stages make of the documents that fit a filter; nothing where they fail.
+async fn made(
+    call: &Call<'_>,
+    collection: &str,
+    filter: &Document,
+    stages: Vec<Bson>,
+) -> Result<Vec<RawDocumentBuf>, CommandError> {
+    let mut pipeline = vec![Bson::Document(doc! { "$match": filter })];
+    pipeline.extend(stages);
+    let cursor = doc! { "batchSize": LOOKED_AT_MAX };
+    let mut spec = doc! { "aggregate": collection, "pipeline": pipeline, "cursor": cursor };
+    if let Some(RawBsonRef::Document(variables)) = call.body().get("let")? {
+        spec.insert("let", Document::try_from(variables)?);
+    }
+    let Ok(page) = reading::single_page(call, aggregation::AGGREGATE, &raw(&spec)).await else {
+        return Ok(Vec::new());
+    };
+    let mut made = Vec::new();
+    for document in page.get_document("cursor")?.get_array("firstBatch")? {
+        made.extend(document?.as_document().map(RawDocument::to_owned));
+    }
+    Ok(made)
+}
+
+fn is_replaced(found: &RawDocument, statement: &RawDocument) -> bool {
+    replacement(statement).is_some_and(|replacement| is_same(found, replacement))
+}
+
+/// Whether a document is, field by field, what it is replaced by. A replacement that names no `_id` keeps it.
+fn is_same(found: &RawDocument, replacement: &RawDocument) -> bool {
     let fields = |document: &RawDocument| -> Option<Vec<(String, Vec<u8>)>> {
         let mut fields = Vec::new();
         for element in document {
@@ -122,7 +251,7 @@ fn is_same(found: &RawDocument, statement: &RawDocument) -> bool {
 
 /// A statement that meets the same document and leaves it as it is.
 pub(super) fn without_effect(statement: &RawDocument) -> Result<RawDocumentBuf, CommandError> {
-    let nothing = bson::RawBson::Document(raw(&updates::nothing()));
+    let nothing = RawBson::Document(raw(&updates::nothing()));
     let changed = updates::with_changes(statement, &[("u", Some(nothing))])?;
     Ok(changed.unwrap_or_else(|| statement.to_owned()))
 }
@@ -134,7 +263,7 @@ mod tests {
     use super::*;
 
     fn is_idle(found: &Document, replacement: &Document) -> bool {
-        is_same(&raw(found), &raw(&doc! { "q": {}, "u": replacement }))
+        is_replaced(&raw(found), &raw(&doc! { "q": {}, "u": replacement }))
     }
 
     #[test]

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::once::{self, Write};
 use super::{
-    Answer, Call, apart, booleans, duplicates, is_true, modifiers, parallel, raw, refused,
-    removals, updates, validation,
+    Answer, Call, apart, duplicates, is_true, modifiers, oddities, parallel, raw, refused,
+    removals, replacing, singly, updates, validation,
 };
 use crate::backend::BsonIn;
 use crate::error::CommandError;
@@ -32,18 +32,12 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> Answer {
     let sequence = sequence(call, field)?;
     let operations = operations(call, sequence, field)?;
-    if operations.is_empty() || operations.len() > BATCH_MAX {
-        let message = format!(
-            "Write batch sizes must be between 1 and {BATCH_MAX}. Got {} operations.",
-            operations.len()
-        );
-        return Err(CommandError::new(16, "InvalidLength", message));
-    }
-    if field != "documents" && apart::is_needed(&operations)? {
+    check_size(operations.len())?;
+    if field != "documents" && apart::is_needed(call, collection, &operations).await? {
         return apart::run(call, collection, field, &operations).await;
     }
     if let ("updates", [only]) = (field, operations.as_slice())
-        && let Some([others, these]) = removals::parts(call, collection, only).await?
+        && let Some([others, these]) = parts(call, collection, only).await?
     {
         return apart::run(call, collection, field, &[&others, &these]).await;
     }
@@ -51,8 +45,8 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         "documents" => inserted(call, collection, &operations).await?,
         _ => updates::prepared(call, collection, &operations).await?,
     };
-    let computing = match (field, operations.as_slice()) {
-        ("updates", [only]) => guarded(call, collection, only, &mut prepared).await?,
+    let mut odd = match (field, operations.as_slice()) {
+        ("updates", [only]) => odd(only, &mut prepared)?,
         _ => None,
     };
     let removes = field == "deletes";
@@ -71,6 +65,15 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         }
         return done.map_err(|error| guard::explained(error, let_in.as_ref()));
     }
+    if let ("updates", [only], Some(found)) = (field, operations.as_slice(), &odd)
+        && !found.only_computes(only)
+    {
+        if let Some(answer) = found.run(call, collection, only).await? {
+            return Ok(answer);
+        }
+        odd = None;
+    }
+    let run_as = refused::statements(&operations, &prepared.changed);
     let bytes = refused::as_run(&operations, &prepared.changed);
     let (spec, documents) = match &bytes {
         None => (call.spec()?, sequence.map(|bytes| BsonIn(bytes))),
@@ -85,12 +88,38 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
     if removes {
         call.freed();
     }
-    if let Some(computing) = computing
-        && let Some(refused) = computing.refused(call, collection, &result).await?
+    if let Some(odd) = odd
+        && let Some(refused) = odd.refused(call, collection, &result).await?
     {
         return Ok(refused);
     }
+    let result = match field {
+        "updates" => singly::again(call, collection, result, &run_as).await?,
+        _ => result,
+    };
     with_readable_errors(call, collection, result, &operations).await
+}
+
+/// The two statements that one stands for, if some documents have to be updated otherwise.
+async fn parts(
+    call: &Call<'_>,
+    collection: &str,
+    statement: &RawDocument,
+) -> Result<Option<[RawDocumentBuf; 2]>, CommandError> {
+    match removals::parts(call, collection, statement).await? {
+        None => replacing::parts(call, collection, statement).await,
+        parts => Ok(parts),
+    }
+}
+
+fn check_size(operations: usize) -> Result<(), CommandError> {
+    if (1..=BATCH_MAX).contains(&operations) {
+        return Ok(());
+    }
+    let message = format!(
+        "Write batch sizes must be between 1 and {BATCH_MAX}. Got {operations} operations."
+    );
+    Err(CommandError::new(16, "InvalidLength", message))
 }
 
 /// Finds what may not be inserted.
@@ -107,32 +136,29 @@ async fn inserted(
     Ok(prepared)
 }
 
-/// Makes an update that computes leave booleans out, and returns it if it has to be looked for one after it.
-async fn guarded(
-    call: &Call<'_>,
-    collection: &str,
+/// Returns what is odd in an update. One that only computes leaves booleans out, and is looked for one after it.
+fn odd(
     operation: &RawDocument,
     prepared: &mut updates::Prepared,
-) -> Result<Option<booleans::Computing>, CommandError> {
+) -> Result<Option<oddities::Odd>, CommandError> {
     if !prepared.refused.is_empty() {
         return Ok(None);
     }
-    let Some(computing) = booleans::computing(operation)? else {
-        return Ok(None);
-    };
-    let as_run = prepared.changed.first().and_then(Option::as_ref);
-    let as_run = as_run.map_or(operation, |changed| changed);
-    match computing.guarded(call, collection, as_run).await {
-        Ok(Some(guarded)) => {
-            prepared.changed = vec![Some(guarded)];
-            Ok(Some(computing))
-        }
-        Ok(None) => Ok(None),
+    let odd = match oddities::of(operation) {
+        Ok(odd) => odd,
         Err(error) => {
             prepared.refused.push((0, error));
-            Ok(None)
+            None
         }
+    };
+    if let Some(odd) = &odd
+        && odd.only_computes(operation)
+    {
+        let as_run = prepared.changed.first().and_then(Option::as_ref);
+        let guarded = odd.guarded(as_run.map_or(operation, |changed| changed))?;
+        prepared.changed = vec![guarded];
     }
+    Ok(odd)
 }
 
 /// The only sequence a command may carry is that of its operations.
@@ -212,19 +238,7 @@ fn growth<'a>(call: &Call<'_>, collection: &'a str, operations: &[&RawDocument])
 
 async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
     call.allow(Action::Read)?;
-    let mut spec = call.spec()?;
-    if let Some(changed) = updates::prepared_one(call, collection, &spec).await? {
-        spec = changed;
-    }
-    let mut computing = None;
-    if !is_true(&spec, "upsert") && spec.get("sort")?.is_none() {
-        computing = booleans::computing(&spec)?;
-    }
-    if let Some(computing) = &computing
-        && let Some(guarded) = computing.guarded(call, collection, &spec).await?
-    {
-        spec = guarded;
-    }
+    let (mut spec, odd) = modification(call, collection).await?;
     if call.name != "findAndModify" {
         let rest = super::without(&spec, &[call.name])?;
         spec = bson::rawdoc! { "findAndModify": collection };
@@ -260,8 +274,9 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
                 !is_true(&result, "writeErrors"),
                 "find and modify has no write errors"
             );
-            if let Some(computing) = computing {
-                computing.check_found(call, collection, &result).await?;
+            let has_found = matches!(result.get("value")?, Some(RawBsonRef::Document(_)));
+            if let Some(odd) = odd.filter(|_| !has_found) {
+                odd.check(call, collection).await?;
             }
             found(result)
         }
@@ -279,6 +294,32 @@ async fn find_and_modify(call: &Call<'_>, collection: &str) -> Answer {
         }
         Err(error) => Err(modifiers::in_words_of(call.worded(error), call.body())),
     }
+}
+
+/// Returns a findAndModify as it has to run, and what is odd in it if it has to be looked for that after it.
+async fn modification(
+    call: &Call<'_>,
+    collection: &str,
+) -> Result<(RawDocumentBuf, Option<oddities::Odd>), CommandError> {
+    let spec = call.spec()?;
+    let prepared = updates::prepared_one(call, collection, &spec).await?;
+    let spec = prepared.unwrap_or(spec);
+    let Some(odd) = oddities::of(call.body())? else {
+        return Ok((spec, None));
+    };
+    if odd.only_computes(call.body()) {
+        let guarded = odd.guarded(&spec)?;
+        return Ok((guarded.unwrap_or(spec), Some(odd)));
+    }
+    let other = odd
+        .found_and_modified(call, collection, call.body())
+        .await?;
+    let Some(other) = other else {
+        return Ok((spec, None));
+    };
+    let other = super::without(&other, &super::GENERIC_FIELDS)?;
+    let prepared = updates::prepared_one(call, collection, &other).await?;
+    Ok((prepared.unwrap_or(other), None))
 }
 
 /// Returns an answer that says of a document that was found and stayed as it was that it was found; the engine

@@ -92,15 +92,17 @@ impl Accumulators {
         );
     }
 
-    /// Adds both parts of an operand and returns their sum.
+    /// Adds the parts of an operand and returns their sum.
     fn parts(&mut self, operand: &Bson, window: Option<&Bson>) -> Bson {
-        let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
-        let (high, low) = (helper("High"), helper("Low"));
-        let of_parts = bson!({ "$add": [format!("${high}"), format!("${low}")] });
-        let (high_part, low_part) = sums::parts(operand);
-        self.helper(high, bson!({ "$sum": high_part }), window);
-        self.helper(low, bson!({ "$sum": low_part }), window);
-        of_parts
+        let own = self.fields.len();
+        let mut number = 0;
+        sums::total(sums::parts(operand).map(|part| {
+            let name = format!("{HELPER}Part{own}x{number}");
+            number += 1;
+            let sum = Bson::String(format!("${name}"));
+            self.helper(name, bson!({ "$sum": part }), window);
+            sum
+        }))
     }
 
     /// `$avg`: the engine gives a double for decimals.

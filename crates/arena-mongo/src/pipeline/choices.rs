@@ -1,8 +1,8 @@
 //! Choices between several values of a field: `$in`, `$nin`, and `$or` of equalities,
 //! which the engine takes for `$in`. It compares documents and arrays in them byte
 //! by byte, so that 2 and 2.0 inside of them are not the same; written as an
-//! equality beside another condition they are. And what is not in a range, of which
-//! an index would lose some.
+//! equality beside another condition they are. And what an index would lose some of:
+//! what is not in a range, numbers by their type, sizes of arrays in arrays.
 
 use bson::{Bson, Document, doc};
 
@@ -82,6 +82,14 @@ impl Choices {
                         others.insert(operator, value.clone());
                     }
                 }
+                ("$type", kinds) if may_be_nan(kinds) => {
+                    self.is_changed = true;
+                    conditions.push(unindexed(path, operator, value));
+                }
+                ("$elemMatch", Bson::Document(element)) if is_lost(element) => {
+                    self.is_changed = true;
+                    conditions.push(unindexed(path, operator, value));
+                }
                 ("$elemMatch", Bson::Document(element)) if !has_operators(element) => {
                     others.insert(operator, self.filter(element, false));
                 }
@@ -108,6 +116,39 @@ fn one_of(path: &str, values: &[Bson]) -> Vec<Bson> {
 /// An equality that is no choice; what is equal to something is there.
 fn equal(value: &Bson) -> Document {
     doc! { "$eq": value.clone(), "$exists": true }
+}
+
+/// A condition that no index is asked for: the engine's leaves NaN out of numbers, and knows no sizes of arrays inside
+/// of arrays.
+fn unindexed(path: &str, operator: &str, value: &Bson) -> Document {
+    doc! { "$nor": [{ "$nor": [{ path: { operator: value.clone() } }] }] }
+}
+
+/// Whether a type, or one of several, has a NaN.
+fn may_be_nan(kinds: &Bson) -> bool {
+    match kinds {
+        Bson::String(name) => matches!(name.as_str(), "number" | "double" | "decimal"),
+        Bson::Int32(number) => matches!(number, 1 | 19),
+        Bson::Int64(number) => matches!(number, 1 | 19),
+        Bson::Double(number) => *number == 1.0 || *number == 19.0,
+        Bson::Array(kinds) => kinds.iter().any(may_be_nan),
+        _ => false,
+    }
+}
+
+/// Whether an index would lose elements of an array that meet conditions.
+fn is_lost(element: &Document) -> bool {
+    element
+        .iter()
+        .any(|(name, value)| match (name.as_str(), value) {
+            ("$size", _) => true,
+            ("$type", kinds) => may_be_nan(kinds),
+            (_, Bson::Document(inner)) => is_lost(inner),
+            ("$and" | "$or" | "$nor", Bson::Array(parts)) => {
+                parts.iter().filter_map(Bson::as_document).any(is_lost)
+            }
+            _ => false,
+        })
 }
 
 /// The engine's index leaves out what lies at the ends of what a range is not: `{}` beside texts, NaN beside numbers.
@@ -160,6 +201,8 @@ mod tests {
             doc! { "$or": [{ "a": 1 }, { "a": { "$gt": { "b": 1 } } }] },
             doc! { "$expr": { "$in": [[1], "$a"] } },
             doc! { "a": { "$not": { "$in": [1, 2] } } },
+            doc! { "a": { "$type": ["int", 18, "string"] } },
+            doc! { "a": { "$size": 1 } },
         ] {
             assert_eq!(chosen(&filter), None, "{filter}");
         }
@@ -169,6 +212,18 @@ mod tests {
                 "a": { "$exists": true },
                 "$and": [{ "$or": [{ "a": { "$in": [9] } }, { "a": { "$eq": { "b": 1 }, "$exists": true } }] }],
             })
+        );
+        assert_eq!(
+            chosen(&doc! { "a": { "$type": "number", "$gt": 1 } }),
+            Some(doc! {
+                "a": { "$gt": 1 },
+                "$and": [{ "$nor": [{ "$nor": [{ "a": { "$type": "number" } }] }] }],
+            })
+        );
+        let inside = doc! { "a": { "$elemMatch": { "b": { "$type": 1 }, "c": 2 } } };
+        assert_eq!(
+            chosen(&inside),
+            Some(doc! { "$and": [{ "$nor": [{ "$nor": [inside] }] }] })
         );
         assert_eq!(
             chosen(&doc! { "a": { "$not": { "$nin": [[1], 2] } } }),

@@ -1,37 +1,60 @@
 //! Sums and averages of doubles. MongoDB adds them with twice the precision and
 //! rounds once; the engine rounds at every step, so that 0.1, 0.2 and 0.3 are
-//! 0.6000000000000001. Here each number is cut in two, both parts are added
-//! without an error, and their sum is rounded once.
+//! 0.6000000000000001. Here each number is cut in three, the first two parts are added
+//! without an error, and the sum of all is rounded once.
 
 use bson::{Bson, bson};
 
 use super::expressions::only;
 use super::numbers;
 
-/// Where a double is cut: whole multiples of 2^-20, and the rest.
-const CUT: f64 = 1_048_576.0;
-/// Up to this size the multiples add up without an error.
-const MOST: f64 = 8_589_934_592.0;
+/// What is added to a double and taken away again leaves whole multiples of 2^10, of which the sum is exact up to
+/// [`MOST`]; 1.5 * 2^62.
+const LARGE: f64 = 6_917_529_027_641_081_856.0;
+/// The same for multiples of 2^-20 of what is left, which are exact for 2^24 numbers; 1.5 * 2^32.
+const SMALL: f64 = 6_442_450_944.0;
+/// Up to this size the parts add up without an error; 2^61.
+const MOST: f64 = 2_305_843_009_213_693_952.0;
 
-/// The multiple in a number.
-fn high(number: &Bson) -> Bson {
-    bson!({ "$divide": [{ "$trunc": { "$multiply": [number.clone(), CUT] } }, CUT] })
+/// The multiple next to a number.
+fn multiple(number: &Bson, of: f64) -> Bson {
+    bson!({ "$subtract": [{ "$add": [number.clone(), of] }, of] })
 }
 
-/// The rest of it.
-fn low(number: &Bson) -> Bson {
-    bson!({ "$subtract": [number.clone(), high(number)] })
+/// The three parts of a number.
+fn cut(number: &Bson) -> [Bson; 3] {
+    let large = multiple(number, LARGE);
+    let rest = bson!({ "$subtract": [number.clone(), large.clone()] });
+    let small = multiple(&rest, SMALL);
+    let left = Bson::String("$$arenaLeft".to_owned());
+    let last = bson!({ "$subtract": [left.clone(), multiple(&left, SMALL)] });
+    let last = bson!({ "$let": { "vars": { "arenaLeft": rest }, "in": last } });
+    [large, small, last]
 }
 
-/// Both parts of what an accumulator adds; nothing of what is no number.
-pub(super) fn parts(operand: &Bson) -> (Bson, Bson) {
-    let value = Bson::String("$$arenaTerm".to_owned());
-    let of = |part: Bson| {
+/// The parts of what an accumulator adds; nothing of what is no number.
+pub(super) fn parts(operand: &Bson) -> [Bson; 3] {
+    cut(&Bson::String("$$arenaTerm".to_owned())).map(|part| {
         bson!({ "$let": { "vars": { "arenaTerm": operand.clone() }, "in": { "$cond": [
             { "$isNumber": "$$arenaTerm" }, part, 0,
         ] } } })
-    };
-    (of(high(&value)), of(low(&value)))
+    })
+}
+
+/// The sum of the parts' sums, rounded once: what the first addition loses is added to the last part.
+pub(super) fn total([large, small, last]: [Bson; 3]) -> Bson {
+    let lost = bson!({ "$add": [
+        { "$subtract": ["$$arenaLarge", { "$subtract": ["$$arenaBoth", "$$arenaAdded"] }] },
+        { "$subtract": ["$$arenaSmall", "$$arenaAdded"] },
+    ] });
+    let sum = bson!({ "$add": ["$$arenaBoth", { "$add": [lost, "$$arenaLast"] }] });
+    let added = bson!({ "$subtract": ["$$arenaBoth", "$$arenaLarge"] });
+    let with_added = bson!({ "$let": { "vars": { "arenaAdded": added }, "in": sum } });
+    let both = bson!({ "$add": ["$$arenaLarge", "$$arenaSmall"] });
+    let with_both = bson!({ "$let": { "vars": { "arenaBoth": both }, "in": with_added } });
+    bson!({ "$let": {
+        "vars": { "arenaLarge": large, "arenaSmall": small, "arenaLast": last }, "in": with_both,
+    } })
 }
 
 /// Whether a sum is one of doubles, and small enough to be made of its parts.
@@ -93,9 +116,8 @@ fn over_terms(operand: &Bson, result: Bson) -> Bson {
 }
 
 fn sum_of_parts() -> Bson {
-    let number = Bson::String("$$arenaNumber".to_owned());
     let of = |part: Bson| bson!({ "$sum": { "$map": { "input": "$$arenaNumbers", "as": "arenaNumber", "in": part } } });
-    bson!({ "$add": [of(high(&number)), of(low(&number))] })
+    total(cut(&Bson::String("$$arenaNumber".to_owned())).map(of))
 }
 
 /// Whether a sum is rounded once at most.

@@ -14,10 +14,27 @@ const DOCUMENTS: i32 = 400;
 async fn first(things: &Collection<Document>, filter: Document) -> Vec<i32> {
     let found = things.find(filter).limit(5).await.unwrap();
     let found: Vec<Document> = found.try_collect().await.unwrap();
+    numbers(&found)
+}
+
+fn numbers(found: &[Document]) -> Vec<i32> {
+    let found = found.iter();
     found
-        .iter()
         .map(|document| document.get_i32("n").unwrap())
         .collect()
+}
+
+fn ids(numbers: std::ops::Range<i32>) -> Vec<String> {
+    numbers.map(|n| format!("id {n:04}")).collect()
+}
+
+/// The `_id`s of the first five documents as the engine itself reads them.
+async fn untold(engine: &tokio_postgres::Client) -> Vec<String> {
+    let page = r#"SELECT string_agg(id[1], ',')
+        FROM documentdb_api.find_cursor_first_page('ada', '{"find": "things", "limit": 5}'),
+        LATERAL regexp_matches(documentdb_core.bson_to_json_string(cursorpage)::text, '"_id" : "(id \d+)"', 'g') AS id"#;
+    let found: String = engine.query_one(page, &[]).await.unwrap().get(0);
+    found.split(',').map(str::to_owned).collect()
 }
 
 /// A collection whose documents were inserted in another order than that of their `_id`s.
@@ -53,21 +70,14 @@ async fn the_first_documents_are_those_that_were_inserted_first() {
     );
     let either = doc! { "$or": [{ "town": 3 }, { "n": { "$in": [4, 5] } }] };
     assert_eq!(first(&things, either).await, [3, 4, 5, 10, 17]);
-    // The control: so the engine reads when it is not told.
     let paged = things
         .find(doc! { "n": { "$gte": 0 } })
         .limit(5)
-        .batch_size(1)
-        .await;
-    let paged: Vec<Document> = paged.unwrap().try_collect().await.unwrap();
-    let paged: Vec<&str> = paged
-        .iter()
-        .map(|one| one.get_str("_id").unwrap())
-        .collect();
-    assert_eq!(
-        paged,
-        ["id 0000", "id 0001", "id 0002", "id 0003", "id 0004"]
-    );
+        .batch_size(1);
+    let paged: Vec<Document> = paged.await.unwrap().try_collect().await.unwrap();
+    assert_eq!(numbers(&paged), [0, 1, 2, 3, 4]);
+    // The control: so the engine reads when it is not told.
+    assert_eq!(untold(&engine).await, ids(0..5));
     // What is asked for comes first, and no setting outlives its statement.
     let by_id = things.find(doc! {}).sort(doc! { "_id": 1 }).limit(2).await;
     let by_id: Vec<Document> = by_id.unwrap().try_collect().await.unwrap();
@@ -81,10 +91,7 @@ async fn the_first_documents_are_those_that_were_inserted_first() {
 async fn piped(things: &Collection<Document>, pipeline: Vec<Document>) -> Vec<i32> {
     let found = things.aggregate(pipeline).batch_size(3).await.unwrap();
     let found: Vec<Document> = found.try_collect().await.unwrap();
-    found
-        .iter()
-        .map(|document| document.get_i32("n").unwrap())
-        .collect()
+    numbers(&found)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,11 +126,24 @@ async fn pipelines_take_first_what_was_inserted_first() {
         doc! { "$sort": { "_id": 1 } },
     ];
     assert_eq!(piped(&things, grouped).await, [7, 8, 9, 10, 11, 12, 13]);
-    // The control: so the engine reads when it is not told.
     let joining = doc! { "from": "nothing", "localField": "n", "foreignField": "n", "as": "x" };
-    let untold = things.aggregate(vec![doc! { "$limit": 1 }, doc! { "$lookup": joining }]);
-    let untold: Vec<Document> = untold.await.unwrap().try_collect().await.unwrap();
-    assert_eq!(untold[0].get_str("_id").unwrap(), "id 0000");
+    for read in [
+        vec![doc! { "$limit": 3 }, doc! { "$lookup": joining.clone() }],
+        vec![doc! { "$lookup": joining }, doc! { "$limit": 3 }],
+        vec![
+            doc! { "$limit": 1 },
+            doc! { "$unionWith": { "coll": "things", "pipeline": [{ "$match": { "n": { "$gt": 0 } } }, { "$limit": 2 }] } },
+        ],
+        vec![
+            doc! { "$facet": { "some": [{ "$limit": 3 }] } },
+            doc! { "$unwind": "$some" },
+            doc! { "$replaceWith": "$some" },
+        ],
+    ] {
+        assert_eq!(piped(&things, read).await, [0, 1, 2]);
+    }
+    // The control: so the engine reads when it is not told.
+    assert_eq!(untold(&engine).await, ids(0..5));
     // What an index finds comes in its order.
     let by_id = vec![
         doc! { "$match": { "_id": { "$gte": "id 0100" } } },
@@ -137,4 +157,82 @@ async fn pipelines_take_first_what_was_inserted_first() {
         doc! { "$set": { "n": { "$strLenCP": "$_id" } } },
     ];
     assert_eq!(piped(&things, sorted).await, [7]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_takes_first_what_was_inserted_first_before_the_engine_has_looked() {
+    let world = World::start().await;
+    world.seat("ada");
+    let database = world.client("ada").await.database("ada");
+    let things = scattered(&database).await;
+    let grouped = vec![
+        doc! { "$group": { "_id": "$town", "n": { "$first": "$n" } } },
+        doc! { "$sort": { "_id": 1 } },
+    ];
+    assert_eq!(piped(&things, grouped).await, [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_write_takes_the_document_that_was_inserted_first() {
+    let world = World::start().await;
+    world.seat("ada");
+    let client = world.client("ada").await;
+    let things = scattered(&client.database("ada")).await;
+    let taken = doc! { "$set": { "taken": true } };
+    for _ in 0..2 {
+        let updated = things.update_one(doc! { "town": 2, "taken": null }, taken.clone());
+        assert_eq!(updated.await.unwrap().modified_count, 1);
+        let found = things.find_one_and_update(doc! { "town": 3, "taken": null }, taken.clone());
+        assert!(found.await.unwrap().is_some());
+        things.delete_one(doc! { "town": 4 }).await.unwrap();
+    }
+    let mut found = first(&things, doc! { "taken": true }).await;
+    found.sort_unstable();
+    assert_eq!(found, [2, 3, 9, 10]);
+    assert_eq!(first(&things, doc! { "town": 4 }).await[0], 18);
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let deleted = things.delete_one(doc! { "town": 4 });
+    deleted.session(&mut session).await.unwrap();
+    session.commit_transaction().await.unwrap();
+    assert_eq!(first(&things, doc! { "town": 4 }).await[0], 25);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_index_finds_comes_in_its_order() {
+    let world = World::start().await;
+    world.seat("ada");
+    let database = world.client("ada").await.database("ada");
+    let things = scattered(&database).await;
+    let spread = doc! { "$set": { "place": { "$mod": [{ "$multiply": ["$n", 31] }, 400] } } };
+    things.update_many(doc! {}, vec![spread]).await.unwrap();
+    let index = mongodb::IndexModel::builder().keys(doc! { "place": -1 });
+    things.create_index(index.build()).await.unwrap();
+    let places = |found: Vec<i32>| -> Vec<i32> { found.iter().map(|n| n * 31 % 400).collect() };
+    let some = doc! { "place": { "$gt": 100, "$lte": 390 } };
+    assert_eq!(
+        places(first(&things, some.clone()).await),
+        [390, 389, 388, 387, 386]
+    );
+    let some = vec![doc! { "$match": some }, doc! { "$limit": 2 }];
+    assert_eq!(places(piped(&things, some).await), [390, 389]);
+    let found: Vec<Document> = things
+        .find(doc! { "_id": { "$in": ["id 0009", "id 0003", "id 0005"] } })
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    let found: Vec<&str> = found
+        .iter()
+        .map(|one| one.get_str("_id").unwrap())
+        .collect();
+    assert_eq!(found, ["id 0003", "id 0005", "id 0009"]);
+    // Of arrays it has the elements, which no sort is by.
+    things
+        .update_one(doc! { "n": 0 }, doc! { "$set": { "place": [0, 200] } })
+        .await
+        .unwrap();
+    let found = first(&things, doc! { "place": { "$gte": 190, "$lt": 210 } }).await;
+    assert!(found.is_sorted(), "{found:?}");
 }
