@@ -6,6 +6,7 @@
 mod accumulators;
 mod choices;
 mod dates;
+mod elements;
 mod expressions;
 mod identity;
 mod numbers;
@@ -18,6 +19,7 @@ mod windows;
 use bson::{Bson, Document};
 
 pub(crate) use self::choices::chosen;
+pub(crate) use self::elements::is_of_values;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,
 };
@@ -135,6 +137,7 @@ impl Reader<'_> {
                 let chosen = value.as_document().and_then(chosen);
                 Ok(chosen.map_or_else(|| value.clone(), Bson::Document))
             }
+            "$geoNear" => Ok(with_chosen(value, "query")),
             _ if PLAIN_STAGES.contains(&name) => {
                 stages::check_plain(name, value).map(|()| value.clone())
             }
@@ -143,7 +146,10 @@ impl Reader<'_> {
                 check_lookup(value)?;
                 self.check_joined(name, value, "from")
             }
-            "$graphLookup" => self.check_joined(name, value, "from"),
+            "$graphLookup" => {
+                let value = with_chosen(value, "restrictSearchWithMatch");
+                self.check_joined(name, &value, "from")
+            }
             "$unionWith" => match value {
                 Bson::String(collection) => checked_collection(collection).map(|()| value.clone()),
                 _ => self.check_joined(name, value, "coll"),
@@ -309,6 +315,17 @@ impl Reader<'_> {
         }
         with_one_identity(self.check_pipeline(stages, Place::Inner)?)
     }
+}
+
+/// A stage's value with the filter in one of its fields as it has to run.
+fn with_chosen(value: &Bson, field: &str) -> Bson {
+    let mut value = value.clone();
+    if let Bson::Document(stage) = &mut value
+        && let Some(chosen) = stage.get_document(field).ok().and_then(chosen)
+    {
+        stage.insert(field, chosen);
+    }
+    value
 }
 
 fn is_stage(name: &str) -> bool {

@@ -20,6 +20,8 @@ struct Keys {
     several: Vec<Vec<String>>,
     /// The first path of each index but that of `_id`.
     first: Vec<String>,
+    /// The other paths of each index.
+    later: Vec<String>,
 }
 
 /// What is known of the indexes of collections.
@@ -65,6 +67,8 @@ impl Indexed {
             };
             let key = index.get_document("key").ok();
             let first = key.and_then(|key| key.keys().next());
+            let later = key.into_iter().flat_map(|key| key.keys().skip(1));
+            keys.later.extend(later.cloned());
             keys.first.extend(
                 first
                     .filter(|path| *path != "_id" || key.is_some_and(|key| key.len() > 1))
@@ -104,6 +108,21 @@ pub(super) async fn is_indexed(call: &Call<'_>, collection: &str, paths: &[&str]
     let keys = call.server.indexed.of(call, collection).await;
     let finds = |first: &String| first.contains("$**") || paths.contains(&first.as_str());
     paths.contains(&"_id") || keys.first.iter().any(finds)
+}
+
+/// Returns those of some paths that an index has behind another one, and whether an index has every field.
+pub(super) async fn behind_others(
+    call: &Call<'_>,
+    collection: &str,
+    mut paths: Vec<String>,
+) -> (Vec<String>, bool) {
+    if paths.is_empty() {
+        return (paths, false);
+    }
+    let keys = call.server.indexed.of(call, collection).await;
+    let has_every = keys.first.iter().any(|path| path.contains("$**"));
+    paths.retain(|path| has_every || keys.later.contains(path));
+    (paths, has_every)
 }
 
 /// Returns the documents that may not be inserted, by their places.
