@@ -16,6 +16,17 @@ pub(crate) fn chosen(filter: &Document) -> Option<Document> {
     choices.is_changed.then_some(written)
 }
 
+/// A stage's value with the filter in one of its fields as it has to run.
+pub(super) fn with_chosen(value: &Bson, field: &str) -> Bson {
+    let mut value = value.clone();
+    if let Bson::Document(stage) = &mut value
+        && let Some(chosen) = stage.get_document(field).ok().and_then(chosen)
+    {
+        stage.insert(field, chosen);
+    }
+    value
+}
+
 #[derive(Default)]
 struct Choices {
     is_changed: bool,
