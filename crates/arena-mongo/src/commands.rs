@@ -70,8 +70,8 @@ pub(crate) use connecting::FAILED_LOGINS_MAX;
 pub(crate) use parallel::Indexed;
 
 use transactions::Fields;
-use values::{collection_in, integer, is_true, raw, whole, with_ok, without};
-pub(crate) use values::{is_collection_name, is_database_name};
+use values::{collection_in, integer, is_true, raw, with_ok, without};
+pub(crate) use values::{is_collection_name, is_database_name, whole};
 
 /// The MongoDB that is followed.
 const VERSION: &str = "8.0.0";

@@ -4,26 +4,32 @@
 //! answer wrongly without saying so is refused or rewritten.
 
 mod accumulators;
+mod buckets;
 mod choices;
 mod dates;
+mod elements;
 mod expressions;
 mod identity;
 mod numbers;
+mod orders;
 mod paths;
+mod projections;
 mod schema;
 mod sorts;
 mod stages;
 mod sums;
 mod windows;
 
-use bson::{Bson, Document};
+use bson::{Bson, Document, bson};
 
 pub(crate) use self::choices::chosen;
+use self::choices::with_chosen;
+pub(crate) use self::elements::is_of_values;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,
 };
 use self::identity::with_one_identity;
-pub(crate) use self::schema::{as_written, stored};
+pub(crate) use self::schema::{as_written, stages_as_written, stored, stored_stages};
 pub(crate) use self::stages::check_sort;
 use crate::error::CommandError;
 use crate::users::{Action, User};
@@ -99,6 +105,8 @@ pub(crate) enum Place {
     Top,
     /// Inside a stage, or the definition of a view.
     Inner,
+    /// Of an update, whose documents keep their `_id`.
+    Update,
 }
 
 impl Reader<'_> {
@@ -111,6 +119,7 @@ impl Reader<'_> {
         check_redact(pipeline)?;
         check_documents(pipeline)?;
         let mut checked = Vec::with_capacity(pipeline.len());
+        let mut order = orders::Order::default();
         for (position, stage) in pipeline.iter().enumerate() {
             let (name, value) = only_field(stage)?;
             let is_last = position + 1 == pipeline.len();
@@ -122,7 +131,19 @@ impl Reader<'_> {
             if name == "$sort" {
                 checked.extend(sorts::check(&pipeline[..position], &value));
             }
-            checked.extend(stages::rewritten_stage(name, value)?);
+            let projection = value.as_document().filter(|_| name == "$project");
+            let ordered = projection.filter(|_| place != Place::Update);
+            let parts = match ordered.and_then(projections::in_order) {
+                Some(parts) => parts,
+                None => vec![bson!({ name: value })],
+            };
+            for part in parts {
+                let (name, value) = only_field(&part)?;
+                for stage in stages::rewritten_stage(name, value.clone())? {
+                    checked.extend(order.before(&stage));
+                    checked.push(stage);
+                }
+            }
         }
         Ok(checked)
     }
@@ -139,6 +160,7 @@ impl Reader<'_> {
                 let chosen = value.as_document().and_then(chosen);
                 Ok(chosen.map_or_else(|| value.clone(), Bson::Document))
             }
+            "$geoNear" => Ok(with_chosen(value, "query")),
             _ if PLAIN_STAGES.contains(&name) => {
                 stages::check_plain(name, value).map(|()| value.clone())
             }
@@ -147,7 +169,10 @@ impl Reader<'_> {
                 check_lookup(value)?;
                 self.check_joined(name, value, "from")
             }
-            "$graphLookup" => self.check_joined(name, value, "from"),
+            "$graphLookup" => {
+                let value = with_chosen(value, "restrictSearchWithMatch");
+                self.check_joined(name, &value, "from")
+            }
             "$unionWith" => match value {
                 Bson::String(collection) => checked_collection(collection).map(|()| value.clone()),
                 _ => self.check_joined(name, value, "coll"),
@@ -311,7 +336,7 @@ impl Reader<'_> {
                 return Err(CommandError::new(72, "InvalidOptions", message));
             }
         }
-        with_one_identity(self.check_pipeline(stages, Place::Inner)?)
+        with_one_identity(self.check_pipeline(stages, Place::Update)?)
     }
 }
 

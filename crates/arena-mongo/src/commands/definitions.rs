@@ -10,7 +10,9 @@ use super::{
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::{Growth, PAGE_BYTES};
-use crate::pipeline::{Found, Place, check_raw_expressions, rewritten_fields, stored};
+use crate::pipeline::{
+    Found, Place, check_raw_expressions, rewritten_fields, stored, stored_stages,
+};
 use crate::users::Action;
 
 const CREATE: &str = "SELECT documentdb_api.create_collection_view($1, $2)";
@@ -140,7 +142,7 @@ async fn checked_view(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
     let mut spec = without(body, &[&GENERIC_FIELDS[..], &["pipeline"]].concat())?;
     spec.append(
         bson::cstr!("pipeline"),
-        RawBson::try_from(Bson::Array(checked))?,
+        RawBson::try_from(Bson::Array(stored_stages(&stages, checked)))?,
     );
     Ok(spec)
 }

@@ -69,7 +69,16 @@ pub(super) fn in_words_of(error: CommandError, operation: &RawDocument) -> Comma
             let message = in_empty_array(update).unwrap_or_else(|| error.message.clone());
             return CommandError::new(28, "PathNotViable", message);
         }
-        28 => uncreated(&error.message, update).unwrap_or_else(|| error.message.clone()),
+        28 if has("$rename") && error.message.starts_with("Invalid array index path") => {
+            return CommandError::bad_value("The source field cannot be an array element");
+        }
+        28 => match uncreated(&error.message, update) {
+            Some(message) => match no_array(&message) {
+                Some(message) => return CommandError::bad_value(message),
+                None => message,
+            },
+            None => return error,
+        },
         66 if error.message == "Cannot modify '_id' field as part of the operation" => match id() {
             Some(id) => format!(
                 "After applying the update, the (immutable) field '_id' was found to have been altered to _id: {}",
@@ -97,6 +106,16 @@ fn in_empty_array(update: &RawDocument) -> Option<String> {
         .filter(|(_, field)| !field.contains('.'))?;
     Some(format!(
         "Cannot create field '{field}' in element {{{array}: []}}"
+    ))
+}
+
+/// What is said where positions of what is no array are asked for.
+fn no_array(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("Cannot create field '$[")?;
+    let (_, element) = rest.split_once("]' in element {")?;
+    let element = element.strip_suffix('}')?;
+    Some(format!(
+        "Cannot apply array updates to non-array element {element}"
     ))
 }
 

@@ -20,6 +20,10 @@ pub(super) struct Keys {
     several: Vec<Vec<String>>,
     /// The indexes as the engine lists them.
     pub(super) indexes: Vec<Document>,
+    /// The paths of each index behind its first one.
+    later: Vec<String>,
+    /// Whether an index has every field.
+    has_every: bool,
 }
 
 /// What is known of the indexes of collections.
@@ -63,6 +67,10 @@ impl Indexed {
             let Ok(index) = Document::try_from(index.as_ref()) else {
                 continue;
             };
+            let key = index.get_document("key").ok();
+            let paths: Vec<&String> = key.into_iter().flat_map(Document::keys).collect();
+            keys.later.extend(paths.iter().skip(1).copied().cloned());
+            keys.has_every |= paths.first().is_some_and(|path| path.contains("$**"));
             keys.several.extend(paths_of(&index));
             keys.indexes.push(index);
         }
@@ -97,6 +105,20 @@ fn paths_of(index: &Document) -> Option<Vec<String>> {
 /// Returns what is known of a collection's indexes.
 pub(super) async fn known(call: &Call<'_>, collection: &str) -> Arc<Keys> {
     call.server.indexed.of(call, collection).await
+}
+
+/// Returns those of some paths that an index has behind another one, and whether an index has every field.
+pub(super) async fn behind_others(
+    call: &Call<'_>,
+    collection: &str,
+    mut paths: Vec<String>,
+) -> (Vec<String>, bool) {
+    if paths.is_empty() {
+        return (paths, false);
+    }
+    let keys = call.server.indexed.of(call, collection).await;
+    paths.retain(|path| keys.has_every || keys.later.contains(path));
+    (paths, keys.has_every)
 }
 
 /// Returns the documents that may not be inserted, by their places.

@@ -6,8 +6,9 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, raw, reading};
+use super::{Answer, Call, parallel, raw, reading};
 use crate::error::CommandError;
+use crate::pipeline::is_of_values;
 
 /// Operators in the order in which MongoDB looks at conditions that are otherwise alike.
 const IN_ORDER: [&str; 13] = [
@@ -99,7 +100,14 @@ pub(super) async fn located(
     let mut conditions = Conditions::default();
     conditions.add(&rest);
     let outer = conditions.outer(arrays);
-    if !conditions.is_changed && conditions.placed.len() < 2 && outer.is_none() {
+    let values = conditions.of_values();
+    let (broken, has_every) = parallel::behind_others(call, collection, values).await;
+    if has_every && broken.iter().any(|path| arrays.contains(path)) {
+        let what = "the position of a value in a collection with an index of every field";
+        return Err(CommandError::not_supported(what));
+    }
+    let is_changed = conditions.is_changed || outer.is_some() || !broken.is_empty();
+    if !is_changed && conditions.placed.len() < 2 {
         return Ok(None);
     }
     let mut all = conditions.ordered();
@@ -110,14 +118,53 @@ pub(super) async fn located(
         };
         // Where it is no array the innermost one is the outermost.
         if reading::ids_of(call, &raw(&find)).await?.is_empty() {
-            all.push(Bson::Document(condition));
+            all.push(condition);
         }
     }
-    let mut located = doc! { "$and": all };
-    if let Some(id) = id {
-        located = doc! { "_id": id, "$and": located.remove("$and") };
+    Ok(Some(together(id, all, &broken, arrays)))
+}
+
+/// Joins conditions so that no index breaks the engine: it does where one with a path of the broken ones has another
+/// path before it. Those that give the position stand alone then, of the others no index knows.
+fn together(
+    id: Option<Bson>,
+    all: Vec<Document>,
+    broken: &[String],
+    arrays: &[String],
+) -> Document {
+    let is_broken = |condition: &Document| {
+        let path = condition.keys().next();
+        path.is_some_and(|path| broken.contains(path)) && is_of_element(condition)
+    };
+    let gives_position = |condition: &Document| condition.keys().any(|path| arrays.contains(path));
+    let stand_alone = all
+        .iter()
+        .any(|condition| is_broken(condition) && gives_position(condition));
+    let hidden = |condition: Document| doc! { "$nor": [{ "$nor": [condition] }] };
+    let written = all.into_iter().map(|condition| {
+        let stays =
+            is_broken(&condition) == stand_alone && (!stand_alone || gives_position(&condition));
+        Bson::Document(if stays { condition } else { hidden(condition) })
+    });
+    let all: Vec<Bson> = written.collect();
+    match id {
+        Some(id) if stand_alone => {
+            let mut all = all;
+            all.insert(0, Bson::Document(hidden(doc! { "_id": id })));
+            doc! { "$and": all }
+        }
+        Some(id) => doc! { "_id": id, "$and": all },
+        None => doc! { "$and": all },
     }
-    Ok(Some(located))
+}
+
+/// Whether a condition is `$elemMatch` of values.
+fn is_of_element(condition: &Document) -> bool {
+    let operators = condition.values().next().and_then(Bson::as_document);
+    operators.is_some_and(|operators| {
+        let mut operators = operators.iter();
+        operators.any(|(operator, value)| is_of_values(operator, value))
+    })
 }
 
 /// One condition on a field that has a position.
@@ -254,10 +301,16 @@ impl Conditions {
         Some((array, condition))
     }
 
-    fn ordered(self) -> Vec<Bson> {
+    /// The paths whose elements have to be some value.
+    fn of_values(&self) -> Vec<String> {
+        let placed = self.placed.iter();
+        let placed = placed.filter(|placed| is_of_element(&placed.condition));
+        placed.map(|placed| placed.path.clone()).collect()
+    }
+
+    fn ordered(self) -> Vec<Document> {
         let placed = self.placed.into_iter().map(|placed| placed.condition);
-        let all = self.others.into_iter().chain(placed);
-        all.map(Bson::Document).collect()
+        self.others.into_iter().chain(placed).collect()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
 use crate::pipeline::{
     Found, as_written, check_raw_expressions, check_sort, chosen, rewritten_fields,
+    stages_as_written,
 };
 use crate::scram::random;
 use crate::server::Server;
@@ -86,6 +87,15 @@ pub(super) fn checked_query(
     if name == "find" {
         check_find_options(query)?;
     }
+    if name == "count" {
+        for field in ["skip", "limit"] {
+            if let Some(other @ (RawBsonRef::String(_) | RawBsonRef::Document(_))) =
+                query.get(field)?
+            {
+                return Err(no_number("count", field, other)?);
+            }
+        }
+    }
     let found = check_raw_expressions(query)?;
     let mut spec = without(query, &GENERIC_FIELDS)?;
     let is_empty = |filter: Option<RawBsonRef<'_>>| match filter {
@@ -118,6 +128,28 @@ pub(super) fn checked_query(
     }
 }
 
+fn no_number(
+    command: &str,
+    field: &str,
+    other: RawBsonRef<'_>,
+) -> Result<CommandError, CommandError> {
+    let kind = super::validation::type_name(&Bson::try_from(other)?);
+    Ok(CommandError::type_mismatch(format!(
+        "BSON field '{command}.{field}' is the wrong type '{kind}', expected types '[long, int, decimal, double]'"
+    )))
+}
+
+fn check_not_negative(query: &RawDocument, field: &str) -> Result<(), CommandError> {
+    match query.get(field)?.and_then(integer) {
+        Some(number) if number < 0 => {
+            let message =
+                format!("BSON field '{field}' value must be >= 0, actual value '{number}'");
+            Err(CommandError::new(51024, "Location51024", message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the engine would take and not do.
 fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
     for field in ["skip", "limit", "batchSize"] {
@@ -131,18 +163,9 @@ fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
                     | RawBsonRef::Null
             )
         {
-            let message = format!(
-                "BSON field 'find.{field}' is the wrong type '{}', expected types '[long, int, decimal, double]'",
-                super::validation::type_name(&Bson::try_from(other)?)
-            );
-            return Err(CommandError::type_mismatch(message));
+            return Err(no_number("find", field, other)?);
         }
-        let number = query.get(field)?.and_then(integer).unwrap_or(0);
-        if number < 0 {
-            let message =
-                format!("BSON field '{field}' value must be >= 0, actual value '{number}'");
-            return Err(CommandError::new(51024, "Location51024", message));
-        }
+        check_not_negative(query, field)?;
     }
     if let Some(RawBsonRef::Document(sort)) = query.get("sort")? {
         check_sort(&Document::try_from(sort)?)?;
@@ -232,6 +255,12 @@ fn as_listed(one: &mut Document) {
     {
         *validator = written;
     }
+    if let Ok(options) = one.get_document_mut("options")
+        && let Ok(stages) = options.get_array_mut("pipeline")
+        && let Some(written) = stages_as_written(stages).cloned()
+    {
+        *stages = written;
+    }
     if let Ok(weights) = one.get_document_mut("weights") {
         for (_, weight) in weights.iter_mut() {
             if let Some(whole) = super::whole(weight).and_then(|whole| i32::try_from(whole).ok()) {
@@ -299,6 +328,7 @@ async fn get_more(call: &Call<'_>) -> Answer {
             "BSON field 'getMore.getMore' is the wrong type, expected type 'long'",
         )
     })?;
+    check_not_negative(body, "batchSize")?;
     let collection = body.get_str("collection").map_err(|_| {
         let message = "BSON field 'getMore.collection' is missing but a required field";
         CommandError::new(40414, "Location40414", message)

@@ -244,7 +244,12 @@ fn check_array_filters(operation: &RawDocument) -> Result<(), CommandError> {
         let message = "Cannot specify arrayFilters and remove=true";
         return Err(CommandError::failed_to_parse(message));
     }
-    if let Some(RawBsonRef::Document(update)) = update_in(operation)? {
+    let update = update_in(operation)?;
+    if matches!(update, Some(RawBsonRef::Array(_))) {
+        let message = "arrayFilters may not be specified for pipeline-syle updates";
+        return Err(CommandError::failed_to_parse(message));
+    }
+    if let Some(RawBsonRef::Document(update)) = update {
         let first = update.iter().next().transpose()?;
         if first.is_none_or(|(operator, _)| !operator.as_str().starts_with('$')) {
             return Err(CommandError::not_supported(

@@ -69,7 +69,7 @@ pub(super) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
 }
 
 /// Returns a whole number of an answer.
-pub(super) fn whole(value: &bson::Bson) -> Option<i64> {
+pub(crate) fn whole(value: &bson::Bson) -> Option<i64> {
     match value {
         bson::Bson::Int32(value) => Some((*value).into()),
         bson::Bson::Int64(value) => Some(*value),

@@ -1,10 +1,14 @@
 //! Choices between several values of a field: `$in`, `$nin`, and `$or` of equalities,
 //! which the engine takes for `$in`. It compares documents and arrays in them byte
 //! by byte, so that 2 and 2.0 inside of them are not the same; written as an
-//! equality beside another condition they are. And what an index would lose some of:
-//! what is not in a range, numbers by their type, sizes of arrays in arrays.
+//! equality beside another condition they are. So it does numbers with a fraction,
+//! which decimals may equal. And what an index would lose some of: what is not in a
+//! range, numbers by their type, sizes of arrays in arrays; and `$elemMatch` of
+//! values, on which an index breaks the engine.
 
 use bson::{Bson, Document, doc};
+
+use super::elements;
 
 /// Returns a filter whose choices find what is equal, if it is another one.
 pub(crate) fn chosen(filter: &Document) -> Option<Document> {
@@ -13,9 +17,22 @@ pub(crate) fn chosen(filter: &Document) -> Option<Document> {
     choices.is_changed.then_some(written)
 }
 
+/// A stage's value with the filter in one of its fields as it has to run.
+pub(super) fn with_chosen(value: &Bson, field: &str) -> Bson {
+    let mut value = value.clone();
+    if let Bson::Document(stage) = &mut value
+        && let Some(chosen) = stage.get_document(field).ok().and_then(chosen)
+    {
+        stage.insert(field, chosen);
+    }
+    value
+}
+
 #[derive(Default)]
 struct Choices {
     is_changed: bool,
+    /// No index reads what is negated.
+    is_negated: bool,
 }
 
 impl Choices {
@@ -25,11 +42,14 @@ impl Choices {
         for (name, value) in filter {
             match (name.as_str(), value) {
                 ("$and" | "$or" | "$nor", Bson::Array(parts)) => {
+                    let before = self.is_negated;
+                    self.is_negated |= name == "$nor";
                     let parts = parts.iter().map(|part| match part {
                         Bson::Document(part) => Bson::Document(self.filter(part, name != "$and")),
                         other => other.clone(),
                     });
                     written.insert(name, parts.collect::<Vec<Bson>>());
+                    self.is_negated = before;
                 }
                 (path, Bson::Document(operators)) if is_field(path) && has_operators(operators) => {
                     let others = self.operators(path, operators, &mut conditions);
@@ -37,7 +57,7 @@ impl Choices {
                         written.insert(path, others);
                     }
                 }
-                (path, value) if is_field(path) && is_one_of_several && has_numbers(value) => {
+                (path, value) if is_field(path) && is_one_of_several && is_inexact(value) => {
                     self.is_changed = true;
                     written.insert(path, equal(value));
                 }
@@ -65,7 +85,7 @@ impl Choices {
         for (operator, value) in operators {
             match (operator.as_str(), value) {
                 ("$in" | "$nin", Bson::Array(values))
-                    if values.len() > 1 && values.iter().any(has_numbers) =>
+                    if values.len() > 1 && values.iter().any(is_inexact) =>
                 {
                     self.is_changed = true;
                     let choice = one_of(path, values);
@@ -73,7 +93,10 @@ impl Choices {
                     conditions.push(doc! { junction: choice });
                 }
                 ("$not", Bson::Document(negated)) => {
-                    let mut inner = Self::default();
+                    let mut inner = Self {
+                        is_negated: true,
+                        ..Self::default()
+                    };
                     let only = inner.filter(&doc! { path: negated.clone() }, false);
                     if inner.is_changed || negated.keys().any(|operator| is_range(operator)) {
                         self.is_changed = true;
@@ -91,7 +114,15 @@ impl Choices {
                     conditions.push(unindexed(path, operator, value));
                 }
                 ("$elemMatch", Bson::Document(element)) if !has_operators(element) => {
+                    let before = std::mem::replace(&mut self.is_negated, true);
                     others.insert(operator, self.filter(element, false));
+                    self.is_negated = before;
+                }
+                ("$elemMatch" | "$all", value)
+                    if !self.is_negated && elements::is_of_values(operator, value) =>
+                {
+                    self.is_changed = true;
+                    conditions.extend(elements::apart(path, value));
                 }
                 _ => drop(others.insert(operator, value.clone())),
             }
@@ -102,7 +133,7 @@ impl Choices {
 
 fn one_of(path: &str, values: &[Bson]) -> Vec<Bson> {
     let (inexact, plain): (Vec<&Bson>, Vec<&Bson>) =
-        values.iter().partition(|value| has_numbers(value));
+        values.iter().partition(|value| is_inexact(value));
     let mut choice = Vec::new();
     if !plain.is_empty() {
         let plain: Vec<Bson> = plain.into_iter().cloned().collect();
@@ -161,11 +192,20 @@ fn is_field(name: &str) -> bool {
     !name.starts_with('$')
 }
 
-fn has_operators(value: &Document) -> bool {
+pub(super) fn has_operators(value: &Document) -> bool {
     let first = value.keys().next();
     first.is_some_and(|first| {
         first.starts_with('$') && !matches!(first.as_str(), "$and" | "$or" | "$nor")
     })
+}
+
+/// Whether the engine may take a value of a choice for another one than what is equal to it.
+fn is_inexact(value: &Bson) -> bool {
+    match value {
+        Bson::Double(number) => number.fract() != 0.0,
+        Bson::Decimal128(_) => true,
+        other => has_numbers(other),
+    }
 }
 
 /// Whether a value is a document or an array with a number somewhere inside.
@@ -203,6 +243,8 @@ mod tests {
             doc! { "a": { "$not": { "$in": [1, 2] } } },
             doc! { "a": { "$type": ["int", 18, "string"] } },
             doc! { "a": { "$size": 1 } },
+            doc! { "a": { "$not": { "$elemMatch": { "$gt": 1 } } } },
+            doc! { "a": { "$elemMatch": { "b": { "$elemMatch": { "$gt": 1 } } } } },
         ] {
             assert_eq!(chosen(&filter), None, "{filter}");
         }
@@ -233,6 +275,26 @@ mod tests {
                     { "a": { "$eq": [1], "$exists": true } },
                 ] }] }] }],
             })
+        );
+        assert_eq!(
+            chosen(&doc! { "a": { "$in": [1, 2.5, 3.0] } }),
+            Some(doc! { "$and": [{ "$or": [
+                { "a": { "$in": [1, 3.0] } },
+                { "a": { "$eq": 2.5, "$exists": true } },
+            ] }] })
+        );
+    }
+
+    #[test]
+    fn elements_are_looked_for_apart_from_an_index() {
+        let element = doc! { "$elemMatch": { "$gte": 80, "$lt": 85, "$ne": 82 } };
+        assert_eq!(
+            chosen(&doc! { "b": 1, "a": element.clone() }),
+            Some(doc! { "b": 1, "$and": [
+                { "a": { "$gte": 80 } },
+                { "a": { "$lt": 85 } },
+                { "$nor": [{ "a": { "$not": element } }] },
+            ] })
         );
     }
 }

@@ -42,6 +42,27 @@ pub(crate) fn as_written(stored: &Document) -> Option<&Document> {
     literal.get_document(WRITTEN).ok()
 }
 
+/// Returns a view's pipeline as it has to be stored: what runs, and what the user wrote.
+pub(crate) fn stored_stages(written: &[Bson], mut running: Vec<Bson>) -> Vec<Bson> {
+    if running != written {
+        let kept = doc! { WRITTEN: written.to_vec() };
+        let stage = doc! { "$match": { "$expr": { "$literal": kept } } };
+        running.push(Bson::Document(stage));
+    }
+    running
+}
+
+/// Returns a stored view's pipeline as the user wrote it.
+pub(crate) fn stages_as_written(stored: &[Bson]) -> Option<&Vec<Bson>> {
+    let filter = stored.last()?.as_document()?.get_document("$match").ok()?;
+    let literal = filter
+        .get_document("$expr")
+        .ok()?
+        .get_document("$literal")
+        .ok()?;
+    literal.get_array(WRITTEN).ok()
+}
+
 /// Returns what of the schema of a path the engine may keep; the rest becomes conditions.
 fn kept_at(
     path: &[&str],

@@ -5,6 +5,7 @@
 use bson::{Bson, Document, bson, doc};
 
 use super::accumulators::{Accumulators, HELPER, has_operator};
+use super::buckets;
 use super::expressions::{only, rewritten};
 use super::paths::{check_expression, check_path, check_specification};
 use super::windows;
@@ -30,6 +31,9 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             stages
         }
         ("$bucketAuto", Bson::Document(bucket)) => {
+            if let Some(stages) = buckets::rewritten_buckets(&bucket, grouped)? {
+                return Ok(stages);
+            }
             let is_of_powers = bucket
                 .get_str("granularity")
                 .is_ok_and(|granularity| granularity == "POWERSOF2");

@@ -1,0 +1,214 @@
+//! `$bucketAuto`. MongoDB fills each bucket with the rounded share of the documents
+//! and the last one with the rest; the engine spreads the rest over the first ones.
+//! The values are counted, the buckets' beginnings chosen as MongoDB does, and the
+//! documents grouped by them.
+
+use std::collections::BTreeSet;
+
+use bson::{Bson, Document, bson, doc};
+
+use super::accumulators::{HELPER, has_operator};
+use super::expressions::rewritten;
+use crate::error::CommandError;
+
+/// Returns a stage and the accumulators of its buckets, if its buckets are chosen here; the engine says what is wrong
+/// with others, and knows the numbers that a granularity prefers.
+pub(super) fn rewritten_buckets(
+    stage: &Document,
+    grouped: impl Fn(Document) -> Result<Vec<Bson>, CommandError>,
+) -> Result<Option<Vec<Bson>>, CommandError> {
+    let Some((key, buckets)) = asked(stage) else {
+        return Ok(None);
+    };
+    let output = stage.get_document("output").ok();
+    let key = bson!({ "$ifNull": [rewritten(key)?, Bson::Null] });
+    let mut stages = beginnings(&key, buckets, output);
+    let bucket = doc! { "place": "$place", "begins": "$begins.at", "last": "$last" };
+    let helper = format!("{HELPER}Bucket");
+    let (key, output) = match output {
+        None => (
+            Bson::Document(bucket),
+            doc! { "count": { "$sum": "$keys.count" } },
+        ),
+        Some(output) => {
+            let document = bson!({ "$mergeObjects": ["$keys.of", { &helper: bucket }] });
+            stages.push(bson!({ "$unwind": "$keys.of" }));
+            stages.push(bson!({ "$replaceWith": document }));
+            let output = output
+                .iter()
+                .map(|(name, value)| (name.clone(), without(value, &helper)));
+            (Bson::String(format!("${helper}")), output.collect())
+        }
+    };
+    let mut group = doc! { "_id": key };
+    group.extend(output);
+    stages.extend(grouped(group)?);
+    stages.push(bson!({ "$sort": { "_id.place": 1 } }));
+    stages.push(bson!({ "$set": { "_id": bounds() } }));
+    Ok(Some(stages))
+}
+
+/// What is grouped by, and into how many buckets.
+fn asked(stage: &Document) -> Option<(&Bson, i32)> {
+    let is_known = |name: &String| matches!(name.as_str(), "groupBy" | "buckets" | "output");
+    let key = stage.get("groupBy")?;
+    let is_key = match key {
+        Bson::String(path) => path.len() > 1 && path.starts_with('$'),
+        Bson::Document(fields) => has_operator(fields),
+        _ => false,
+    };
+    let buckets = crate::commands::whole(stage.get("buckets")?)?;
+    let buckets = i32::try_from(buckets).ok().filter(|buckets| *buckets > 0)?;
+    let are_accumulators = match stage.get("output") {
+        None => true,
+        Some(Bson::Document(output)) => {
+            let is_one = |value: &Bson| value.as_document().is_some_and(|one| one.len() == 1);
+            !output.is_empty() && !output.contains_key("_id") && output.values().all(is_one)
+        }
+        Some(_) => false,
+    };
+    (is_key && are_accumulators && stage.keys().all(is_known)).then_some((key, buckets))
+}
+
+/// One document for each value, which knows the number of its bucket and where buckets begin.
+fn beginnings(key: &Bson, buckets: i32, output: Option<&Document>) -> Vec<Bson> {
+    let of = match output {
+        None => bson!({ "$sum": 0 }),
+        Some(output) => bson!({ "$push": needed(output) }),
+    };
+    let share = bson!({ "$floor": { "$add": [{ "$divide": ["$all", buckets] }, 0.5] } });
+    let begins = bson!({ "$and": [
+        { "$lte": ["$$value.left", 0] },
+        { "$lt": [{ "$size": "$$value.at" }, buckets] },
+    ] });
+    let next = bson!({ "$cond": [
+        begins,
+        {
+            "at": { "$concatArrays": ["$$value.at", ["$$this.key"]] },
+            "left": { "$subtract": ["$share", "$$this.count"] },
+        },
+        { "at": "$$value.at", "left": { "$subtract": ["$$value.left", "$$this.count"] } },
+    ] });
+    let none: [Bson; 0] = [];
+    let begun = bson!({ "at": none.to_vec(), "left": 0 });
+    let before = bson!({ "input": "$begins.at", "cond": { "$lte": ["$$this", "$keys.key"] } });
+    vec![
+        bson!({ "$group": { "_id": key.clone(), "count": { "$sum": 1 }, "of": of } }),
+        bson!({ "$sort": { "_id": 1 } }),
+        bson!({ "$group": {
+            "_id": null,
+            "keys": { "$push": { "key": "$_id", "count": "$count", "of": "$of" } },
+            "all": { "$sum": "$count" },
+        } }),
+        bson!({ "$set": { "share": { "$max": [1, { "$toInt": share }] }, "last": { "$last": "$keys.key" } } }),
+        bson!({ "$set": { "begins": { "$reduce": { "input": "$keys", "initialValue": begun, "in": next } } } }),
+        bson!({ "$unwind": "$keys" }),
+        bson!({ "$set": { "place": { "$size": { "$filter": before } } } }),
+    ]
+}
+
+/// A bucket ends where the next one begins, the last one with its last value.
+fn bounds() -> Bson {
+    let begin = bson!({ "$arrayElemAt": ["$_id.begins", { "$subtract": ["$_id.place", 1] }] });
+    let end = bson!({ "$cond": [
+        { "$lt": ["$_id.place", { "$size": "$_id.begins" }] },
+        { "$arrayElemAt": ["$_id.begins", "$_id.place"] },
+        "$_id.last",
+    ] });
+    bson!({ "$mergeObjects": [{ "min": begin, "max": end }] })
+}
+
+/// What of a document its accumulators look at; all of it, where they do not say what.
+fn needed(output: &Document) -> Bson {
+    let mut fields = BTreeSet::new();
+    if !output.values().all(|value| collect(value, &mut fields)) {
+        return Bson::String("$$ROOT".to_owned());
+    }
+    if fields.is_empty() {
+        return bson!({ "$literal": {} });
+    }
+    let field = |name: String| (name.clone(), Bson::String(format!("${name}")));
+    Bson::Document(fields.into_iter().map(field).collect())
+}
+
+/// An expression that does not see the field in which a document knows its bucket.
+fn without(value: &Bson, helper: &str) -> Bson {
+    match value {
+        Bson::String(text) => {
+            let rest = ["$$ROOT", "$$CURRENT"]
+                .iter()
+                .find_map(|all| text.strip_prefix(all));
+            match rest {
+                Some("") => bson!({ "$unsetField": { "field": helper, "input": text } }),
+                Some(path) if path.starts_with('.') => Bson::String(format!("${}", &path[1..])),
+                _ => value.clone(),
+            }
+        }
+        Bson::Document(fields) => {
+            let fields = fields.iter();
+            Bson::Document(
+                fields
+                    .map(|(name, value)| (name.clone(), without(value, helper)))
+                    .collect(),
+            )
+        }
+        Bson::Array(values) => {
+            Bson::Array(values.iter().map(|value| without(value, helper)).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Collects the fields that an expression names; false where it may look at others.
+pub(super) fn collect(value: &Bson, fields: &mut BTreeSet<String>) -> bool {
+    match value {
+        Bson::String(text) if text.starts_with("$$ROOT") || text.starts_with("$$CURRENT") => false,
+        Bson::String(text) if text.starts_with('$') && !text.starts_with("$$") => {
+            let path = text.trim_start_matches('$');
+            fields.insert(path.split('.').next().unwrap_or(path).to_owned());
+            true
+        }
+        Bson::Document(inner) => inner.iter().all(|(name, value)| {
+            let may_be_path = name == "sortBy";
+            !matches!(name.as_str(), "$getField" | "$meta")
+                && !may_be_path
+                && collect(value, fields)
+        }),
+        Bson::Array(values) => values.iter().all(|value| collect(value, fields)),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accumulators_need_what_they_name() {
+        assert_eq!(
+            needed(&doc! { "n": { "$sum": 1 } }),
+            bson!({ "$literal": {} })
+        );
+        let named =
+            doc! { "t": { "$push": "$title" }, "s": { "$sum": { "$add": ["$a.b", "$$x.y"] } } };
+        assert_eq!(needed(&named), bson!({ "a": "$a", "title": "$title" }));
+        let top = doc! { "t": { "$top": { "sortBy": { "year": 1 }, "output": "$title" } } };
+        for whole in [doc! { "d": { "$push": "$$ROOT" } }, top] {
+            assert_eq!(needed(&whole), Bson::String("$$ROOT".to_owned()), "{whole}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_left_to_the_engine() {
+        for stage in [
+            doc! { "groupBy": "$a" },
+            doc! { "groupBy": 5, "buckets": 2 },
+            doc! { "groupBy": "$a", "buckets": 0 },
+            doc! { "groupBy": "$a", "buckets": 2.5 },
+            doc! { "groupBy": "$a", "buckets": 2, "granularity": "R5" },
+            doc! { "groupBy": "$a", "buckets": 2, "output": { "n": 1 } },
+        ] {
+            assert!(asked(&stage).is_none(), "{stage}");
+        }
+    }
+}

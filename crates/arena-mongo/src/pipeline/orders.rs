@@ -1,0 +1,86 @@
+//! A `$sort` right behind what excludes fields: where a stage after it computes a
+//! field that is sorted by, the engine sorts by the computed one.
+
+use bson::{Bson, Document, bson};
+
+use super::accumulators::HELPER;
+use super::expressions::only;
+
+/// Whether fields were excluded since the last stage that keeps a sort from that.
+#[derive(Default)]
+pub(super) struct Order {
+    is_open: bool,
+}
+
+impl Order {
+    /// Returns what has to stand before the next stage of a pipeline, if anything.
+    pub(super) fn before(&mut self, stage: &Bson) -> Option<Bson> {
+        let (name, value) = stage.as_document().and_then(only)?;
+        match name {
+            "$unset" => self.is_open = true,
+            "$project" => self.is_open = value.as_document().is_some_and(excludes),
+            "$match" | "$skip" | "$limit" => {}
+            "$sort" if self.is_open => {
+                self.is_open = false;
+                return Some(bson!({ "$set": { format!("{HELPER}Order"): "$$REMOVE" } }));
+            }
+            _ => self.is_open = false,
+        }
+        None
+    }
+}
+
+/// Whether a projection names what it leaves out.
+fn excludes(projection: &Document) -> bool {
+    projection.iter().any(|(path, value)| match value {
+        Bson::Boolean(is_included) => !is_included && path != "_id",
+        Bson::Document(inner) => !inner.keys().any(|key| key.starts_with('$')) && excludes(inner),
+        number => path != "_id" && crate::commands::whole(number) == Some(0),
+    }) || matches!(
+        only(projection),
+        Some(("_id", Bson::Boolean(false) | Bson::Int32(0)))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    fn is_parted(stages: &[Document]) -> bool {
+        let mut order = Order::default();
+        let stages = stages.iter().cloned().map(Bson::Document);
+        stages
+            .map(|stage| order.before(&stage))
+            .any(|one| one.is_some())
+    }
+
+    #[test]
+    fn only_a_sort_behind_an_exclusion_is_parted_from_it() {
+        let sort = doc! { "$sort": { "a": 1 } };
+        for excluding in [
+            doc! { "$unset": "b" },
+            doc! { "$project": { "b": 0 } },
+            doc! { "$project": { "b": { "c": false } } },
+            doc! { "$project": { "_id": 0 } },
+        ] {
+            let between = doc! { "$match": { "a": 1 } };
+            assert!(
+                is_parted(&[excluding.clone(), between, sort.clone()]),
+                "{excluding}"
+            );
+            assert!(!is_parted(&[
+                excluding,
+                doc! { "$set": { "c": 1 } },
+                sort.clone()
+            ]));
+        }
+        for other in [
+            doc! { "$project": { "b": 1, "_id": 0 } },
+            doc! { "$set": { "b": 1 } },
+        ] {
+            assert!(!is_parted(&[other.clone(), sort.clone()]), "{other}");
+        }
+    }
+}
