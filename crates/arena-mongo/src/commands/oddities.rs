@@ -5,8 +5,11 @@
 //! update of a document by its `_id` that only computes leaves booleans out, and only
 //! where it finds nothing it is looked for one.
 
+mod several;
+
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, bson, doc};
 
+pub(super) use self::several::are_met;
 use super::alike::{has_types, is_alike, is_identical};
 use super::duplicates::shell_text;
 use super::singly::{self, Done};
@@ -15,8 +18,6 @@ use crate::error::CommandError;
 
 /// So many odd documents of one update are looked at.
 const LOOKED_AT_MAX: i32 = 10_000;
-/// Conditions that are asked for at once.
-const CONDITIONS_MAX: usize = 100;
 
 /// What of an update is odd in some documents.
 #[derive(Debug, Clone)]
@@ -140,6 +141,11 @@ impl Oddity {
                 doc! { path: { "$eq": value, "$exists": true } }
             }
         }
+    }
+
+    /// Whether its condition is the same whatever the update brings.
+    fn is_of_any_value(&self) -> bool {
+        matches!(self, Self::Computes(..) | Self::Largest(_))
     }
 
     fn path(&self) -> &str {
@@ -441,45 +447,6 @@ impl Odd {
         let other = with_update(operation, &update)?;
         updates::with_changes(&other, &pinned)
     }
-}
-
-/// Whether one of several updates may meet an odd document. What one of them makes odd for another one is not seen.
-pub(super) async fn are_met(
-    call: &Call<'_>,
-    collection: &str,
-    statements: &[&RawDocument],
-) -> Result<bool, CommandError> {
-    let (mut ids, mut any) = (Some(Vec::new()), Vec::new());
-    for statement in statements {
-        // What is wrong with it, it says itself.
-        let odd = match of(statement) {
-            Ok(None) => continue,
-            Ok(Some(odd)) => odd,
-            Err(_) => return Ok(true),
-        };
-        match (&mut ids, odd.filter.get("_id").filter(|_| odd.is_by_id)) {
-            (Some(ids), Some(id)) => ids.push(id.clone()),
-            _ => ids = None,
-        }
-        let meetings = odd.meetings.iter().map(|meeting| meeting.filter.clone());
-        for condition in odd.oddities.iter().map(Oddity::condition).chain(meetings) {
-            if any.len() <= CONDITIONS_MAX && !any.contains(&condition) {
-                any.push(condition);
-            }
-        }
-    }
-    if any.is_empty() {
-        return Ok(false);
-    }
-    let filter = match ids {
-        Some(ids) => doc! { "_id": { "$in": ids } },
-        None => Document::new(),
-    };
-    if any.len() > CONDITIONS_MAX {
-        return Ok(true);
-    }
-    let found = matching(call, collection, &filter, &doc! { "$or": any }, 1).await?;
-    Ok(!found.is_empty())
 }
 
 fn with_update(operation: &RawDocument, update: &Document) -> Result<RawDocumentBuf, CommandError> {

@@ -34,7 +34,8 @@ async fn a_repeated_write_runs_once_and_gets_the_same_answer() {
     let mut world = World::start().await;
     world.seat("ada");
     let mut wire = Wire::log_in_as(&world, "ada").await;
-    wire.run(&doc! { "insert": "c", "documents": [{ "_id": "there" }], "$db": "ada" })
+    let odd = doc! { "_id": "odd", "high": f64::NAN, "o": { "a": 1 } };
+    wire.run(&doc! { "insert": "c", "documents": [{ "_id": "there" }, odd], "$db": "ada" })
         .await;
     let writes = [
         doc! { "insert": "c", "documents": [{ "n": 1 }] },
@@ -42,6 +43,8 @@ async fn a_repeated_write_runs_once_and_gets_the_same_answer() {
         doc! { "insert": "c", "documents": [{ "n": 3 }, { "_id": "there" }, { "n": 3 }], "ordered": false },
         doc! { "update": "c", "updates": [{ "q": { "n": 1 }, "u": { "$inc": { "times": 1 } } }] },
         doc! { "update": "c", "updates": [{ "q": { "n": 1 }, "u": { "$inc": { "times": 10 } } }, { "q": { "n": 7 }, "u": { "$set": { "up": 1 } }, "upsert": true }] },
+        doc! { "update": "c", "updates": [{ "q": { "_id": "odd" }, "u": { "$max": { "high": 3 }, "$inc": { "times": 1 } } }] },
+        doc! { "update": "c", "updates": [{ "q": { "high": 3 }, "u": { "$set": { "o": { "a": 1.0 } }, "$inc": { "times": 1 } } }] },
         doc! { "delete": "c", "deletes": [{ "q": { "n": 2 }, "limit": 1 }] },
         doc! { "findAndModify": "c", "query": { "n": 1 }, "update": { "$inc": { "times": 100 } }, "new": true },
         doc! { "findAndModify": "c", "query": { "n": 2 }, "remove": true },
