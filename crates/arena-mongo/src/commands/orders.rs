@@ -311,7 +311,8 @@ impl Conditions {
     async fn key(&self, call: &Call<'_>, collection: &str) -> Option<Document> {
         let keys = parallel::known(call, collection).await;
         let mut found: Option<&Document> = None;
-        for index in &keys.indexes {
+        let is_hidden = |index: &&Document| index.get_bool("hidden").unwrap_or(false);
+        for index in keys.indexes.iter().filter(|index| !is_hidden(index)) {
             let key = index.get_document("key").ok()?;
             let first = key.keys().next()?;
             let mut asked = self.paths.iter().filter(|(path, _)| path == first);
