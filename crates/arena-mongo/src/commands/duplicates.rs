@@ -1,9 +1,11 @@
 //! `E11000` as MongoDB words it. The engine names the index only; the key comes
 //! from the collection's list of indexes and the values from what was written.
 
+use std::cmp::Ordering;
+
 use bson::{Bson, Document, RawDocument, doc};
 
-use super::{Call, aggregation, reading};
+use super::{Call, aggregation, reading, whole};
 use crate::error::CommandError;
 
 /// Returns the error with text, `keyPattern` and `keyValue`; without what cannot be known.
@@ -108,7 +110,7 @@ pub(super) async fn pattern_of(call: &Call<'_>, collection: &str, index: &str) -
 }
 
 /// The document that could not be written: what was inserted, else what the update makes of the one it
-/// found or of its filter. Nothing where that takes more than setting fields or a pipeline.
+/// found or of its filter.
 pub(super) async fn would_be(
     call: &Call<'_>,
     collection: &str,
@@ -166,10 +168,126 @@ fn updated(found: Option<Document>, query: &Document, update: &Document) -> Opti
             "$setOnInsert" if !is_upsert => {}
             // A dotted path as a name of its own is found first, see `value_at`.
             "$set" | "$setOnInsert" => document.extend(fields.clone()),
-            _ => return None,
+            _ => {
+                for (path, operand) in fields {
+                    modify(&mut document, operator, path, operand);
+                }
+            }
         }
     }
     Some(document)
+}
+
+/// What an operator makes of a field. What takes away from an array gives it no value that somebody else has.
+fn modify(document: &mut Document, operator: &str, path: &str, operand: &Bson) {
+    let before = value_at(document, path);
+    let after = match (operator, before) {
+        ("$inc", before) => added(before.as_ref(), operand),
+        ("$mul", Some(before)) => multiplied(&before, operand),
+        ("$min" | "$max", None) => Some(operand.clone()),
+        ("$min" | "$max", Some(before)) => {
+            let wanted = if operator == "$min" {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            };
+            (order(operand, &before) == Some(wanted)).then(|| operand.clone())
+        }
+        ("$bit", before) => combined(before.unwrap_or(Bson::Int32(0)), operand),
+        ("$unset", _) => Some(Bson::Null),
+        ("$rename", Some(before)) => {
+            if let Some(to) = operand.as_str() {
+                document.insert(to, before);
+            }
+            Some(Bson::Null)
+        }
+        ("$push" | "$addToSet", before) => {
+            let mut values = match before {
+                Some(Bson::Array(values)) => values,
+                _ => Vec::new(),
+            };
+            let each = operand
+                .as_document()
+                .and_then(|operand| operand.get_array("$each").ok());
+            match each {
+                Some(each) => values.extend(each.iter().cloned()),
+                None => values.push(operand.clone()),
+            }
+            Some(Bson::Array(values))
+        }
+        _ => None,
+    };
+    if let Some(after) = after {
+        document.insert(path, after);
+    }
+}
+
+fn added(before: Option<&Bson>, operand: &Bson) -> Option<Bson> {
+    let Some(before) = before else {
+        return Some(operand.clone());
+    };
+    match (before, operand) {
+        (Bson::Double(_), _) | (_, Bson::Double(_)) => {
+            Some(Bson::Double(number(before)? + number(operand)?))
+        }
+        _ => as_whole(
+            before,
+            operand,
+            whole(before)?.checked_add(whole(operand)?)?,
+        ),
+    }
+}
+
+fn multiplied(before: &Bson, operand: &Bson) -> Option<Bson> {
+    match (before, operand) {
+        (Bson::Double(_), _) | (_, Bson::Double(_)) => {
+            Some(Bson::Double(number(before)? * number(operand)?))
+        }
+        _ => as_whole(
+            before,
+            operand,
+            whole(before)?.checked_mul(whole(operand)?)?,
+        ),
+    }
+}
+
+fn combined(before: Bson, operand: &Bson) -> Option<Bson> {
+    let mut bits = before;
+    for (operation, operand) in operand.as_document()? {
+        let (a, b) = (whole(&bits)?, whole(operand)?);
+        let result = match operation.as_str() {
+            "and" => a & b,
+            "or" => a | b,
+            _ => a ^ b,
+        };
+        bits = as_whole(&bits, operand, result)?;
+    }
+    Some(bits)
+}
+
+/// An int where both were ints and it fits.
+fn as_whole(before: &Bson, operand: &Bson, result: i64) -> Option<Bson> {
+    let are_small = matches!((before, operand), (Bson::Int32(_), Bson::Int32(_)));
+    match i32::try_from(result) {
+        Ok(small) if are_small => Some(Bson::Int32(small)),
+        _ => Some(Bson::Int64(result)),
+    }
+}
+
+fn number(value: &Bson) -> Option<f64> {
+    match value {
+        Bson::Int32(value) => Some(f64::from(*value)),
+        Bson::Double(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn order(a: &Bson, b: &Bson) -> Option<Ordering> {
+    match (a, b) {
+        (Bson::String(a), Bson::String(b)) => Some(a.cmp(b)),
+        (Bson::DateTime(a), Bson::DateTime(b)) => Some(a.cmp(b)),
+        _ => number(a)?.partial_cmp(&number(b)?),
+    }
 }
 
 /// The values of the key's fields. Of an array it is the element that somebody else has.
@@ -214,7 +332,19 @@ fn value_at(document: &Document, path: &str) -> Option<Bson> {
         return Some(value.clone());
     }
     let (first, rest) = path.split_once('.')?;
-    value_at(document.get_document(first).ok()?, rest)
+    match document.get(first)? {
+        Bson::Document(inner) => value_at(inner, rest),
+        Bson::Array(elements) => {
+            let inner = elements.iter().filter_map(Bson::as_document);
+            let values = inner.map(|inner| value_at(inner, rest).unwrap_or(Bson::Null));
+            let values = values.flat_map(|value| match value {
+                Bson::Array(values) => values,
+                value => vec![value],
+            });
+            Some(Bson::Array(values.collect()))
+        }
+        _ => None,
+    }
 }
 
 /// `E11000 duplicate key error collection: db.c index: e_1 dup key: { e: 1 }`.
@@ -247,6 +377,17 @@ pub(super) fn shell_text(value: &Bson) -> String {
             "[ {} ]",
             values.iter().map(shell_text).collect::<Vec<_>>().join(", ")
         ),
+        Bson::Binary(binary) => match binary.to_uuid() {
+            Ok(id) => format!("UUID(\"{id}\")"),
+            Err(_) => {
+                let hex: Vec<String> = binary
+                    .bytes
+                    .iter()
+                    .map(|byte| format!("{byte:02X}"))
+                    .collect();
+                format!("BinData({}, {})", u8::from(binary.subtype), hex.concat())
+            }
+        },
         other => other.to_string(),
     }
 }
@@ -286,16 +427,22 @@ async fn doubled(call: &Call<'_>, collection: &str, pattern: &Document) -> Optio
     let names: Vec<String> = (0..pattern.len())
         .map(|number| format!("k{number}"))
         .collect();
-    let key: Document = names
+    let paths = pattern.keys().map(|path| Bson::String(format!("${path}")));
+    let values: Document = names.iter().cloned().zip(paths).collect();
+    let mut pipeline = vec![doc! { "$project": values }];
+    // Each element of an array is a key.
+    pipeline.extend(names.iter().map(|name| {
+        doc! { "$unwind": { "path": format!("${name}"), "preserveNullAndEmptyArrays": true } }
+    }));
+    let own = names
         .iter()
-        .zip(pattern.keys())
-        .map(|(name, path)| (name.clone(), Bson::String(format!("${path}"))))
-        .collect();
-    let pipeline = vec![
-        doc! { "$group": { "_id": key, "n": { "$sum": 1 } } },
-        doc! { "$match": { "n": { "$gt": 1 } } },
+        .map(|name| (name.clone(), Bson::String(format!("${name}"))));
+    let key: Document = own.collect();
+    pipeline.extend([
+        doc! { "$group": { "_id": key, "of": { "$addToSet": "$_id" } } },
+        doc! { "$match": { "of.1": { "$exists": true } } },
         doc! { "$limit": 1 },
-    ];
+    ]);
     let found = aggregation::first(call, collection, pipeline).await?;
     let key = found.get_document("_id").ok()?;
     let values = names
