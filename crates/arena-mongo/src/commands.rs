@@ -18,6 +18,7 @@ mod duplicates;
 mod explaining;
 mod hints;
 mod indexes;
+mod lists;
 mod modifiers;
 mod oddities;
 mod once;

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, orders, pages,
-    positions, projections, raw, sorting, views, without,
+    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, lists, orders,
+    pages, positions, projections, raw, sorting, views, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
 use crate::pipeline::{
     Found, as_written, check_raw_expressions, check_sort, chosen, rewritten_fields,
-    stages_as_written,
 };
 use crate::scram::random;
 use crate::server::Server;
@@ -22,8 +21,8 @@ use crate::wire::DOCUMENT_BYTES_MAX;
 
 pub(super) const FIND: &str =
     "SELECT cursorpage, continuation, cursorid FROM documentdb_api.find_cursor_first_page($1, $2)";
-const LIST_INDEXES: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_indexes_cursor_first_page($1, $2)";
-const LIST_COLLECTIONS: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_collections_cursor_first_page($1, $2)";
+pub(super) const LIST_INDEXES: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_indexes_cursor_first_page($1, $2)";
+pub(super) const LIST_COLLECTIONS: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_collections_cursor_first_page($1, $2)";
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
 const COUNT: &str = "SELECT document FROM documentdb_api.count_query($1, $2)";
 pub(super) const DISTINCT: &str = "SELECT document FROM documentdb_api.distinct_query($1, $2)";
@@ -35,14 +34,8 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "killCursors" => kill_cursors(call).await,
         "count" => documents(call, COUNT).await,
         "distinct" => distinct::run(call).await,
-        "listIndexes" => {
-            call.allow(Action::Look)?;
-            call.collection()?;
-            let spec = without(&call.spec()?, &["cursor"])?;
-            let page = first_page(call, call.budget(), LIST_INDEXES, &spec).await?;
-            listed(call, &page, None).await
-        }
-        "listCollections" => list_collections(call).await,
+        "listIndexes" => lists::indexes(call).await,
+        "listCollections" => lists::collections(call).await,
         other => Err(CommandError::command_not_found(other)),
     }
 }
@@ -204,71 +197,6 @@ pub(super) async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
         )
         .await?;
     row.get::<_, BsonOut>(0).document()
-}
-
-async fn list_collections(call: &Call<'_>) -> Answer {
-    call.allow(Action::Look)?;
-    check_raw_expressions(call.body())?;
-    let mut spec = without(
-        call.body(),
-        &[&GENERIC_FIELDS[..], &["authorizedCollections", "cursor"]].concat(),
-    )?;
-    spec.append(bson::cstr!("cursor"), rawdoc! { "batchSize": 100_000 });
-    let page = first_page(call, call.budget(), LIST_COLLECTIONS, &spec).await?;
-    let namespace = format!("{}.$cmd.listCollections", call.database);
-    listed(call, &page, Some(namespace)).await
-}
-
-/// A list without what only the engine has, in pages of the size that was asked for, which the engine does not mind.
-async fn listed(call: &Call<'_>, page: &RawDocument, namespace: Option<String>) -> Answer {
-    let cursor = page.get_document("cursor")?;
-    if cursor.get("id")?.and_then(integer) != Some(0) {
-        return Err(CommandError::internal());
-    }
-    let mut listed = Vec::new();
-    for one in cursor.get_array("firstBatch")? {
-        let mut one = Document::try_from(one?.as_document().ok_or_else(CommandError::internal)?)?;
-        as_listed(&mut one);
-        listed.push(raw(&one));
-    }
-    let own = cursor.get_str("ns").unwrap_or_default();
-    let mut answer = own_cursor(call, namespace.as_deref().unwrap_or(own), listed).await?;
-    answer.insert("ok", 1.0);
-    Ok(raw(&answer))
-}
-
-/// Writes one collection or index of a list as MongoDB does.
-fn as_listed(one: &mut Document) {
-    one.remove("storageEngine");
-    match one.remove("idIndex") {
-        Some(Bson::Document(mut index)) => {
-            let name = index.remove("name");
-            index.extend(name.map(|name| ("name".to_owned(), name)));
-            one.insert("idIndex", index);
-        }
-        Some(Bson::Null) | None => {}
-        Some(other) => drop(one.insert("idIndex", other)),
-    }
-    if let Ok(options) = one.get_document_mut("options")
-        && let Ok(validator) = options.get_document_mut("validator")
-        && let Some(written) = as_written(validator).cloned()
-    {
-        *validator = written;
-    }
-    if let Ok(options) = one.get_document_mut("options")
-        && let Ok(stages) = options.get_array_mut("pipeline")
-        && let Some(written) = stages_as_written(stages).cloned()
-    {
-        *stages = written;
-    }
-    if let Ok(weights) = one.get_document_mut("weights") {
-        for (_, weight) in weights.iter_mut() {
-            if let Some(whole) = super::whole(weight).and_then(|whole| i32::try_from(whole).ok()) {
-                *weight = Bson::Int32(whole);
-            }
-        }
-        one.insert("textIndexVersion", 3);
-    }
 }
 
 /// Runs what opens a cursor and keeps what is left of it.
