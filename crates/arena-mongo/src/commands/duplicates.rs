@@ -480,7 +480,36 @@ mod tests {
             updated(None, &query, &set),
             Some(doc! { "g": 1, "e": 5, "f": 9 })
         );
-        assert_eq!(updated(found, &doc! {}, &doc! { "$inc": { "e": 1 } }), None);
+        let of_found = |update: Document| updated(found.clone(), &doc! {}, &update);
+        for (update, e) in [
+            (
+                doc! { "$inc": { "e": 1 }, "$currentDate": { "at": true } },
+                Bson::Int32(2),
+            ),
+            (doc! { "$mul": { "e": 2.5 } }, Bson::Double(2.5)),
+            (doc! { "$max": { "e": 0 } }, Bson::Int32(1)),
+            (doc! { "$min": { "e": 0 } }, Bson::Int32(0)),
+            (doc! { "$bit": { "e": { "or": 6_i64 } } }, Bson::Int64(7)),
+            (doc! { "$unset": { "e": "" } }, Bson::Null),
+            (doc! { "$rename": { "f": "e" } }, Bson::Int32(3)),
+            (
+                doc! { "$inc": { "e": i32::MAX } },
+                Bson::Int64(2_147_483_648),
+            ),
+        ] {
+            let value = of_found(update.clone()).and_then(|written| value_at(&written, "e"));
+            assert_eq!(value, Some(e), "{update}");
+        }
+        let pushed = of_found(doc! { "$push": { "l": { "$each": [1, 2] } } });
+        let pushed = pushed.and_then(|written| value_at(&written, "l"));
+        assert_eq!(pushed, Some(bson::bson!([1, 2])));
+    }
+
+    #[test]
+    fn a_value_in_documents_of_an_array_is_one_of_several() {
+        let document = doc! { "l": [{ "x": 1 }, { "x": [2, 3] }, 4, { "y": 5 }] };
+        let values = value_at(&document, "l.x");
+        assert_eq!(values, Some(bson::bson!([1, 2, 3, null])));
     }
 
     #[test]

@@ -42,8 +42,15 @@ pub(super) fn apart(path: &str, value: &Bson) -> Vec<Document> {
         let implied = element
             .iter()
             .filter(|(operator, value)| is_implied(operator, value));
-        conditions
-            .extend(implied.map(|(operator, value)| doc! { path: { operator: value.clone() } }));
+        for (operator, value) in implied {
+            // An upsert would take an equality into its document.
+            let operators = match operator.as_str() {
+                "$eq" => vec!["$gte", "$lte"],
+                operator => vec![operator],
+            };
+            let operators = operators.into_iter();
+            conditions.extend(operators.map(|operator| doc! { path: { operator: value.clone() } }));
+        }
         conditions.push(doc! { "$nor": [{ path: { "$not": { "$elemMatch": element } } }] });
     }
     conditions
@@ -65,7 +72,7 @@ fn is_implied(operator: &str, value: &Bson) -> bool {
     match (operator, value) {
         ("$eq" | "$gt" | "$gte" | "$lt" | "$lte", Bson::Double(number)) => !number.is_nan(),
         ("$eq" | "$gt" | "$gte" | "$lt" | "$lte", value) => is_simple(value),
-        ("$in", Bson::Array(values)) => !values.is_empty() && values.iter().all(is_simple),
+        ("$in", Bson::Array(values)) => values.len() > 1 && values.iter().all(is_simple),
         _ => false,
     }
 }

@@ -21,8 +21,8 @@ pub(super) fn in_order(projection: &Document) -> Option<Vec<Bson>> {
         .filter(|(name, value)| !name.contains('.') && is_computed(value))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    for value in computed.values() {
-        collect(value, &mut read);
+    if !computed.values().all(|value| collect(value, &mut read)) {
+        return None;
     }
     if !computed.keys().any(|name| read.contains(name)) {
         return None;
