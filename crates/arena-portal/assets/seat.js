@@ -12,6 +12,8 @@ const progress = document.getElementById("progress");
 const texts = waking.dataset;
 let since = performance.now();
 let step = "";
+// Whether what the frame shows has ended, whatever came of the seat since.
+let dead = false;
 // So many seconds at most the editor's page is waited for.
 const OPENING = 30;
 
@@ -21,8 +23,8 @@ const isGone = (step) => isDown(step) || step === "preparing";
 
 // The frame stays covered until the editor's page is there: before, it is blank for seconds.
 function open() {
-  // What was in the frame when editor or seat ended is gone.
-  if (!editor.getAttribute("src") || isGone(step)) {
+  if (!editor.getAttribute("src") || dead) {
+    dead = false;
     tell("opening");
     editor.src = editor.dataset.src;
   } else if (step !== "opening") uncover();
@@ -65,8 +67,9 @@ function show(seat) {
     : seat.phase === "preparing" ? "preparing"
     : seat.editor.state === "queued" ? "queued"
     : seat.editor.state === "stopped" ? "starting" : seat.editor.state;
+  if (isGone(now)) dead = true;
   // The editor went to sleep under an open page: leave what is in the frame, it reconnects.
-  if (editor.getAttribute("src") && !isGone(now) && !isGone(step)) return;
+  else if (editor.getAttribute("src") && !dead) return;
   const text = now === "queued" ? texts.queued.replace("{}", seat.editor.position) : texts[now];
   tell(now, text, seat.message ?? "");
 }

@@ -181,6 +181,12 @@ async fn who_fills_memory_is_ended_and_told_why_and_others_do_not_notice() {
     let run = |seat: &str| event.in_seat(seat, "readlink /proc/self/ns/pid", b"");
     let before = (run("ada"), run("grace"));
 
+    grace.enter_frame("#editor").await;
+    let mark = "window.isOfTheFirstSeat = true";
+    let marked = grace.page.execute(mark, Vec::new()).await;
+    marked.expect("a script runs");
+    grace.leave_frames().await;
+
     // Grace saves a program that takes too much.
     let lab = "cat > /home/workspace/workshop/server/src/lab/hello-1.lab.js";
     event.in_seat("grace", lab, HOG.as_bytes());
@@ -203,6 +209,9 @@ async fn who_fills_memory_is_ended_and_told_why_and_others_do_not_notice() {
     grace.element("#waking[hidden]").await;
     grace.enter_frame("#editor").await;
     grace.sees(".tab.active .label-name", ".lab").await;
+    let mark = "return window.isOfTheFirstSeat ?? null";
+    let marked = grace.page.execute(mark, Vec::new()).await;
+    assert_eq!(marked.expect("a script runs"), serde_json::Value::Null);
     let dialogs = grace.texts(".monaco-dialog-box").await;
     assert!(dialogs.is_empty(), "{dialogs:?}");
     grace.leave_frames().await;
