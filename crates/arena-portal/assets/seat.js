@@ -14,6 +14,8 @@ let since = performance.now();
 let step = "";
 // Whether what the frame shows has ended, whatever came of the seat since.
 let dead = false;
+// Which run of the seat the frame is of.
+let run = null;
 // So many seconds at most the editor's page is waited for.
 const OPENING = 30;
 
@@ -61,6 +63,9 @@ function show(seat) {
   visitors();
   const database = document.getElementById("database");
   if (database) database.dataset.state = seat.database;
+  // Started again, maybe while nothing was heard of the platform.
+  if (seat.run && run && seat.run !== run) dead = true;
+  run = seat.run ?? run;
   if (seat.editor.state === "ready") return open();
   const now = seat.phase === "failed" ? "broken"
     : seat.editor.state === "failed" ? "failed"

@@ -204,6 +204,7 @@ async fn fill(store: &Store) -> Result<(), Failure> {
             editor
         };
         let status = SeatStatus {
+            run: Some(1),
             phase: SeatPhase::Ready,
             editor,
             apps: vec![app],

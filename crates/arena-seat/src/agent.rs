@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use arena_supervisor::Supervisor;
 use arena_workshop::plan::SeatSettings;
@@ -115,7 +116,12 @@ impl Agent {
                 source,
             })?;
         let apps = App::all(&settings, &supervisor);
+        let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let run = run
+            .ok()
+            .and_then(|since| u64::try_from(since.as_millis()).ok());
         let health = AgentHealth {
+            run: run.unwrap_or_default(),
             editor: EditorHealth {
                 state: EditorPhase::Stopped,
                 message: None,

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The whole health of a seat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentHealth {
+    /// Which run of the seat it is: when the agent began, in milliseconds since 1970.
+    #[serde(default)]
+    pub run: u64,
     /// The editor.
     pub editor: EditorHealth,
     /// The apps that run, in the order of the settings; static front ends are not among them.

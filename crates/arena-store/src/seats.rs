@@ -65,6 +65,10 @@ pub struct Taken {
 /// How a seat is now.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SeatStatus {
+    /// Another number whenever the seat was started again, so that what a page shows of it has ended; `None` until
+    /// its agent answers.
+    #[serde(default)]
+    pub run: Option<u64>,
     /// The seat as a whole.
     pub phase: SeatPhase,
     /// Its editor.

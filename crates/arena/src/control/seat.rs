@@ -273,6 +273,7 @@ impl SeatWatch {
                 (SeatPhase::Preparing, EditorStatus::Stopped)
             };
             return SeatStatus {
+                run: None,
                 phase,
                 editor,
                 apps: Vec::new(),
@@ -298,6 +299,7 @@ impl SeatWatch {
             })
             .collect();
         SeatStatus {
+            run: Some(health.run),
             phase: SeatPhase::Ready,
             editor,
             apps,

@@ -170,6 +170,12 @@ impl Person {
             .expect("it is there");
     }
 
+    /// Runs a script in the page or the frame that was entered.
+    pub(crate) async fn runs(&self, script: &str) -> serde_json::Value {
+        let ran = self.page.execute(script, Vec::new()).await;
+        ran.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
     /// Waits until an element's text contains the words.
     pub(crate) async fn sees(&self, css: &str, words: &str) {
         let deadline = tokio::time::Instant::now() + PAGE_LIMIT;

@@ -182,9 +182,7 @@ async fn who_fills_memory_is_ended_and_told_why_and_others_do_not_notice() {
     let before = (run("ada"), run("grace"));
 
     grace.enter_frame("#editor").await;
-    let mark = "window.isOfTheFirstSeat = true";
-    let marked = grace.page.execute(mark, Vec::new()).await;
-    marked.expect("a script runs");
+    grace.runs("window.isOfTheFirstSeat = true").await;
     grace.leave_frames().await;
 
     // Grace saves a program that takes too much.
@@ -209,9 +207,8 @@ async fn who_fills_memory_is_ended_and_told_why_and_others_do_not_notice() {
     grace.element("#waking[hidden]").await;
     grace.enter_frame("#editor").await;
     grace.sees(".tab.active .label-name", ".lab").await;
-    let mark = "return window.isOfTheFirstSeat ?? null";
-    let marked = grace.page.execute(mark, Vec::new()).await;
-    assert_eq!(marked.expect("a script runs"), serde_json::Value::Null);
+    let is_old = grace.runs("return window.isOfTheFirstSeat ?? false").await;
+    assert_eq!(is_old, false);
     let dialogs = grace.texts(".monaco-dialog-box").await;
     assert!(dialogs.is_empty(), "{dialogs:?}");
     grace.leave_frames().await;

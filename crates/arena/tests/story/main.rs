@@ -182,11 +182,37 @@ async fn a_workshop_from_config_to_leaderboard_and_back() {
     returning.click("form button.big").await;
     returning.enter_frame("#instructions").await;
     returning.sees("[data-state]", "Solved").await;
-    returning.page.close().await.expect("Chromium ends");
+    returning.leave_frames().await;
+    returning.enter_frame("#editor").await;
+    returning.sees(".tab.active .label-name", ".lab").await;
+    returning.runs("window.isOfTheFirstRun = true").await;
+    returning.leave_frames().await;
 
     // kill -9 of the platform: it converges, nothing acknowledged is lost.
+    let address = event.address().to_owned();
+    let (_, port) = address.rsplit_once(':').expect("an address has a port");
     event.kill();
-    let event = world.up();
+    let event = world.up_with(&["--port", port]);
+    // The open page goes on with the editor of now; the other one would ask to be reloaded.
+    let deadline = std::time::Instant::now() + Duration::from_secs(120);
+    loop {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the page keeps the dead editor"
+        );
+        returning.enter_frame("#editor").await;
+        let is_old = returning
+            .runs("return window.isOfTheFirstRun ?? false")
+            .await;
+        if is_old == false && !returning.texts(".tab.active .label-name").await.is_empty() {
+            break;
+        }
+        returning.leave_frames().await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let dialogs = returning.texts(".monaco-dialog-box").await;
+    assert!(dialogs.is_empty(), "{dialogs:?}");
+    returning.page.close().await.expect("Chromium ends");
     let (code, status, _) = world.run(&["status", "--event", &world.event, "--format", "json"]);
     assert_eq!(code, 0, "{status}");
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");

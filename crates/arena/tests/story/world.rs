@@ -131,7 +131,12 @@ impl World {
     fn up_by(&self, mut arena: Command, arguments: &[&str]) -> Event {
         let log = fs::File::create(self.folder.path().join("up.log")).expect("a log file");
         let mut process = arena
-            .args(["up", "--yes", "--port", "0", "--format", "json"])
+            .args(["up", "--yes", "--format", "json"])
+            .args(if arguments.contains(&"--port") {
+                &[][..]
+            } else {
+                &["--port", "0"]
+            })
             .args(arguments)
             .arg(self.workshop())
             .stdout(Stdio::piped())
