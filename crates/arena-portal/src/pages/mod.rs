@@ -17,10 +17,10 @@ use arena_store::{Actor, OrderKind, Principal};
 use arena_workshop::SeatId;
 use askama::Template;
 use axum::Router;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::caller::Caller;
 use crate::guard;
@@ -70,6 +70,16 @@ pub(crate) fn router() -> Router<Arc<App>> {
             "/admin/seats/{seat}/{action}",
             get(admin::confirm).post(admin::act),
         )
+        .method_not_allowed_fallback(begin)
+}
+
+/// Leads who opens a form's address, from memory or from the browser's history, to where forms are.
+async fn begin(method: Method) -> Response {
+    if method == Method::GET {
+        Redirect::to("/").into_response()
+    } else {
+        StatusCode::METHOD_NOT_ALLOWED.into_response()
+    }
 }
 
 impl Frame {

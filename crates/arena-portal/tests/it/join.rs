@@ -222,6 +222,17 @@ async fn wrong_codes_are_told_clearly_and_limited_by_address() {
 }
 
 #[tokio::test]
+async fn a_forms_address_without_the_form_leads_to_the_start() {
+    let world = World::new().await;
+    for form in ["/join", "/join/seat", "/leave", "/admin/board"] {
+        let reply = world.get(form).send().await;
+        reply.assert(303);
+        assert_eq!(reply.header("location"), "/", "{form}");
+    }
+    world.post("/leaderboard", &[]).send().await.assert(405);
+}
+
+#[tokio::test]
 async fn the_seat_page_frames_only_the_own_editor_and_wakes_it() {
     let world = World::new().await;
     world.get("/seat").send().await.assert(303);
