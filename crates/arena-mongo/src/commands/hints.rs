@@ -28,7 +28,7 @@ pub(super) async fn in_order(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
 }
 
 /// Stages that order for themselves, or that nothing may precede.
-const UNORDERED: [&str; 8] = [
+pub(super) const UNORDERED: [&str; 8] = [
     "$sort",
     "$geoNear",
     "$collStats",

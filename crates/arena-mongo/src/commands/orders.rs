@@ -36,16 +36,6 @@ const ORDERING: [&str; 4] = ["$text", "$near", "$nearSphere", "$geoNear"];
 /// What compares with values, so that an index has what it finds in one piece or a few.
 const COMPARING: [&str; 6] = ["$eq", "$in", "$gt", "$gte", "$lt", "$lte"];
 
-/// Stages that order for themselves, or begin a pipeline with something else than a collection.
-const UNORDERED: [&str; 7] = [
-    "$sort",
-    "$geoNear",
-    "$collStats",
-    "$indexStats",
-    "$documents",
-    "$search",
-    "$vectorSearch",
-];
 /// Accumulators whose value depends on the order.
 const IN_SEQUENCE: [&str; 7] = [
     "$first",
@@ -129,10 +119,10 @@ fn is_in_sequence(stages: &[Bson]) -> bool {
             return false;
         };
         match name.as_str() {
-            name if UNORDERED.contains(&name) => return false,
+            name if hints::UNORDERED.contains(&name) => return false,
             "$limit" | "$skip" => return true,
             "$group" | "$bucket" => return names(value, &IN_SEQUENCE),
-            "$count" | "$sortByCount" | "$bucketAuto" => return false,
+            "$sortByCount" | "$bucketAuto" => return false,
             _ => {}
         }
     }
