@@ -7,6 +7,8 @@
 
 mod several;
 
+use std::collections::HashMap;
+
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, bson, doc};
 
 pub(super) use self::several::are_met;
@@ -359,9 +361,14 @@ impl Odd {
         let plain = prepared.as_deref().unwrap_or(operation);
         let is_one = !is_true(operation, "multi");
         let (mut done, mut waiting, mut fails) = (Done::default(), Vec::new(), None);
+        // Ten thousand documents may be odd of ten thousand.
+        let key = |id: &Bson| raw(&doc! { "_id": id }).into_bytes();
+        let mut by_id = HashMap::new();
+        for (id, effect) in effects {
+            by_id.entry(key(id)).or_insert(effect);
+        }
         for id in ids {
-            let effect = effects.iter().find(|(odd, _)| odd == id);
-            let (update, after) = match effect.map(|(_, effect)| effect) {
+            let (update, after) = match by_id.get(&key(id)).copied() {
                 Some(Effect::Fails(error)) => {
                     fails = Some(error.clone());
                     break;
