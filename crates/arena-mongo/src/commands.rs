@@ -3,6 +3,7 @@
 //! exist.
 
 mod accounts;
+mod aggregated;
 mod aggregation;
 mod alike;
 mod apart;

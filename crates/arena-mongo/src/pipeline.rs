@@ -9,6 +9,7 @@ mod choices;
 mod dates;
 mod elements;
 mod expressions;
+mod geo;
 mod identity;
 mod numbers;
 mod orders;
@@ -28,6 +29,7 @@ pub(crate) use self::elements::is_of_values;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,
 };
+pub(crate) use self::geo::{as_stage, has_least};
 use self::identity::with_one_identity;
 pub(crate) use self::schema::{as_written, stages_as_written, stored, stored_stages};
 pub(crate) use self::stages::check_sort;

@@ -16,7 +16,10 @@ const SOURCES: [&str; 2] = ["$unionWith", "$facet"];
 
 /// Refuses a `$merge` that would not write what it should.
 pub(super) async fn check(call: &Call<'_>, spec: &RawDocument) -> Result<(), CommandError> {
-    if aggregation::replaces(spec) || !has_source(spec) || !is_missing(call, spec).await {
+    let Ok(source) = spec.get_str("aggregate") else {
+        return Ok(());
+    };
+    if aggregation::replaces(spec) || !has_source(spec) || !is_missing(call, source).await {
         return Ok(());
     }
     Err(CommandError::not_supported(
@@ -38,10 +41,10 @@ pub(super) async fn emptied(
     (database, collection): &(Option<String>, String),
     error: CommandError,
 ) -> Answer {
-    if !aggregation::replaces(spec) || has_source(spec) || !is_missing(call, spec).await {
+    let source = spec.get_str("aggregate").unwrap_or_default();
+    if !aggregation::replaces(spec) || has_source(spec) || !is_missing(call, source).await {
         return Err(error);
     }
-    let source = spec.get_str("aggregate").unwrap_or_default();
     let database = database.as_deref().unwrap_or(call.database);
     let delete = rawdoc! { "delete": collection.as_str(), "deletes": [{ "q": {}, "limit": 0 }] };
     let backend = &call.server.backend;
@@ -61,16 +64,38 @@ pub(super) async fn emptied(
     })
 }
 
+/// A collection that is not there has nothing near to find, and no index for a `$geoNear`.
+pub(super) async fn nothing_near(
+    call: &Call<'_>,
+    spec: &RawDocument,
+    error: CommandError,
+) -> Answer {
+    let source = spec.get_str("find").or_else(|_| spec.get_str("aggregate"));
+    let Ok(source) = source else {
+        return Err(error);
+    };
+    if !is_missing(call, source).await {
+        return Err(error);
+    }
+    let namespace = format!("{}.{source}", call.database);
+    if call.name != "find" {
+        let message =
+            format!("$geoNear requires a geo index to run, but {namespace} does not exist");
+        return Err(CommandError::new(26, "NamespaceNotFound", message));
+    }
+    Ok(rawdoc! {
+        "cursor": { "id": 0_i64, "ns": namespace, "firstBatch": [] },
+        "ok": 1.0,
+    })
+}
+
 fn has_source(spec: &RawDocument) -> bool {
     let stages = spec.get_array("pipeline").into_iter().flatten().flatten();
     let mut names = stages.filter_map(|stage| Some(stage.as_document()?.iter().next()?.ok()?.0));
     names.any(|name| SOURCES.contains(&name.as_str()))
 }
 
-async fn is_missing(call: &Call<'_>, spec: &RawDocument) -> bool {
-    let Ok(source) = spec.get_str("aggregate") else {
-        return false;
-    };
+async fn is_missing(call: &Call<'_>, source: &str) -> bool {
     matches!(reading::indexes_of(call, source).await, Err(error) if error.code == 26)
 }
 

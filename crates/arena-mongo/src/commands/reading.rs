@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregation, distinct, hints, integer, is_true, lists, orders,
-    pages, positions, projections, raw, sorting, views, without,
+    Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
+    lists, orders, outputs, pages, positions, projections, raw, sorting, views, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
@@ -23,6 +23,8 @@ pub(super) const FIND: &str =
     "SELECT cursorpage, continuation, cursorid FROM documentdb_api.find_cursor_first_page($1, $2)";
 pub(super) const LIST_INDEXES: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_indexes_cursor_first_page($1, $2)";
 pub(super) const LIST_COLLECTIONS: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_collections_cursor_first_page($1, $2)";
+/// What the engine says where it is to find what is near in a collection that is not there.
+const NOWHERE: &str = "$geoNear can only be used with specific collections";
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
 const COUNT: &str = "SELECT document FROM documentdb_api.count_query($1, $2)";
 pub(super) const DISTINCT: &str = "SELECT document FROM documentdb_api.distinct_query($1, $2)";
@@ -44,6 +46,10 @@ async fn find(call: &Call<'_>) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
     views::check_collation(call, call.name).await?;
     projections::check_view(call, &spec).await?;
+    if let Some(near) = aggregated::of_near(call.body())? {
+        let spec = aggregation::checked_spec(call, &raw(&near))?;
+        return first_page(call, call.budget(), aggregation::AGGREGATE, &spec).await;
+    }
     if let Some(RawBsonRef::Document(sort)) = spec.get("sort")? {
         let sort = Document::try_from(sort)?;
         let ties = sorting::ties(call, call.body(), &sort).await?;
@@ -90,6 +96,7 @@ pub(super) fn checked_query(
         }
     }
     let found = check_raw_expressions(query)?;
+    aggregated::check_near(name, query)?;
     let mut spec = without(query, &GENERIC_FIELDS)?;
     let is_empty = |filter: Option<RawBsonRef<'_>>| match filter {
         None | Some(RawBsonRef::Null) => true,
@@ -207,10 +214,16 @@ pub(super) async fn first_page(
     spec: &RawDocument,
 ) -> Answer {
     let is_read = !matches!(sql, LIST_INDEXES | LIST_COLLECTIONS);
-    let (page, rest) = if is_read {
-        pages::in_order(call, budget, sql, spec).await?
+    let opened = if is_read {
+        pages::in_order(call, budget, sql, spec).await
     } else {
-        pages::open(call, budget, sql, spec).await?
+        pages::open(call, budget, sql, spec).await
+    };
+    let (page, rest) = match opened {
+        Err(error) if error.message.starts_with(NOWHERE) => {
+            return outputs::nothing_near(call, spec, error).await;
+        }
+        opened => opened?,
     };
     if let Some((id, continuation)) = rest {
         let namespace = page.get_document("cursor")?.get_str("ns")?;

@@ -4,7 +4,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 
-use super::{Call, parallel, raw, reading};
+use super::{Call, aggregated, parallel, raw, reading};
 use crate::error::CommandError;
 
 /// So many documents with several arrays are looked at.
@@ -157,43 +157,11 @@ pub(super) fn told_apart(
     ties: &[String],
 ) -> Result<Document, CommandError> {
     let find = Document::try_from(find)?;
-    let projection = find.get_document("projection").cloned().unwrap_or_default();
-    let is_finds_own = |(path, value): (&String, &Bson)| {
-        let operators = value.as_document();
-        path.ends_with(".$")
-            || operators.is_some_and(|value| {
-                value.contains_key("$elemMatch") || value.contains_key("$slice")
-            })
-    };
-    if projection.iter().any(is_finds_own) {
-        return Err(CommandError::not_supported(untold(ties)));
-    }
     let [helpers, keys, others] = helped(sort, ties)?;
     let filter = find.get_document("filter").cloned().unwrap_or_default();
-    let mut stages = vec![doc! { "$match": filter }, helpers, keys];
-    let number = |field: &str| {
-        find.get(field)
-            .and_then(super::whole)
-            .filter(|number| *number > 0)
-    };
-    let is_single = find.get_bool("singleBatch").unwrap_or(false);
-    let limit = number("limit").or_else(|| number("batchSize").filter(|_| is_single));
-    stages.extend(number("skip").map(|skip| doc! { "$skip": skip }));
-    stages.extend(limit.map(|limit| doc! { "$limit": limit }));
-    stages.push(others);
-    if !projection.is_empty() {
-        stages.push(doc! { "$project": projection });
-    }
-    let cursor = match find.get("batchSize") {
-        Some(size) => doc! { "batchSize": size.clone() },
-        None => Document::new(),
-    };
-    let mut spec =
-        doc! { "aggregate": find.get("find").cloned(), "pipeline": stages, "cursor": cursor };
-    for field in ["let", "collation"] {
-        spec.extend(find.get(field).map(|part| (field.to_owned(), part.clone())));
-    }
-    Ok(spec)
+    let stages = vec![doc! { "$match": filter }, helpers, keys];
+    aggregated::of_find(&find, stages, others)
+        .ok_or_else(|| CommandError::not_supported(untold(ties)))
 }
 
 /// A filter of the documents with an array somewhere on a path.

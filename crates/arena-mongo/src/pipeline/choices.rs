@@ -4,11 +4,11 @@
 //! equality beside another condition they are. So it does numbers with a fraction,
 //! which decimals may equal. And what an index would lose some of: what is not in a
 //! range, numbers by their type, sizes of arrays in arrays; and `$elemMatch` of
-//! values, on which an index breaks the engine.
+//! values, on which an index breaks the engine. Distances are written here, too.
 
 use bson::{Bson, Document, doc};
 
-use super::elements;
+use super::{elements, geo};
 
 /// Returns a filter whose choices find what is equal, if it is another one.
 pub(crate) fn chosen(filter: &Document) -> Option<Document> {
@@ -82,8 +82,15 @@ impl Choices {
         conditions: &mut Vec<Document>,
     ) -> Document {
         let mut others = Document::new();
-        for (operator, value) in operators {
+        let measured = geo::measured(operators);
+        self.is_changed |= measured.is_some();
+        for (operator, value) in measured.as_ref().unwrap_or(operators) {
             match (operator.as_str(), value) {
+                ("$geoWithin", shape) => {
+                    let circle = geo::within(shape);
+                    self.is_changed |= circle.is_some();
+                    others.insert(operator, circle.unwrap_or_else(|| value.clone()));
+                }
                 ("$in" | "$nin", Bson::Array(values))
                     if values.len() > 1 && values.iter().any(is_inexact) =>
                 {

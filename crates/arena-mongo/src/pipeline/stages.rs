@@ -7,6 +7,7 @@ use bson::{Bson, Document, bson, doc};
 use super::accumulators::{Accumulators, HELPER, has_operator};
 use super::buckets;
 use super::expressions::{only, rewritten};
+use super::geo;
 use super::paths::{check_expression, check_path, check_specification};
 use super::windows;
 use crate::error::CommandError;
@@ -43,6 +44,7 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             stages.extend(after);
             stages
         }
+        ("$geoNear", Bson::Document(near)) => geo::near(near),
         ("$setWindowFields", Bson::Document(windows)) => windows::rewritten_windows(windows)?,
         ("$graphLookup", Bson::Document(lookup)) => graph_looked_up(lookup)?,
         // Their pipelines have had the same walk.

@@ -1,0 +1,244 @@
+//! Distances on the globe. The engine measures on another sphere than MongoDB, lets
+//! only what is nearer than `minDistance` through an index, loses a `$geoNear` before
+//! `$match`, and takes `$centerSphere` for a circle on an ellipsoid.
+
+use std::f64::consts::PI;
+
+use bson::{Bson, Document, bson, doc};
+
+/// The engine's radius of the globe (PostGIS' mean radius of WGS 84) in MongoDB's, which are 6,378.1 km
+/// (`kRadiusOfEarthInMeters` of its source).
+const RADII: f64 = 6_371_008.771_415_059 / 6_378_100.0;
+
+/// Corners of a circle: its edge is nowhere farther off than four hundred-thousandths of its radius.
+const CORNERS: u16 = 256;
+
+/// A circle that a polygon stands for may be so large, in radians, and reach so far north, south, east and west, in
+/// degrees: the engine refuses polygons over the antimeridian, and loses points of one over a pole.
+const RADIUS_MAX: f64 = 1.4;
+const REACH_MAX: (f64, f64) = (179.9, 89.9);
+
+/// Returns the stages that run in place of a `$geoNear`.
+pub(super) fn near(mut stage: Document) -> Vec<Bson> {
+    let is_geojson = stage.get_document("near").is_ok_and(is_geojson);
+    let is_spherical = match stage.get("spherical") {
+        Some(Bson::Boolean(value)) => *value,
+        Some(other) => number(other).is_some_and(|value| value != 0.0),
+        None => false,
+    };
+    let multiplier = stage.get("distanceMultiplier").map_or(Some(1.0), number);
+    let least = stage.get("minDistance").and_then(number);
+    let field = stage.get_str("distanceField").map(str::to_owned);
+    if is_geojson || is_spherical {
+        scale(&mut stage, "maxDistance");
+    }
+    if let Some(multiplier) = multiplier.filter(|_| is_geojson) {
+        stage.insert("distanceMultiplier", multiplier / RADII);
+    }
+    // A limit that is none keeps the engine from filtering before it has measured.
+    let mut after = vec![bson!({ "$limit": i64::MAX })];
+    if let (Some(least), Some(multiplier), Ok(field)) = (least, multiplier, field) {
+        stage.remove("minDistance");
+        if least > 0.0 {
+            // What lies on the edge is in, however the last digit comes out.
+            let least = least * multiplier * (1.0 - 1e-12);
+            after.push(bson!({ "$match": { field: { "$gte": least } } }));
+        }
+    }
+    std::iter::once(bson!({ "$geoNear": stage }))
+        .chain(after)
+        .collect()
+}
+
+/// Returns the operators of a field with the distances of `$near` and `$nearSphere` as the engine measures them, if
+/// there are any.
+pub(super) fn measured(operators: &Document) -> Option<Document> {
+    let mut measured = operators.clone();
+    let mut is_changed = false;
+    for name in ["$near", "$nearSphere"] {
+        match measured.get_mut(name) {
+            Some(Bson::Document(near)) if near.contains_key("$geometry") => {
+                is_changed |= scale(near, "$maxDistance");
+            }
+            Some(_) if name == "$nearSphere" => is_changed |= scale(&mut measured, "$maxDistance"),
+            _ => {}
+        }
+    }
+    is_changed.then_some(measured)
+}
+
+/// Whether a field has to be so far away at least, which only a `$geoNear` can tell.
+pub(crate) fn has_least(operators: &Document) -> bool {
+    let near = ["$near", "$nearSphere"]
+        .iter()
+        .find_map(|name| operators.get(name));
+    let inside = near.and_then(|near| near.as_document()?.get("$minDistance"));
+    let least = inside.or_else(|| operators.get("$minDistance").filter(|_| near.is_some()));
+    least.and_then(number).is_some_and(|least| least > 0.0)
+}
+
+/// Returns a find's `$near` or `$nearSphere` of a field as a `$geoNear` without its query, with what else is asked of
+/// the field; nothing where it is written in a way that only the engine knows.
+pub(crate) fn as_stage(
+    path: &str,
+    operators: &Document,
+    into: &str,
+) -> Option<(Document, Document)> {
+    let mut others = operators.clone();
+    let (name, near) = ["$near", "$nearSphere"]
+        .iter()
+        .find_map(|name| Some((*name, others.remove(name)?)))?;
+    let mut distances = others.clone();
+    others.remove("$maxDistance");
+    others.remove("$minDistance");
+    let (point, is_spherical) = match near {
+        Bson::Document(mut near) if near.contains_key("$geometry") => {
+            let point = near.remove("$geometry")?;
+            let is_known = |name: &String| matches!(name.as_str(), "$maxDistance" | "$minDistance");
+            let is_plain = near.keys().all(is_known) && distances.len() == others.len();
+            is_geojson(point.as_document()?).then_some(())?;
+            distances = is_plain.then_some(near)?;
+            (point, true)
+        }
+        Bson::Array(point) if point.len() == 2 => (Bson::Array(point), name == "$nearSphere"),
+        _ => return None,
+    };
+    let mut stage =
+        doc! { "near": point, "key": path, "distanceField": into, "spherical": is_spherical };
+    for (from, to) in [
+        ("$maxDistance", "maxDistance"),
+        ("$minDistance", "minDistance"),
+    ] {
+        if let Some(distance) = distances.get(from) {
+            number(distance)?;
+            stage.insert(to, distance.clone());
+        }
+    }
+    Some((stage, others))
+}
+
+/// Returns what is within a `$centerSphere` as MongoDB measures it; nothing where the engine's ellipse has to do.
+pub(super) fn within(shape: &Bson) -> Option<Bson> {
+    let [center, radius] = shape
+        .as_document()?
+        .get_array("$centerSphere")
+        .ok()?
+        .as_slice()
+    else {
+        return None;
+    };
+    let numbers: Vec<f64> = match center {
+        Bson::Array(center) => center.iter().map(number).collect::<Option<_>>()?,
+        Bson::Document(center) => center.values().map(number).collect::<Option<_>>()?,
+        _ => return None,
+    };
+    let ([longitude, latitude], radius) = (<[f64; 2]>::try_from(numbers).ok()?, number(radius)?);
+    if !(f64::MIN_POSITIVE..=RADIUS_MAX).contains(&radius) {
+        return None;
+    }
+    // As much of the polygon lies outside of the circle as of the circle outside of the polygon.
+    let corner = radius * (1.0 + 1.0 / (PI / f64::from(CORNERS)).cos()) / 2.0;
+    let aside = (corner.sin() / latitude.to_radians().cos()).asin();
+    let is_inside = longitude.abs() + aside.to_degrees() < REACH_MAX.0
+        && latitude.abs() + corner.to_degrees() < REACH_MAX.1;
+    if !is_inside {
+        return None;
+    }
+    let corners = (0..CORNERS).chain([0]).map(|number| {
+        let direction = -2.0 * PI * f64::from(number) / f64::from(CORNERS);
+        destination((longitude, latitude), direction, corner)
+    });
+    let corners: Vec<Bson> = corners.map(|(x, y)| bson!([x, y])).collect();
+    Some(bson!({ "$geometry": { "type": "Polygon", "coordinates": [corners] } }))
+}
+
+/// Where one comes to from a point, in degrees, in a direction, clockwise from north, after a distance, both in
+/// radians.
+fn destination((longitude, latitude): (f64, f64), direction: f64, distance: f64) -> (f64, f64) {
+    let latitude = latitude.to_radians();
+    let (ahead, aside) = (direction.cos(), direction.sin());
+    let height = latitude.sin() * distance.cos() + latitude.cos() * distance.sin() * ahead;
+    let east =
+        (aside * distance.sin() * latitude.cos()).atan2(distance.cos() - latitude.sin() * height);
+    (longitude + east.to_degrees(), height.asin().to_degrees())
+}
+
+fn is_geojson(point: &Document) -> bool {
+    point.contains_key("type") || point.contains_key("coordinates")
+}
+
+/// Writes a distance as the engine measures it; false where there is none.
+fn scale(document: &mut Document, field: &str) -> bool {
+    let Some(distance) = document.get(field).and_then(number) else {
+        return false;
+    };
+    document.insert(field, distance * RADII);
+    true
+}
+
+fn number(value: &Bson) -> Option<f64> {
+    match value {
+        Bson::Int32(number) => Some(f64::from(*number)),
+        Bson::Int64(_) | Bson::Decimal128(_) => value.to_string().parse().ok(),
+        Bson::Double(number) => Some(*number),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corners_lie_around_the_center() {
+        let (x, y) = destination((10.0, 0.0), PI / 2.0, 1_f64.to_radians());
+        assert!((x - 11.0).abs() < 1e-12 && y.abs() < 1e-12, "{x} {y}");
+        let (x, y) = destination((10.0, 45.0), PI, 2_f64.to_radians());
+        assert!(
+            (x - 10.0).abs() < 1e-12 && (y - 43.0).abs() < 1e-12,
+            "{x} {y}"
+        );
+    }
+
+    #[test]
+    fn circles_that_no_polygon_can_stand_for_stay() {
+        let circle = |x: f64, y: f64, radius: f64| {
+            within(&bson!({ "$centerSphere": [[x, y], radius] })).is_some()
+        };
+        assert!(circle(10.0, 45.0, 0.01));
+        assert!(!circle(179.8, 10.0, 0.01));
+        assert!(!circle(0.0, 89.0, 0.05));
+        assert!(!circle(0.0, 89.8, 0.01));
+        assert!(!circle(0.0, 0.0, 3.0));
+        assert!(!circle(0.0, 0.0, 0.0));
+        assert!(!circle(f64::NAN, 0.0, 0.1));
+        assert!(!circle(0.0, 0.0, f64::NAN));
+        assert_eq!(within(&bson!({ "$center": [[0, 0], 1] })), None);
+    }
+
+    #[test]
+    fn what_is_near_is_measured_or_stays() {
+        let point = bson!({ "type": "Point", "coordinates": [1, 2] });
+        let near =
+            doc! { "$near": { "$geometry": point.clone(), "$minDistance": 5 }, "$exists": true };
+        assert_eq!(
+            as_stage("l", &near, "d"),
+            Some((
+                doc! { "near": point.clone(), "key": "l", "distanceField": "d", "spherical": true, "minDistance": 5 },
+                doc! { "$exists": true },
+            ))
+        );
+        let plane = doc! { "$near": [1, 2], "$maxDistance": 3 };
+        let (stage, others) = as_stage("l", &plane, "d").unwrap();
+        assert_eq!((stage.get_i32("maxDistance"), others.len()), (Ok(3), 0));
+        assert_eq!(measured(&plane), None);
+        for odd in [
+            doc! { "$near": { "$geometry": point, "$maxDistance": "x" } },
+            doc! { "$near": { "$geometry": 5 } },
+            doc! { "$near": [1, 2, 3] },
+            doc! { "$gt": 5 },
+        ] {
+            assert_eq!(as_stage("l", &odd, "d"), None, "{odd}");
+        }
+    }
+}
