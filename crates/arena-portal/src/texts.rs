@@ -1,5 +1,6 @@
 //! What pages say, one file per language: lines of `key = text`.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::LazyLock;
@@ -38,6 +39,14 @@ impl Texts {
     /// Returns a text; English where this language has none.
     pub(crate) fn get(&self, key: &str) -> &'static str {
         self.texts.get(key).copied().unwrap_or_else(|| english(key))
+    }
+
+    /// Returns what is counted, for a number before it: of one thing the text with `.one` behind its key.
+    pub(crate) fn counted(&self, key: &str, count: impl Borrow<usize>) -> &'static str {
+        match count.borrow() {
+            1 => self.get(&format!("{key}.one")),
+            _ => self.get(key),
+        }
     }
 
     /// Returns a text with `{}` replaced by a value.
@@ -107,6 +116,7 @@ mod tests {
         for source in sources.into_iter().flatten() {
             for call in [
                 "t.get(\"",
+                "t.counted(\"",
                 "t.with(\"",
                 "t.with_both(\"",
                 "texts.get(\"",
@@ -117,6 +127,11 @@ mod tests {
                     assert!(
                         ENGLISH.contains_key(key) || key.contains('{'),
                         "no text {key}"
+                    );
+                    let one = format!("{key}.one");
+                    assert!(
+                        !call.contains("counted") || ENGLISH.contains_key(one.as_str()),
+                        "no text {one}"
                     );
                 }
             }
