@@ -33,12 +33,21 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
     let mut fields = Document::new();
     let mut replaced = Document::new();
     let mut tied = Document::new();
+    let (mut computed, mut carried) = (Document::new(), Document::new());
     for (path, function) in &output {
         let function = checked(function)?;
         if let Some(peers) = peers(&function) {
             let helper = format!("{HELPER}Peers{}", tied.len());
             tied.insert(path, without_ties(path, &format!("${helper}")));
             fields.insert(helper, peers);
+        }
+        if let Some((pushed, value)) = spread(path, &function) {
+            computed.insert(path, rewritten(&value)?);
+            fields.insert(path, pushed);
+            continue;
+        }
+        if is_average(&function) {
+            carried.insert(path, carried_on(path));
         }
         if may_replace_object(path, &function) {
             let helper = format!("{HELPER}Value{}", replaced.len());
@@ -49,15 +58,17 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
         }
     }
     let accumulators = Accumulators::of(&fields)?;
+    let carrying = bson!({ "$setWindowFields": with_output(&stage, &carried) });
     stage.insert("output", accumulators.fields.clone());
     let mut stages = vec![bson!({ "$setWindowFields": stage })];
     stages.extend(accumulators.after());
+    stages.extend((!carried.is_empty()).then_some(carrying));
     let helpers: Vec<String> = fields
         .keys()
         .filter(|name| name.starts_with(HELPER))
         .cloned()
         .collect();
-    for corrections in [replaced, tied] {
+    for corrections in [computed, replaced, tied] {
         if !corrections.is_empty() {
             stages.push(bson!({ "$set": corrections }));
         }
@@ -66,6 +77,76 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
         stages.push(bson!({ "$unset": helpers }));
     }
     Ok(stages)
+}
+
+fn with_output(stage: &Document, output: &Document) -> Document {
+    let mut stage = stage.clone();
+    stage.insert("output", output.clone());
+    stage
+}
+
+fn is_average(function: &Bson) -> bool {
+    let function = function.as_document();
+    function.is_some_and(|function| function.contains_key("$expMovingAvg"))
+}
+
+/// An `$expMovingAvg` is null to the engine where a value is no number, and a whole number where the first one is; at
+/// MongoDB the one changes nothing, and the other makes a double.
+fn carried_on(path: &str) -> Bson {
+    let average = format!("${path}");
+    let is_decimal = bson!({ "$eq": [{ "$type": average.clone() }, "decimal"] });
+    bson!({ "$locf": { "$cond": [is_decimal, average.clone(), { "$toDouble": average }] } })
+}
+
+/// A deviation or covariance over a window that moves off values: the engine takes them away from its sums, which
+/// ends with a division by zero when only others than numbers are left, and loses digits. Returns a function that
+/// writes the window's values instead, and what is computed from them.
+fn spread(path: &str, function: &Bson) -> Option<(Bson, Bson)> {
+    let function = function.as_document()?;
+    let (operator, operand) = function.iter().find(|(name, _)| *name != "window")?;
+    let window = function.get_document("window").ok()?;
+    let bounds = window
+        .get_array("documents")
+        .or_else(|_| window.get_array("range"));
+    let [from, _] = bounds.ok()?.as_slice() else {
+        return None;
+    };
+    if from.as_str() == Some("unbounded") {
+        return None;
+    }
+    let values = format!("${path}");
+    let value = match (operator.as_str(), operand) {
+        ("$stdDevPop" | "$stdDevSamp", _) => bson!({ operator: values }),
+        ("$covariancePop", Bson::Array(pair)) if pair.len() == 2 => covariance(&values, 0),
+        ("$covarianceSamp", Bson::Array(pair)) if pair.len() == 2 => covariance(&values, 1),
+        _ => return None,
+    };
+    let pushed = bson!({ "$push": operand.clone(), "window": window.clone() });
+    Some((pushed, value))
+}
+
+/// The covariance of pairs, of those that are numbers; `less` is taken from their count.
+fn covariance(pairs: &str, less: i32) -> Bson {
+    let part = |of: &str, number: i32| bson!({ "$arrayElemAt": [of, number] });
+    let numbers = bson!({ "$filter": { "input": pairs, "as": "arenaPair", "cond": { "$and": [
+        { "$isNumber": part("$$arenaPair", 0) },
+        { "$isNumber": part("$$arenaPair", 1) },
+    ] } } });
+    let mean = |number: i32| bson!({ "$avg": { "$map": { "input": "$$arenaPairs", "as": "arenaPair", "in": part("$$arenaPair", number) } } });
+    let product = bson!({ "$multiply": [
+        { "$subtract": [part("$$arenaPair", 0), "$$arenaX"] },
+        { "$subtract": [part("$$arenaPair", 1), "$$arenaY"] },
+    ] });
+    let sum = bson!({ "$sum": { "$map": { "input": "$$arenaPairs", "as": "arenaPair", "in": product } } });
+    let count = bson!({ "$subtract": [{ "$size": "$$arenaPairs" }, less] });
+    let value = bson!({ "$let": {
+        "vars": { "arenaX": mean(0), "arenaY": mean(1) },
+        "in": { "$divide": [sum, count.clone()] },
+    } });
+    bson!({ "$let": {
+        "vars": { "arenaPairs": numbers },
+        "in": { "$cond": [{ "$lt": [count, 1] }, null, value] },
+    } })
 }
 
 /// How many documents tie with the current one, for a function whose range ends or begins there: to the engine all of

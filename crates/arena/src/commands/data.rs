@@ -223,7 +223,7 @@ async fn load(
         error => Failure::environment(error),
     })?;
     let held = database.held().await.map_err(Failure::environment)?;
-    line.done(&format!("{} collections and views", held.len()));
+    line.done(&format!("collections and views: {}", held.len()));
     tell_held(&held, format)
 }
 
@@ -308,7 +308,8 @@ async fn verify(database: &MongodbDatabase, set: DataSet, format: Format) -> Res
         "{count} documents of {} are not as in {set}",
         set.collection()
     );
-    Err(Failure::new(Kind::CheckFailed, error))
+    Err(Failure::new(Kind::CheckFailed, error)
+        .hint("--seed and --documents have to be those that the data were made with"))
 }
 
 async fn dump(
