@@ -41,9 +41,11 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
             tied.insert(path, without_ties(path, &format!("${helper}")));
             fields.insert(helper, peers);
         }
-        if let Some((pushed, value)) = spread(path, &function) {
-            computed.insert(path, rewritten(&value)?);
-            fields.insert(path, pushed);
+        let helper = format!("{HELPER}Count{}", computed.len());
+        if let Some(moving) = moving(path, &function, &helper) {
+            computed.insert(path, rewritten(&moving.value)?);
+            fields.insert(path, moving.written);
+            fields.extend(moving.counted.map(|counted| (helper, counted)));
             continue;
         }
         if is_average(&function) {
@@ -98,10 +100,19 @@ fn carried_on(path: &str) -> Bson {
     bson!({ "$locf": { "$cond": [is_decimal, average.clone(), { "$toDouble": average }] } })
 }
 
-/// A deviation or covariance over a window that moves off values: the engine takes them away from its sums, which
-/// ends with a division by zero when only others than numbers are left, and loses digits. Returns a function that
-/// writes the window's values instead, and what is computed from them.
-fn spread(path: &str, function: &Bson) -> Option<(Bson, Bson)> {
+/// What is computed in place of a function over a moving window.
+struct Moving {
+    /// What the window function writes instead.
+    written: Bson,
+    /// What a helper field counts beside it.
+    counted: Option<Bson>,
+    /// The function's value from both.
+    value: Bson,
+}
+
+/// An average, deviation or covariance over a window that moves off values: the engine takes them away from its sums,
+/// which ends with a division by zero when only others than numbers are left, and loses digits of a deviation.
+fn moving(path: &str, function: &Bson, helper: &str) -> Option<Moving> {
     let function = function.as_document()?;
     let (operator, operand) = function.iter().find(|(name, _)| *name != "window")?;
     let window = function.get_document("window").ok()?;
@@ -114,15 +125,33 @@ fn spread(path: &str, function: &Bson) -> Option<(Bson, Bson)> {
     if from.as_str() == Some("unbounded") {
         return None;
     }
-    let values = format!("${path}");
-    let value = match (operator.as_str(), operand) {
-        ("$stdDevPop" | "$stdDevSamp", _) => bson!({ operator: values }),
-        ("$covariancePop", Bson::Array(pair)) if pair.len() == 2 => covariance(&values, 0),
-        ("$covarianceSamp", Bson::Array(pair)) if pair.len() == 2 => covariance(&values, 1),
-        _ => return None,
+    let written = format!("${path}");
+    let values = bson!({ "$push": operand.clone(), "window": window.clone() });
+    let from_values = |value: Bson| Moving {
+        written: values,
+        counted: None,
+        value,
     };
-    let pushed = bson!({ "$push": operand.clone(), "window": window.clone() });
-    Some((pushed, value))
+    match (operator.as_str(), operand) {
+        ("$avg", _) => {
+            let one = bson!({ "$cond": [{ "$isNumber": [operand.clone()] }, 1, 0] });
+            let count = format!("${helper}");
+            let average = bson!({ "$divide": [written, count.clone()] });
+            Some(Moving {
+                written: bson!({ "$sum": operand.clone(), "window": window.clone() }),
+                counted: Some(bson!({ "$sum": one, "window": window.clone() })),
+                value: bson!({ "$cond": [{ "$eq": [count, 0] }, null, average] }),
+            })
+        }
+        ("$stdDevPop" | "$stdDevSamp", _) => Some(from_values(bson!({ operator: written }))),
+        ("$covariancePop", Bson::Array(pair)) if pair.len() == 2 => {
+            Some(from_values(covariance(&written, 0)))
+        }
+        ("$covarianceSamp", Bson::Array(pair)) if pair.len() == 2 => {
+            Some(from_values(covariance(&written, 1)))
+        }
+        _ => None,
+    }
 }
 
 /// The covariance of pairs, of those that are numbers; `less` is taken from their count.
