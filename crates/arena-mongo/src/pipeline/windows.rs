@@ -41,7 +41,7 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
             tied.insert(path, without_ties(path, &format!("${helper}")));
             fields.insert(helper, peers);
         }
-        let helper = format!("{HELPER}Count{}", computed.len());
+        let helper = format!("{HELPER}Numbers{}", computed.len());
         if let Some(moving) = moving(path, &function, &helper) {
             computed.insert(path, rewritten(&moving.value)?);
             fields.insert(path, moving.written);
