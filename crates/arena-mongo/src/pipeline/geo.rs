@@ -230,7 +230,10 @@ mod tests {
         );
         let plane = doc! { "$near": [1, 2], "$maxDistance": 3 };
         let (stage, others) = as_stage("l", &plane, "d").unwrap();
-        assert_eq!((stage.get_i32("maxDistance"), others.len()), (Ok(3), 0));
+        assert_eq!(
+            (stage.get("maxDistance"), others.len()),
+            (Some(&Bson::Int32(3)), 0)
+        );
         assert_eq!(measured(&plane), None);
         for odd in [
             doc! { "$near": { "$geometry": point, "$maxDistance": "x" } },
