@@ -25,7 +25,8 @@ macro_rules! as_inserted {
     };
 }
 
-const FIND_AS_INSERTED: &str = as_inserted!("find_cursor_first_page", "enable_indexonlyscan");
+pub(super) const FIND_AS_INSERTED: &str =
+    as_inserted!("find_cursor_first_page", "enable_indexonlyscan");
 const AGGREGATE_AS_INSERTED: &str =
     as_inserted!("aggregate_cursor_first_page", "enable_indexonlyscan");
 /// Before it knows a collection the engine would sort for a group, which loses the order in it.
