@@ -7,17 +7,17 @@ use std::cmp::Ordering;
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, bson, doc};
 
 use super::texts::{Asked, Match, asks_in};
-use super::{GENERIC_FIELDS, aggregated, raw, whole};
+use super::{GENERIC_FIELDS, aggregated, orders, raw, whole};
 use crate::error::CommandError;
 
 const HELPER: &str = "arenaText";
 const SCORE: &str = "arenaText.score";
 const PLACE: &str = "arenaText.place";
+/// Where nobody asks for a score, the helper is the place.
+const ONLY_PLACE: &str = HELPER;
 /// So many are looked up one after the other where their `_id`s are of several types.
 const LISTED_MAX: usize = 1_000;
 
-/// Stages that ask for the order themselves, or for none.
-const ORDERING: [&str; 3] = ["$sort", "$count", "$sortByCount"];
 /// Stages that let nothing through that they do not name.
 const REPLACING: [&str; 8] = [
     "$replaceRoot",
@@ -53,11 +53,12 @@ pub(super) fn find(
     if !is_scored && needs_no_order {
         return Ok(("find", raw(&find)));
     }
-    stages.push(doc! { "$set": { HELPER: helper(&asked.matches)? } });
+    let helper = helper(&asked.matches, is_scored)?;
+    stages.push(doc! { "$set": { HELPER: helper } });
     if !sort.is_empty() {
         stages.push(doc! { "$sort": sorted(&sort) });
     } else if !is_scored {
-        stages.push(doc! { "$sort": { PLACE: 1 } });
+        stages.push(doc! { "$sort": { ONLY_PLACE: 1 } });
     }
     if aggregated::is_finds_own(&projection) {
         if is_scored {
@@ -98,29 +99,40 @@ fn cut(find: &mut Document, matches: &mut Vec<Match>) {
 
 /// Returns the stages of a pipeline that begins with texts.
 pub(super) fn pipeline(mut asked: Asked, rest: &[Bson]) -> Result<Vec<Bson>, CommandError> {
-    let last = rest.iter().rposition(is_used);
-    if last.is_some() {
+    let used = rest.iter().rposition(is_used).map_or(0, |last| last + 1);
+    if used > 0 {
         asked.sort_by_score();
     }
+    let is_ordered = used == 0 && orders::is_in_sequence(rest);
+    let in_order = match rest.first() {
+        Some(first) if is_sort_by_score(first) => rest.get(1),
+        first => first.filter(|_| is_ordered),
+    };
+    let limit = in_order.and_then(|stage| whole(stage.as_document()?.get("$limit")?));
+    if let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) {
+        asked.matches.truncate(limit);
+    }
     let mut stages = vec![bson!({ "$match": asked.filter() })];
-    let next = rest.first().and_then(name_of);
-    let needs_order = last.is_none()
-        && asked.matches.len() > 1
-        && next.is_none_or(|name| !ORDERING.contains(&name));
-    if last.is_some() || needs_order {
-        stages.push(bson!({ "$set": { HELPER: helper(&asked.matches)? } }));
+    if used > 0 || (is_ordered && asked.matches.len() > 1) {
+        stages.push(bson!({ "$set": { HELPER: helper(&asked.matches, used > 0)? } }));
+        stages.extend((used == 0).then(|| bson!({ "$sort": { ONLY_PLACE: 1 } })));
     }
-    if needs_order {
-        stages.push(bson!({ "$sort": { PLACE: 1 } }));
-        stages.push(bson!({ "$unset": HELPER }));
+    // The engine looks for what came last by what it had sorted by, which must still be there.
+    let grouped = rest.iter().rposition(orders::groups_in_sequence);
+    let kept = used.max(grouped.map_or(0, |grouped| grouped + 1));
+    if stages.len() == 1 {
+        stages.extend(rest.iter().cloned());
+        return Ok(stages);
     }
-    let used = last.map_or(0, |last| last + 1);
-    stages.extend(scored(&rest[..used])?);
-    if used > 0 {
-        stages.push(bson!({ "$unset": HELPER }));
-    }
-    stages.extend(rest[used..].iter().cloned());
+    stages.extend(scored(&rest[..kept])?);
+    stages.push(bson!({ "$unset": HELPER }));
+    stages.extend(rest[kept..].iter().cloned());
     Ok(stages)
+}
+
+fn is_sort_by_score(stage: &Bson) -> bool {
+    let sort = stage.as_document().map(|stage| stage.get_document("$sort"));
+    matches!(sort, Some(Ok(sort)) if sort.len() == 1 && sort.values().all(is_score))
 }
 
 /// Returns stages, the last of which asks for a score, as they read it from the helper.
@@ -139,18 +151,13 @@ fn scored(stages: &[Bson]) -> Result<Vec<Bson>, CommandError> {
             ("$sort", Bson::Document(sort)) => told.push(bson!({ "$sort": sorted(sort) })),
             (name, _) if REPLACING.contains(&name) => {
                 return Err(CommandError::not_supported(format_args!(
-                    "{{$meta: 'textScore'}} in or behind {name}"
+                    "the score or the order of a $text in or behind {name}"
                 )));
             }
             _ => told.push(with_score(stage)),
         }
     }
     Ok(told)
-}
-
-fn name_of(stage: &Bson) -> Option<&str> {
-    let (name, _) = stage.as_document()?.iter().next()?;
-    Some(name)
 }
 
 /// Texts are asked for by the first stage alone.
@@ -258,12 +265,15 @@ fn projected(projection: &Document, keeps_helper: bool) -> Vec<Document> {
     stages
 }
 
-/// Returns the expression of what was found for a document, by its `_id`.
-fn helper(matches: &[Match]) -> Result<Bson, CommandError> {
+/// Returns the expression of a document's place, by its `_id`, and of its score.
+fn helper(matches: &[Match], is_scored: bool) -> Result<Bson, CommandError> {
     let mut leaves: Vec<(&Bson, Bson)> = Vec::new();
     for (place, one) in matches.iter().enumerate() {
         let place = i32::try_from(place).unwrap_or(i32::MAX);
-        let leaf = bson!({ "score": one.found.score, "place": place });
+        let leaf = match is_scored {
+            true => bson!({ "score": one.found.score, "place": place }),
+            false => Bson::Int32(place),
+        };
         leaves.push((&one.id, leaf));
     }
     let first = leaves.first().map(|(id, _)| *id);

@@ -40,11 +40,13 @@ impl Asked {
         let ids = self.matches.iter().map(|found| found.id.clone()).collect();
         let ids = doc! { "$in": Bson::Array(ids) };
         let mut filter = self.rest.clone();
-        if !filter.contains_key("_id") {
-            filter.insert("_id", ids);
-            return filter;
+        // What is inserted where nothing is found has the _id that was asked for.
+        if self.matches.is_empty() && filter.contains_key("_id") {
+            return doc! { "$and": [filter, { "_id": ids }] };
         }
-        doc! { "$and": [filter, { "_id": ids }] }
+        // An _id that was found answers to all that is asked of it, and never changes.
+        filter.insert("_id", ids);
+        filter
     }
 
     /// Puts first what has the best score; of the same score, what was inserted first.
@@ -429,11 +431,18 @@ fn taken(filter: &Document) -> Option<(Document, Document)> {
 
 /// What is not found by its `_id`s: in a choice MongoDB needs an index for each alternative.
 fn refused(filter: &Document) -> Result<Option<Asked>, CommandError> {
-    let is_choice = filter
-        .get("$or")
-        .is_some_and(|parts| asks_in(parts, "$text"));
-    if is_choice {
+    let is_in = |operator| {
+        filter
+            .get(operator)
+            .is_some_and(|parts| asks_in(parts, "$text"))
+    };
+    if is_in("$or") {
         return Err(CommandError::not_supported("$text in a $or"));
+    }
+    if is_in("$nor") {
+        return Err(CommandError::bad_value(
+            "text expression not allowed in nor",
+        ));
     }
     Ok(None)
 }

@@ -1,6 +1,7 @@
 //! Scores by hand, and where an index has its texts.
 
 use bson::{Document, doc};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -76,4 +77,64 @@ fn only_what_the_index_has_is_asked_for() {
     let expected = ["a.b", "a.language", "d", "language"].map(str::to_owned);
     assert_eq!(fields, Some(expected.to_vec()));
     assert_eq!(index(doc! { "$**": 1, "d": 1 }).fields(), None);
+}
+
+/// What a search finds, told in the plainest way: words of one letter or two, nothing to be taken to its stem.
+fn plain_score(text: &str, search: &str) -> Option<f64> {
+    let (mut words, mut negated, mut phrases) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, part) in search.split('"').enumerate() {
+        if place % 2 == 1 {
+            phrases.push(part);
+        }
+        let parts = part.split_whitespace();
+        for word in parts {
+            match word.strip_prefix('-') {
+                Some(word) => negated.push(word),
+                None => words.push(word),
+            }
+        }
+    }
+    words.sort_unstable();
+    words.dedup();
+    let all: Vec<&str> = text.split_whitespace().collect();
+    if negated.iter().any(|word| all.contains(word))
+        || !phrases.iter().all(|phrase| text.contains(phrase))
+    {
+        return None;
+    }
+    let mut score = None;
+    for word in words {
+        let count = all.iter().filter(|other| **other == word).count();
+        if count > 0 {
+            let (count, of) = (
+                f64::from(u32::try_from(count).unwrap_or(0)),
+                f64::from(u32::try_from(all.len()).unwrap_or(0)),
+            );
+            let halves = 2.0 - 2.0 * 0.5_f64.powf(count);
+            let whole = if text == word { 1.1 } else { 1.0 };
+            score = Some(score.unwrap_or(0.0) + halves * (0.5 * count / of + 0.5) * whole);
+        }
+    }
+    score
+}
+
+proptest! {
+    #[test]
+    fn any_search_finds_what_the_plain_one_finds(
+        text in proptest::collection::vec("[xyz]{1,2}", 0..8),
+        parts in proptest::collection::vec(("-?[xyz]{1,2}", any::<bool>()), 0..5),
+    ) {
+        let parts = parts.iter().map(|(word, is_phrase)| match is_phrase {
+            true => format!("\"{}\"", word.trim_start_matches('-')),
+            false => word.clone(),
+        });
+        let search = parts.collect::<Vec<_>>().join(" ");
+        let text = text.join(" ");
+        let listed = doc! { "key": { "_fts": "text" }, "weights": { "s": 1 }, "default_language": "none" };
+        let listed = bson::RawDocumentBuf::try_from(&listed).unwrap_or_default();
+        let index = TextIndex::of(&listed).unwrap_or_else(|| panic!("an index of texts"));
+        let document = bson::RawDocumentBuf::try_from(&doc! { "s": &text }).unwrap_or_default();
+        let found = index.answer(&question(&index, &search), &document);
+        prop_assert_eq!(found.map(|found| found.score), plain_score(&text, &search), "{} in {}", search, text);
+    }
 }
