@@ -6,8 +6,9 @@
 
 use std::cmp::Ordering;
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Call, aggregation, orders, pages, raw, reading, scores, without, writing};
 use crate::error::CommandError;
@@ -17,8 +18,6 @@ use crate::wire::{Framing, Request};
 /// What is found must fit into the command that goes on.
 const FOUND_MAX: usize = 100_000;
 const FOUND_BYTES_MAX: usize = 10 * 1024 * 1024;
-/// Documents that are looked at before others have their turn.
-const AT_ONCE: usize = 200;
 const NO_HINT: &str = "text and hint not allowed in same query";
 
 /// A document that was found.
@@ -264,7 +263,7 @@ impl Place<'_> {
         };
         self.check_options()?;
         check_prefix(&index, &rest)?;
-        let matches = self.search(call, &index, &question, &rest).await?;
+        let matches = self.search(call, index, question, &rest).await?;
         Ok(Some(Asked { rest, matches }))
     }
 
@@ -287,8 +286,8 @@ impl Place<'_> {
     async fn search(
         &self,
         call: &Call<'_>,
-        index: &TextIndex,
-        question: &Question,
+        index: TextIndex,
+        question: Question,
         rest: &Document,
     ) -> Result<Vec<Match>, CommandError> {
         let mut find =
@@ -305,26 +304,22 @@ impl Place<'_> {
             }
         }
         let spec = reading::checked_query(call, &raw(&find), "find")?;
-        let sql = orders::FIND_AS_INSERTED;
-        let started = Instant::now();
-        let (mut page, mut rest) = pages::open(call, call.budget(), sql, &spec).await?;
         let mut search = Search {
             index,
             question,
             matches: Vec::new(),
             bytes: 0,
             place: 0,
+            until: Instant::now() + call.time,
+            interruption: call.interruption.clone(),
         };
+        let opened = pages::open(call, call.budget(), orders::FIND_AS_INSERTED, &spec).await?;
+        let (mut page, mut cursor) = opened;
         let mut batch = "firstBatch";
         loop {
-            let looked = search
-                .look(
-                    call,
-                    started,
-                    page.get_document("cursor")?.get_array(batch)?,
-                )
-                .await;
-            let Some((id, continuation)) = rest else {
+            let (looked_through, looked) = search.look(call, page, batch).await?;
+            search = looked_through;
+            let Some((id, continuation)) = cursor else {
                 looked?;
                 break;
             };
@@ -334,46 +329,61 @@ impl Place<'_> {
             }
             let more = bson::rawdoc! { "getMore": id, "collection": self.collection, "batchSize": 100_000 };
             let (next, continuation) = pages::more(call, &more, &continuation).await?;
-            (page, rest) = (next, continuation.map(|continuation| (id, continuation)));
+            (page, cursor) = (next, continuation.map(|continuation| (id, continuation)));
             batch = "nextBatch";
         }
-        let mut matches = search.matches;
-        matches.sort_by(in_mongodbs_order);
-        Ok(matches.into_iter().map(|(_, found)| found).collect())
+        search.matches.sort_by(in_mongodbs_order);
+        let matches = search.matches.into_iter();
+        Ok(matches.map(|(_, found)| found).collect())
     }
 }
 
 /// What is looked for and what was found so far, with its place among all.
-struct Search<'a> {
-    index: &'a TextIndex,
-    question: &'a Question,
+struct Search {
+    index: TextIndex,
+    question: Question,
     matches: Vec<(usize, Match)>,
     bytes: usize,
     place: usize,
+    until: Instant,
+    interruption: CancellationToken,
 }
 
-impl Search<'_> {
+impl Search {
+    /// Looks through a page where it holds up nobody, as one of the user's statements.
     async fn look(
-        &mut self,
+        mut self,
         call: &Call<'_>,
-        started: Instant,
-        page: &bson::RawArray,
-    ) -> Result<(), CommandError> {
-        for document in page {
+        page: RawDocumentBuf,
+        batch: &'static str,
+    ) -> Result<(Self, Result<(), CommandError>), CommandError> {
+        let _turn = call.place.share.turn().await?;
+        let looking = tokio::task::spawn_blocking(move || {
+            let documents = page
+                .get_document("cursor")
+                .and_then(|cursor| cursor.get_array(batch));
+            let looked = match documents {
+                Ok(documents) => self.take(documents),
+                Err(error) => Err(error.into()),
+            };
+            (self, looked)
+        });
+        looking.await.map_err(|_| CommandError::internal())
+    }
+
+    fn take(&mut self, documents: &RawArray) -> Result<(), CommandError> {
+        for document in documents {
             let RawBsonRef::Document(document) = document? else {
                 continue;
             };
-            self.place += 1;
-            if self.place.is_multiple_of(AT_ONCE) {
-                tokio::task::yield_now().await;
-                if call.interruption.is_cancelled() {
-                    return Err(CommandError::interrupted());
-                }
-                if started.elapsed() > call.time {
-                    return Err(CommandError::time_limit());
-                }
+            if self.interruption.is_cancelled() {
+                return Err(CommandError::interrupted());
             }
-            let Some(found) = self.index.answer(self.question, document) else {
+            if Instant::now() > self.until {
+                return Err(CommandError::time_limit());
+            }
+            self.place += 1;
+            let Some(found) = self.index.answer(&self.question, document) else {
                 continue;
             };
             let Some(id) = document.get("_id")? else {
