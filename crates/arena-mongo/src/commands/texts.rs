@@ -263,6 +263,7 @@ impl Place<'_> {
         };
         self.check_options()?;
         check_prefix(&index, &rest)?;
+        check_partial(&index, &rest)?;
         let matches = self.search(call, index, question, &rest).await?;
         Ok(Some(Asked { rest, matches }))
     }
@@ -292,6 +293,10 @@ impl Place<'_> {
     ) -> Result<Vec<Match>, CommandError> {
         let mut find =
             doc! { "find": self.collection, "filter": rest.clone(), "batchSize": 100_000 };
+        if !index.partial.is_empty() {
+            let both = vec![rest.clone(), index.partial.clone()];
+            find.insert("filter", doc! { "$and": both });
+        }
         if let Some(fields) = index.fields() {
             let fields = fields.into_iter().map(|field| (field, Bson::Int32(1)));
             let whole_id = ("_id".to_owned(), Bson::Int32(1));
@@ -503,25 +508,39 @@ fn question(index: &TextIndex, text: &Document) -> Result<Option<Question>, Comm
     index.question(search, language, sensitive).map(Some)
 }
 
-/// A compound index needs to know what is equal to what comes before its texts.
-fn check_prefix(index: &TextIndex, rest: &Document) -> Result<(), CommandError> {
-    let is_equal = |value: &Bson| match value {
+/// A partial index answers only what asks for nothing outside it.
+fn check_partial(index: &TextIndex, rest: &Document) -> Result<(), CommandError> {
+    let is_asked = |(path, wanted): (&String, &Bson)| {
+        rest.get(path)
+            .is_some_and(|asked| asked == wanted || is_equality(asked))
+    };
+    if index.partial.iter().all(is_asked) {
+        return Ok(());
+    }
+    Err(CommandError::not_supported(
+        "a $text that does not repeat the partialFilterExpression of its index",
+    ))
+}
+
+fn is_equality(value: &Bson) -> bool {
+    match value {
         Bson::Document(operators) => {
             let is_operator = |name: &String| name.starts_with('$');
             operators.contains_key("$eq") || !operators.keys().any(is_operator)
         }
         Bson::RegularExpression(_) => false,
         _ => true,
-    };
-    fn has(filter: &Document, path: &str, is_equal: &dyn Fn(&Bson) -> bool) -> bool {
-        let mut parts = filter.get_array("$and").into_iter().flatten();
-        filter.get(path).is_some_and(is_equal)
-            || parts.any(|part| {
-                part.as_document()
-                    .is_some_and(|part| has(part, path, is_equal))
-            })
     }
-    if index.prefix.iter().all(|path| has(rest, path, &is_equal)) {
+}
+
+/// A compound index needs to know what is equal to what comes before its texts.
+fn check_prefix(index: &TextIndex, rest: &Document) -> Result<(), CommandError> {
+    fn has(filter: &Document, path: &str) -> bool {
+        let mut parts = filter.get_array("$and").into_iter().flatten();
+        filter.get(path).is_some_and(is_equality)
+            || parts.any(|part| part.as_document().is_some_and(|part| has(part, path)))
+    }
+    if index.prefix.iter().all(|path| has(rest, path)) {
         return Ok(());
     }
     let message = "error processing query: planner returned error :: caused by :: failed to use text index to satisfy $text query (if text index is compound, are equality predicates given for all prefix fields?)";

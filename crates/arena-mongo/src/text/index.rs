@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bson::{RawBsonRef, RawDocument};
+use bson::{Document, RawBsonRef, RawDocument};
 
 use super::languages::Language;
 use super::question::Question;
@@ -21,6 +21,8 @@ pub(crate) struct TextIndex {
     override_field: String,
     /// Fields before the texts in a compound index, which must be equal to something.
     pub(crate) prefix: Vec<String>,
+    /// Which documents the index has.
+    pub(crate) partial: Document,
 }
 
 /// How a document answers a question.
@@ -70,6 +72,11 @@ impl TextIndex {
                 .unwrap_or("language")
                 .to_owned(),
             prefix: prefix.map(str::to_owned).collect(),
+            partial: listed
+                .get_document("partialFilterExpression")
+                .ok()
+                .and_then(|partial| Document::try_from(partial).ok())
+                .unwrap_or_default(),
         })
     }
 

@@ -10,7 +10,7 @@ use rust_stemmers::{Algorithm, Stemmer};
 const STOP_WORDS: &str = include_str!("stop_words.txt");
 
 /// Every language with its short name.
-const NAMES: [(&str, &str, Option<Algorithm>); 16] = [
+pub(super) const NAMES: [(&str, &str, Option<Algorithm>); 16] = [
     ("none", "none", None),
     ("danish", "da", Some(Algorithm::Danish)),
     ("dutch", "nl", Some(Algorithm::Dutch)),

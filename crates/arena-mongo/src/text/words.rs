@@ -84,7 +84,10 @@ fn unmarked(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::text::languages::NAMES;
 
     const CASE: Sensitive = Sensitive {
         case: true,
@@ -169,5 +172,22 @@ mod tests {
         assert!(!has("café", CASE) && has("Cafe", CASE));
         assert!(!has("cafe", MARKS) && has("café", MARKS));
         assert!(has("", Sensitive::default()) && !has_phrase("", "", english, BOTH));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_odd(text in any::<String>(), letters in "[a-zA-ZäöüßéèêçñıİşğÅøæа-яА-Я'^` ]{0,60}") {
+            for (language, _, _) in NAMES {
+                let language = Language::named(language).unwrap_or_else(|| panic!("{language} is there"));
+                for sensitive in [Sensitive::default(), CASE, MARKS, BOTH] {
+                    for text in [&text, &letters] {
+                        let parted = text.split(|letter| is_delimiter(letter, language.is_english()));
+                        let expected = parted.filter(|part| !part.is_empty()).count();
+                        prop_assert_eq!(words_of(text, language, Words::All, sensitive).count(), expected);
+                        prop_assert!(text.is_empty() || has_phrase(text, text, language, sensitive) || !sensitive.marks);
+                    }
+                }
+            }
+        }
     }
 }

@@ -119,7 +119,7 @@ async fn a_search_that_takes_too_long_is_ended() {
     world.seat("ada");
     let database = world.client("ada").await.database("ada");
     let long = "red fox and blue dog ".repeat(40_000);
-    indexed(&database, &vec![long.as_str(); 12]).await;
+    indexed(&database, &[long.as_str(); 12]).await;
     let find = doc! { "find": "things", "filter": search("cat"), "maxTimeMS": 150 };
     let error = database.run_command(find).await.unwrap_err();
     assert!(error.to_string().contains("exceeded time limit"), "{error}");
