@@ -96,6 +96,12 @@ impl Share {
             statements: Arc::new(Semaphore::new(statements)),
         }
     }
+
+    /// Waits for a user's turn to have something done that is no statement, but takes as much.
+    pub(crate) async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, CommandError> {
+        let turn = self.statements.acquire().await;
+        turn.map_err(|_| CommandError::engine_away())
+    }
 }
 
 /// Whose statement it is and how long it may take, waiting for its turn included.

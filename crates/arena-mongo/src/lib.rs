@@ -24,6 +24,7 @@ mod server;
 mod sessions;
 mod settings;
 mod strict;
+mod text;
 mod tls;
 mod unix;
 mod users;

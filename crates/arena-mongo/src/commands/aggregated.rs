@@ -8,22 +8,26 @@ use crate::pipeline::{as_stage, has_least};
 /// Where a distance is kept on the way.
 const DISTANCE: &str = "arenaDistance";
 
-/// Returns a find as an aggregation whose first stages find its documents and sort them, and leave helpers that a
-/// stage takes away; nothing where it projects in a way that only a find knows.
-pub(super) fn of_find(
-    find: &Document,
-    mut stages: Vec<Document>,
-    without_helpers: Document,
-) -> Option<Document> {
-    let projection = find.get_document("projection").cloned().unwrap_or_default();
-    let is_finds_own = |(path, value): (&String, &Bson)| {
+/// Whether a projection is one that only a find knows.
+pub(super) fn is_finds_own(projection: &Document) -> bool {
+    projection.iter().any(|(path, value)| {
         let operators = value.as_document();
         path.ends_with(".$")
             || operators.is_some_and(|value| {
                 value.contains_key("$elemMatch") || value.contains_key("$slice")
             })
-    };
-    if projection.iter().any(is_finds_own) {
+    })
+}
+
+/// Returns a find as an aggregation whose first stages find its documents and sort them, and leave helpers that the
+/// last ones take away; nothing where it projects in a way that only a find knows.
+pub(super) fn of_find(
+    find: &Document,
+    mut stages: Vec<Document>,
+    without_helpers: Vec<Document>,
+) -> Option<Document> {
+    let projection = find.get_document("projection").cloned().unwrap_or_default();
+    if is_finds_own(&projection) {
         return None;
     }
     let number = |field: &str| {
@@ -35,7 +39,7 @@ pub(super) fn of_find(
     let limit = number("limit").or_else(|| number("batchSize").filter(|_| is_single));
     stages.extend(number("skip").map(|skip| doc! { "$skip": skip }));
     stages.extend(limit.map(|limit| doc! { "$limit": limit }));
-    stages.push(without_helpers);
+    stages.extend(without_helpers);
     if !projection.is_empty() {
         stages.push(doc! { "$project": projection });
     }
@@ -72,7 +76,7 @@ pub(super) fn of_near(find: &RawDocument) -> Result<Option<Document>, CommandErr
     near.insert("query", query);
     let mut stages = vec![doc! { "$geoNear": near }];
     stages.extend((!sort.is_empty()).then(|| doc! { "$sort": sort }));
-    Ok(of_find(&find, stages, doc! { "$unset": DISTANCE }))
+    Ok(of_find(&find, stages, vec![doc! { "$unset": DISTANCE }]))
 }
 
 /// Takes what is near out of a filter: the stage that finds it, and the rest.

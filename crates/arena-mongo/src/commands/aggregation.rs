@@ -4,7 +4,7 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc
 
 use super::{
     Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, reading, search,
-    sorting, views, without,
+    sorting, texts, views, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -27,6 +27,9 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     }
     if let Some(listed) = search::listed(call, call.body()).await {
         return listed;
+    }
+    if let Some(answer) = texts::aggregate(call).await {
+        return answer;
     }
     let spec = match operations::listed(call)? {
         Some(running) => operations_spec(call, running)?,

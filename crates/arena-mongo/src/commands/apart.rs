@@ -4,7 +4,9 @@
 
 use bson::{Bson, Document, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, oddities, once, raw, removals, replacing, updates, without, writing};
+use super::{
+    Answer, Call, oddities, once, raw, removals, replacing, texts, updates, without, writing,
+};
 use crate::error::CommandError;
 use crate::wire::{Framing, Request};
 
@@ -24,7 +26,8 @@ pub(super) async fn is_needed(
         if place > 0 && updates::has_collation(statement)? {
             return Ok(true);
         }
-        if !removals::of(statement)?.is_empty() {
+        let filter = statement.get_document("q");
+        if filter.is_ok_and(texts::may_ask) || !removals::of(statement)?.is_empty() {
             return Ok(true);
         }
     }

@@ -25,7 +25,8 @@ macro_rules! as_inserted {
     };
 }
 
-const FIND_AS_INSERTED: &str = as_inserted!("find_cursor_first_page", "enable_indexonlyscan");
+pub(super) const FIND_AS_INSERTED: &str =
+    as_inserted!("find_cursor_first_page", "enable_indexonlyscan");
 const AGGREGATE_AS_INSERTED: &str =
     as_inserted!("aggregate_cursor_first_page", "enable_indexonlyscan");
 /// Before it knows a collection the engine would sort for a group, which loses the order in it.
@@ -113,7 +114,7 @@ pub(super) async fn of_pipeline(
 }
 
 /// Whether what comes out of stages depends on the order of what goes in.
-fn is_in_sequence(stages: &[Bson]) -> bool {
+pub(super) fn is_in_sequence(stages: &[Bson]) -> bool {
     for stage in stages {
         let Some((name, value)) = stage.as_document().and_then(|stage| stage.iter().next()) else {
             return false;
@@ -127,6 +128,14 @@ fn is_in_sequence(stages: &[Bson]) -> bool {
         }
     }
     true
+}
+
+/// Whether a stage groups so that its values depend on the order.
+pub(super) fn groups_in_sequence(stage: &Bson) -> bool {
+    let stage = stage.as_document().and_then(|stage| stage.iter().next());
+    stage.is_some_and(|(name, value)| {
+        matches!(name.as_str(), "$group" | "$bucket") && names(value, &IN_SEQUENCE)
+    })
 }
 
 /// Whether stages group, and need no sort of the engine's own.

@@ -6,7 +6,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
-    lists, orders, outputs, pages, positions, projections, raw, sorting, views, without,
+    lists, orders, outputs, pages, positions, projections, raw, sorting, texts, views, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
@@ -30,6 +30,11 @@ const COUNT: &str = "SELECT document FROM documentdb_api.count_query($1, $2)";
 pub(super) const DISTINCT: &str = "SELECT document FROM documentdb_api.distinct_query($1, $2)";
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
+    if matches!(call.name, "find" | "count" | "distinct")
+        && let Some(answer) = texts::read(call).await
+    {
+        return answer;
+    }
     match call.name {
         "find" => find(call).await,
         "getMore" => get_more(call).await,

@@ -160,7 +160,7 @@ pub(super) fn told_apart(
     let [helpers, keys, others] = helped(sort, ties)?;
     let filter = find.get_document("filter").cloned().unwrap_or_default();
     let stages = vec![doc! { "$match": filter }, helpers, keys];
-    aggregated::of_find(&find, stages, others)
+    aggregated::of_find(&find, stages, vec![others])
         .ok_or_else(|| CommandError::not_supported(untold(ties)))
 }
 

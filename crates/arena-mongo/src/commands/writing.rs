@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::once::{self, Write};
 use super::{
     Answer, Call, apart, duplicates, is_true, modifiers, oddities, parallel, raw, refused,
-    removals, replacing, singly, updates, validation,
+    removals, replacing, singly, texts, updates, validation,
 };
 use crate::backend::BsonIn;
 use crate::error::CommandError;
@@ -25,7 +25,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "insert" => batch(call, collection, once::INSERT, "documents").await,
         "update" => batch(call, collection, once::UPDATE, "updates").await,
         "delete" => batch(call, collection, once::DELETE, "deletes").await,
-        _ => find_and_modify(call, collection).await,
+        _ => match texts::find_and_modify(call).await {
+            Some(answer) => answer,
+            None => find_and_modify(call, collection).await,
+        },
     }
 }
 
@@ -33,13 +36,8 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
     let sequence = sequence(call, field)?;
     let operations = operations(call, sequence, field)?;
     check_size(operations.len())?;
-    if field != "documents" && apart::is_needed(call, collection, &operations).await? {
-        return apart::run(call, collection, field, &operations).await;
-    }
-    if let ("updates", [only]) = (field, operations.as_slice())
-        && let Some([others, these]) = parts(call, collection, only).await?
-    {
-        return apart::run(call, collection, field, &[&others, &these]).await;
+    if let Some(answer) = as_others(call, collection, field, &operations).await? {
+        return Ok(answer);
     }
     let mut prepared = match field {
         "documents" => inserted(call, collection, &operations).await?,
@@ -98,6 +96,29 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         _ => result,
     };
     with_readable_errors(call, collection, result, &operations).await
+}
+
+/// Runs statements that have to be written as others; nothing where there are none.
+async fn as_others(
+    call: &Call<'_>,
+    collection: &str,
+    field: &str,
+    operations: &[&RawDocument],
+) -> Result<Option<RawDocumentBuf>, CommandError> {
+    if let Some(answer) = texts::write(call, operations).await {
+        return answer.map(Some);
+    }
+    if field != "documents" && apart::is_needed(call, collection, operations).await? {
+        let answer = apart::run(call, collection, field, operations).await;
+        return answer.map(Some);
+    }
+    if let ("updates", [only]) = (field, operations)
+        && let Some([others, these]) = parts(call, collection, only).await?
+    {
+        let answer = apart::run(call, collection, field, &[&others, &these]).await;
+        return answer.map(Some);
+    }
+    Ok(None)
 }
 
 /// The two statements that one stands for, if some documents have to be updated otherwise.

@@ -19,6 +19,7 @@ mod programs;
 mod quotas;
 mod retries;
 mod suites;
+mod texts;
 mod tls;
 mod transactions;
 mod world;
