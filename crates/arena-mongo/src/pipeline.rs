@@ -5,6 +5,7 @@
 
 mod accumulators;
 mod buckets;
+mod carried;
 mod choices;
 mod dates;
 mod elements;
@@ -118,8 +119,9 @@ impl Reader<'_> {
         pipeline: &[Bson],
         place: Place,
     ) -> Result<Vec<Bson>, CommandError> {
-        check_redact(pipeline)?;
-        check_documents(pipeline)?;
+        check_redact(pipeline).and_then(|()| check_documents(pipeline))?;
+        let carried = carried::with_keys(pipeline)?;
+        let pipeline = carried.as_deref().unwrap_or(pipeline);
         let mut checked = Vec::with_capacity(pipeline.len());
         let mut order = orders::Order::default();
         for (position, stage) in pipeline.iter().enumerate() {
