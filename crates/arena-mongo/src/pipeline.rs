@@ -5,7 +5,7 @@
 
 mod accumulators;
 mod buckets;
-mod carried;
+pub(crate) mod carried;
 mod choices;
 mod dates;
 mod elements;

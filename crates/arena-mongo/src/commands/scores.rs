@@ -9,6 +9,7 @@ use bson::{Bson, Document, RawDocument, RawDocumentBuf, bson, doc};
 use super::texts::{Asked, Match, asks_in};
 use super::{GENERIC_FIELDS, aggregated, orders, raw, whole};
 use crate::error::CommandError;
+use crate::pipeline::carried::without;
 
 const HELPER: &str = "arenaText";
 const SCORE: &str = "arenaText.score";
@@ -146,7 +147,8 @@ fn scored(stages: &[Bson]) -> Result<Vec<Bson>, CommandError> {
         match (name.as_str(), value) {
             ("$project", Bson::Document(projection)) => {
                 let projected = projected(projection, !is_last);
-                told.extend(projected.into_iter().map(Bson::Document));
+                let projected = projected.into_iter().map(Bson::Document);
+                told.extend(projected.map(|stage| without(&stage, HELPER)));
             }
             ("$sort", Bson::Document(sort)) => told.push(bson!({ "$sort": sorted(sort) })),
             (name, _) if REPLACING.contains(&name) => {
@@ -154,7 +156,7 @@ fn scored(stages: &[Bson]) -> Result<Vec<Bson>, CommandError> {
                     "the score or the order of a $text in or behind {name}"
                 )));
             }
-            _ => told.push(with_score(stage)),
+            _ => told.push(without(&with_score(stage), HELPER)),
         }
     }
     Ok(told)

@@ -85,8 +85,8 @@ fn carried(keys: &Document, stages: &[Bson], group: &Bson) -> Result<Vec<Bson>, 
     Ok(carried)
 }
 
-/// A group that sees no helper in whole documents.
-fn without(value: &Bson, helper: &str) -> Bson {
+/// A stage that sees no helper in whole documents.
+pub(crate) fn without(value: &Bson, helper: &str) -> Bson {
     match value {
         Bson::String(text) if text == "$$ROOT" || text == "$$CURRENT" => {
             bson!({ "$unsetField": { "field": helper, "input": "$$ROOT" } })
