@@ -86,6 +86,10 @@ impl Choices {
         self.is_changed |= measured.is_some();
         for (operator, value) in measured.as_ref().unwrap_or(operators) {
             match (operator.as_str(), value) {
+                ("$geoWithin" | "$geoIntersects", shape) if geo::is_around_a_pole(shape) => {
+                    self.is_changed = true;
+                    conditions.push(unindexed(path, operator, value));
+                }
                 ("$geoWithin", shape) => {
                     let circle = geo::within(shape);
                     self.is_changed |= circle.is_some();
@@ -156,8 +160,8 @@ fn equal(value: &Bson) -> Document {
     doc! { "$eq": value.clone(), "$exists": true }
 }
 
-/// A condition that no index is asked for: the engine's leaves NaN out of numbers, and knows no sizes of arrays inside
-/// of arrays.
+/// A condition that no index is asked for: the engine's leaves NaN out of numbers, knows no sizes of arrays inside
+/// of arrays, and loses what lies in a polygon around a pole.
 fn unindexed(path: &str, operator: &str, value: &Bson) -> Document {
     doc! { "$nor": [{ "$nor": [{ path: { operator: value.clone() } }] }] }
 }

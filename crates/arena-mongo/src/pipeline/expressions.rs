@@ -4,7 +4,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
-use super::{accumulators, dates, numbers, schema, sums};
+use super::{accumulators, dates, geo, numbers, schema, sums};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
@@ -58,6 +58,9 @@ pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<Found, Com
     for element in document {
         let (key, value) = element?;
         check_operator(key.as_str())?;
+        if geo::HOLDERS.contains(&key.as_str()) {
+            geo::check_extent(&Bson::try_from(value)?)?;
+        }
         let is_bound = matches!(
             (key.as_str(), value),
             ("$gt" | "$gte", RawBsonRef::MinKey) | ("$lt" | "$lte", RawBsonRef::MaxKey)
@@ -170,6 +173,9 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
     let mut conditions = Vec::new();
     for (key, value) in document {
         check_operator(key)?;
+        if geo::HOLDERS.contains(&key.as_str()) {
+            geo::check_extent(value)?;
+        }
         let value = match (key.as_str(), value) {
             ("$literal", value) => value.clone(),
             ("$expr", value) => without_bounds(rewritten(value)?),

@@ -6,6 +6,15 @@ use std::f64::consts::PI;
 
 use bson::{Bson, Document, bson, doc};
 
+use crate::error::CommandError;
+
+/// Operators that hold a shape.
+pub(super) const HOLDERS: [&str; 2] = ["$geoWithin", "$geoIntersects"];
+
+/// How far, in degrees, a polygon's corners may be from its middle: beyond 45 the engine takes some for their
+/// complement.
+const EXTENT_MAX: f64 = 40.0;
+
 /// The engine's radius of the globe (PostGIS' mean radius of WGS 84) in MongoDB's, which are 6,378.1 km
 /// (`kRadiusOfEarthInMeters` of its source).
 const RADII: f64 = 6_371_008.771_415_059 / 6_378_100.0;
@@ -14,8 +23,9 @@ const RADII: f64 = 6_371_008.771_415_059 / 6_378_100.0;
 const CORNERS: u16 = 256;
 
 /// A circle that a polygon stands for may be so large, in radians, and reach so far north, south, east and west, in
-/// degrees: the engine refuses polygons over the antimeridian, and loses points of one over a pole.
-const RADIUS_MAX: f64 = 1.4;
+/// degrees: the engine refuses polygons over the antimeridian, loses points of one over a pole, and takes vast ones for
+/// their complement.
+const RADIUS_MAX: f64 = 0.65;
 const REACH_MAX: (f64, f64) = (179.9, 89.9);
 
 /// Returns the stages that run in place of a `$geoNear`.
@@ -152,6 +162,82 @@ pub(super) fn within(shape: &Bson) -> Option<Bson> {
     Some(bson!({ "$geometry": { "type": "Polygon", "coordinates": [corners] } }))
 }
 
+/// Refuses polygons of which the engine takes one in ten for all the rest of the globe.
+pub(super) fn check_extent(shape: &Bson) -> Result<(), CommandError> {
+    if rings(shape).into_iter().any(is_vast) {
+        return Err(CommandError::not_supported(
+            "a polygon with corners more than 40 degrees from its middle",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a shape has a polygon with a pole inside, of which the engine's index loses nearly everything.
+pub(super) fn is_around_a_pole(shape: &Bson) -> bool {
+    rings(shape).into_iter().any(goes_around)
+}
+
+/// Returns the rings of a polygon or of several.
+fn rings(shape: &Bson) -> Vec<&[Bson]> {
+    let Some(geometry) = shape
+        .as_document()
+        .and_then(|shape| shape.get_document("$geometry").ok())
+    else {
+        return Vec::new();
+    };
+    let coordinates = geometry.get_array("coordinates").ok().into_iter().flatten();
+    let outer = coordinates.filter_map(|part| part.as_array().map(Vec::as_slice));
+    match geometry.get_str("type") {
+        Ok("Polygon") => outer.collect(),
+        Ok("MultiPolygon") => outer
+            .flatten()
+            .filter_map(|ring| ring.as_array().map(Vec::as_slice))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a ring has corners too far from the middle of all.
+fn is_vast(ring: &[Bson]) -> bool {
+    let corners = ring.iter().map(|corner| {
+        let corner = corner.as_array()?;
+        let longitude = number(corner.first()?)?.to_radians();
+        let latitude = number(corner.get(1)?)?.to_radians();
+        let aside = latitude.cos();
+        Some([
+            aside * longitude.cos(),
+            aside * longitude.sin(),
+            latitude.sin(),
+        ])
+    });
+    let Some(corners) = corners.collect::<Option<Vec<[f64; 3]>>>() else {
+        return false;
+    };
+    let middle = corners.iter().fold([0.0; 3], |sum, corner| {
+        [sum[0] + corner[0], sum[1] + corner[1], sum[2] + corner[2]]
+    });
+    let product = |a: &[f64; 3], b: &[f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+    let least = product(&middle, &middle).sqrt() * EXTENT_MAX.to_radians().cos();
+    corners
+        .iter()
+        .any(|corner| product(corner, &middle) < least)
+}
+
+/// Whether the corners of a ring, each by the shorter way, lead once around the globe.
+fn goes_around(ring: &[Bson]) -> bool {
+    let longitudes = ring
+        .iter()
+        .map(|corner| corner.as_array()?.first().and_then(number));
+    let Some(longitudes) = longitudes.collect::<Option<Vec<f64>>>() else {
+        return false;
+    };
+    let steps = longitudes.windows(2);
+    let turned: f64 = steps
+        .map(|step| (step[1] - step[0] + 540.0).rem_euclid(360.0) - 180.0)
+        .sum();
+    turned.abs() > 180.0
+}
+
 /// Where one comes to from a point, in degrees, in a direction, clockwise from north, after a distance, both in
 /// radians.
 fn destination((longitude, latitude): (f64, f64), direction: f64, distance: f64) -> (f64, f64) {
@@ -198,6 +284,35 @@ mod tests {
             (x - 10.0).abs() < 1e-12 && (y - 43.0).abs() < 1e-12,
             "{x} {y}"
         );
+    }
+
+    #[test]
+    fn rings_around_a_pole_are_told_from_others() {
+        let is_around = |kind: &str, coordinates: Bson| {
+            is_around_a_pole(&bson!({ "$geometry": { "type": kind, "coordinates": coordinates } }))
+        };
+        let around = bson!([[0, 85], [90, 85], [180, 85], [-90, 85], [0, 85]]);
+        let across = bson!([[179, -1], [-179, -1], [-179, 1], [179, 1], [179, -1]]);
+        assert!(is_around("Polygon", bson!([around.clone()])));
+        assert!(!is_around("Polygon", bson!([across.clone()])));
+        assert!(is_around(
+            "MultiPolygon",
+            bson!([[across], [around.clone()]])
+        ));
+        assert!(!is_around("LineString", around));
+        assert!(!is_around("Polygon", bson!([[["x", 85], 5]])));
+        assert!(!is_around_a_pole(&bson!({ "$box": [[0, 0], [1, 1]] })));
+    }
+
+    #[test]
+    fn vast_polygons_are_refused() {
+        let checked = |half: i32| {
+            let ring = bson!([[-half, -half], [half, -half], [half, half], [-half, half]]);
+            check_extent(&bson!({ "$geometry": { "type": "Polygon", "coordinates": [ring] } }))
+        };
+        assert!(checked(20).is_ok());
+        assert!(checked(40).is_err());
+        assert!(check_extent(&bson!({ "$box": [[-90, -90], [90, 90]] })).is_ok());
     }
 
     #[test]
