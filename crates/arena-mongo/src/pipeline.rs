@@ -126,8 +126,8 @@ impl Reader<'_> {
         let mut order = orders::Order::default();
         for (position, stage) in pipeline.iter().enumerate() {
             let (name, value) = only_field(stage)?;
-            let is_last = position + 1 == pipeline.len();
-            if matches!(name, "$out" | "$merge") && !(place == Place::Top && is_last) {
+            let may_write = place == Place::Top && position + 1 == pipeline.len();
+            if matches!(name, "$out" | "$merge") && !may_write {
                 let message = format!("{name} can only be the final stage in the pipeline");
                 return Err(CommandError::new(40601, "Location40601", message));
             }
@@ -135,16 +135,16 @@ impl Reader<'_> {
             if name == "$sort" {
                 checked.extend(sorts::check(&pipeline[..position], &value));
             }
-            let projection = value.as_document().filter(|_| name == "$project");
-            let ordered = projection.filter(|_| place != Place::Update);
-            let parts = match ordered.and_then(projections::in_order) {
+            let may_part = name == "$project" && place != Place::Update;
+            let projection = value.as_document().filter(|_| may_part);
+            let parts = match projection.and_then(projections::in_order) {
                 Some(parts) => parts,
                 None => vec![bson!({ name: value })],
             };
             for part in parts {
                 let (name, value) = only_field(&part)?;
                 for stage in stages::rewritten_stage(name, value.clone())? {
-                    checked.extend(order.before(&stage));
+                    checked.extend(order.before(&stage, place));
                     checked.push(stage);
                 }
             }

@@ -1,9 +1,10 @@
-//! A `$sort` right behind what excludes fields: where a stage after it computes a
-//! field that is sorted by, the engine sorts by the computed one.
+//! What stands right behind a stage that excludes fields. A `$set` there still reads
+//! them in the engine; and where a stage after a `$sort` computes a field that is
+//! sorted by, the engine sorts by the computed one.
 
 use bson::{Bson, Document, bson};
 
-use super::accumulators::HELPER;
+use super::Place;
 use super::expressions::only;
 
 /// Whether fields were excluded since the last stage that keeps a sort from that.
@@ -14,15 +15,15 @@ pub(super) struct Order {
 
 impl Order {
     /// Returns what has to stand before the next stage of a pipeline, if anything.
-    pub(super) fn before(&mut self, stage: &Bson) -> Option<Bson> {
+    pub(super) fn before(&mut self, stage: &Bson, place: Place) -> Option<Bson> {
         let (name, value) = stage.as_document().and_then(only)?;
         match name {
             "$unset" => self.is_open = true,
             "$project" => self.is_open = value.as_document().is_some_and(excludes),
             "$match" | "$skip" | "$limit" => {}
-            "$sort" if self.is_open => {
+            "$sort" | "$set" | "$addFields" | "$fill" if self.is_open && place != Place::Update => {
                 self.is_open = false;
-                return Some(bson!({ "$set": { format!("{HELPER}Order"): "$$REMOVE" } }));
+                return Some(bson!({ "$replaceRoot": { "newRoot": "$$ROOT" } }));
             }
             _ => self.is_open = false,
         }
@@ -52,12 +53,12 @@ mod tests {
         let mut order = Order::default();
         let stages = stages.iter().cloned().map(Bson::Document);
         stages
-            .map(|stage| order.before(&stage))
+            .map(|stage| order.before(&stage, Place::Top))
             .any(|one| one.is_some())
     }
 
     #[test]
-    fn only_a_sort_behind_an_exclusion_is_parted_from_it() {
+    fn what_is_behind_an_exclusion_is_parted_from_it() {
         let sort = doc! { "$sort": { "a": 1 } };
         for excluding in [
             doc! { "$unset": "b" },
@@ -70,11 +71,10 @@ mod tests {
                 is_parted(&[excluding.clone(), between, sort.clone()]),
                 "{excluding}"
             );
-            assert!(!is_parted(&[
-                excluding,
-                doc! { "$set": { "c": 1 } },
-                sort.clone()
-            ]));
+            let set = doc! { "$set": { "c": "$b" } };
+            assert!(is_parted(&[excluding.clone(), set]), "{excluding}");
+            let group = doc! { "$group": { "_id": "$b" } };
+            assert!(!is_parted(&[excluding, group, sort.clone()]));
         }
         for other in [
             doc! { "$project": { "b": 1, "_id": 0 } },
