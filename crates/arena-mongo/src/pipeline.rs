@@ -122,7 +122,6 @@ impl Reader<'_> {
         check_redact(pipeline).and_then(|()| check_documents(pipeline))?;
         let carried = carried::with_keys(pipeline)?;
         let pipeline = carried.as_deref().unwrap_or(pipeline);
-        let mut checked = Vec::with_capacity(pipeline.len());
         let mut order = orders::Order::default();
         for (position, stage) in pipeline.iter().enumerate() {
             let (name, value) = only_field(stage)?;
@@ -132,8 +131,10 @@ impl Reader<'_> {
                 return Err(CommandError::new(40601, "Location40601", message));
             }
             let value = self.check_stage(name, value)?;
-            if name == "$sort" {
-                checked.extend(sorts::check(&pipeline[..position], &value));
+            if name == "$sort"
+                && let Some(check) = sorts::check(&pipeline[..position], &value)
+            {
+                order.push(check, place);
             }
             let may_part = name == "$project" && place != Place::Update;
             let projection = value.as_document().filter(|_| may_part);
@@ -144,12 +145,11 @@ impl Reader<'_> {
             for part in parts {
                 let (name, value) = only_field(&part)?;
                 for stage in stages::rewritten_stage(name, value.clone())? {
-                    checked.extend(order.before(&stage, place));
-                    checked.push(stage);
+                    order.push(stage, place);
                 }
             }
         }
-        Ok(checked)
+        Ok(order.stages)
     }
 
     /// Checks one stage and returns its value as it has to run.

@@ -67,12 +67,19 @@ fn carried(keys: &Document, stages: &[Bson], group: &Bson) -> Result<Vec<Bson>, 
             ("$project", Bson::Document(projection)) if includes(projection) => {
                 let mut projection = projection.clone();
                 projection.insert(&helper, 1);
-                carried.push(bson!({ "$project": projection }));
+                carried.push(without(&bson!({ "$project": projection }), &helper));
             }
             ("$project" | "$set" | "$addFields" | "$unset" | "$unwind", _) => {
-                carried.push(stage.clone());
+                carried.push(without(stage, &helper));
             }
-            (name, _) if LEAVING.contains(&name) => carried.push(stage.clone()),
+            ("$replaceRoot", Bson::Document(root)) if root.contains_key("newRoot") => {
+                let kept = kept(root.get("newRoot").unwrap_or(&Bson::Null), &helper);
+                carried.push(bson!({ "$replaceRoot": { "newRoot": kept } }));
+            }
+            ("$replaceWith", root) => {
+                carried.push(bson!({ "$replaceWith": kept(root, &helper) }));
+            }
+            (name, _) if LEAVING.contains(&name) => carried.push(without(stage, &helper)),
             (name, _) => {
                 return Err(CommandError::not_supported(format_args!(
                     "{name} between a $sort and a $group of what comes first or last"
@@ -83,6 +90,14 @@ fn carried(keys: &Document, stages: &[Bson], group: &Bson) -> Result<Vec<Bson>, 
     carried.push(bson!({ "$sort": sort }));
     carried.push(without(group, &helper));
     Ok(carried)
+}
+
+/// A new root with the helper beside what it holds; what is no document fails as it does.
+fn kept(root: &Bson, helper: &str) -> Bson {
+    let root = without(root, helper);
+    let is_document = bson!({ "$eq": [{ "$type": root.clone() }, "object"] });
+    let both = bson!({ "$mergeObjects": [root.clone(), { helper: format!("${helper}") }] });
+    bson!({ "$cond": [is_document, both, root] })
 }
 
 /// A stage that sees no helper in whole documents.
@@ -179,16 +194,14 @@ mod tests {
             bson!({ "$set": { "k": 5 } }),
             bson!({ "$unset": ["k"] }),
             bson!({ "$unwind": "$k" }),
+            bson!({ "$replaceRoot": { "newRoot": "$a" } }),
+            bson!({ "$replaceWith": { "z": 1 } }),
         ] {
             let carried = of(stage.clone());
             assert_eq!(carried.unwrap().unwrap().len(), 5, "{stage}");
         }
-        assert_eq!(
-            of(bson!({ "$replaceRoot": { "newRoot": "$a" } }))
-                .unwrap_err()
-                .code,
-            115
-        );
+        let facet = of(bson!({ "$bucketAuto": { "groupBy": "$k", "buckets": 2 } }));
+        assert_eq!(facet, Ok(None));
     }
 
     #[test]

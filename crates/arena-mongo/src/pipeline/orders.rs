@@ -7,15 +7,22 @@ use bson::{Bson, Document, bson};
 use super::Place;
 use super::expressions::only;
 
-/// Whether fields were excluded since the last stage that keeps a sort from that.
+/// Stages so far, and whether fields were excluded since the last one that keeps others from that.
 #[derive(Default)]
 pub(super) struct Order {
+    pub(super) stages: Vec<Bson>,
     is_open: bool,
 }
 
 impl Order {
-    /// Returns what has to stand before the next stage of a pipeline, if anything.
-    pub(super) fn before(&mut self, stage: &Bson, place: Place) -> Option<Bson> {
+    /// Adds the next stage of a pipeline, and what has to stand before it.
+    pub(super) fn push(&mut self, stage: Bson, place: Place) {
+        let parting = self.before(&stage, place);
+        self.stages.extend(parting);
+        self.stages.push(stage);
+    }
+
+    fn before(&mut self, stage: &Bson, place: Place) -> Option<Bson> {
         let (name, value) = stage.as_document().and_then(only)?;
         match name {
             "$unset" => self.is_open = true,
