@@ -19,7 +19,7 @@ const EXTENT_MAX: f64 = 40.0;
 /// (`kRadiusOfEarthInMeters` of its source).
 const RADII: f64 = 6_371_008.771_415_059 / 6_378_100.0;
 
-/// Corners of a circle: its edge is nowhere farther off than four hundred-thousandths of its radius.
+/// Corners of a circle, which reach out of it by less than a ten-thousandth of its radius.
 const CORNERS: u16 = 256;
 
 /// A circle that a polygon stands for may be so large, in radians, and reach so far north, south, east and west, in
@@ -146,8 +146,8 @@ pub(super) fn within(shape: &Bson) -> Option<Bson> {
     if !(f64::MIN_POSITIVE..=RADIUS_MAX).contains(&radius) {
         return None;
     }
-    // As much of the polygon lies outside of the circle as of the circle outside of the polygon.
-    let corner = radius * (1.0 + 1.0 / (PI / f64::from(CORNERS)).cos()) / 2.0;
+    // The circle touches the polygon's sides from inside: what lies on its edge is in.
+    let corner = (radius.tan() / (PI / f64::from(CORNERS)).cos()).atan() * (1.0 + 1e-9);
     let aside = (corner.sin() / latitude.to_radians().cos()).asin();
     let is_inside = longitude.abs() + aside.to_degrees() < REACH_MAX.0
         && latitude.abs() + corner.to_degrees() < REACH_MAX.1;
