@@ -73,11 +73,7 @@ pub(super) async fn read(call: &Call<'_>) -> Option<Answer> {
     let filter = call.body().get_document(field).ok()?;
     may_ask(filter).then_some(())?;
     let answer = async {
-        let place = Place {
-            collection: call.collection()?,
-            filter,
-            command: call.body(),
-        };
+        let place = Place::of(call, filter)?;
         let Some(asked) = place.found(call).await? else {
             return Ok(None);
         };
@@ -165,11 +161,7 @@ pub(super) async fn find_and_modify(call: &Call<'_>) -> Option<Answer> {
     let filter = call.body().get_document("query").ok()?;
     may_ask(filter).then_some(())?;
     let answer = async {
-        let place = Place {
-            collection: call.collection()?,
-            filter,
-            command: call.body(),
-        };
+        let place = Place::of(call, filter)?;
         let Some(mut asked) = place.found(call).await? else {
             return Ok(None);
         };
@@ -235,7 +227,16 @@ async fn run(call: &Call<'_>, name: &str, body: RawDocumentBuf) -> Answer {
     }
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// Where a command asks for one filter.
+    fn of(call: &'a Call<'_>, filter: &'a RawDocument) -> Result<Self, CommandError> {
+        Ok(Self {
+            collection: call.collection()?,
+            filter,
+            command: call.body(),
+        })
+    }
+
     /// Returns what the filter's `$text` finds; nothing where the engine has to say what is wrong with it.
     async fn found(&self, call: &Call<'_>) -> Result<Option<Asked>, CommandError> {
         call.allow(crate::users::Action::Read)?;

@@ -12,7 +12,17 @@ use crate::error::CommandError;
 /// Accumulators that go by the order of a sort.
 const ORDERED: [&str; 4] = ["$first", "$last", "$firstN", "$lastN"];
 /// Stages that leave the fields of a document.
-const LEAVING: [&str; 4] = ["$match", "$limit", "$skip", "$lookup"];
+const LEAVING: [&str; 5] = ["$match", "$limit", "$skip", "$lookup", "$graphLookup"];
+/// Stages behind which another sort counts, or none.
+const ENDING: [&str; 7] = [
+    "$sort",
+    "$group",
+    "$bucket",
+    "$bucketAuto",
+    "$sortByCount",
+    "$count",
+    "$facet",
+];
 
 /// Returns a pipeline that carries sort keys along, if it has to.
 ///
@@ -24,12 +34,12 @@ pub(super) fn with_keys(pipeline: &[Bson]) -> Result<Option<Vec<Bson>>, CommandE
         .map(|stage| stage.as_document().and_then(only))
         .collect();
     for (group, part) in parts.iter().enumerate() {
-        if !part.is_some_and(|(name, value)| name == "$group" && is_ordered(value)) {
+        if !part.is_some_and(|(name, value)| is_ordered(name, value)) {
             continue;
         }
-        let between = parts[..group].iter().rposition(|part| {
-            part.is_none_or(|(name, _)| matches!(name, "$sort" | "$group" | "$bucket" | "$facet"))
-        });
+        let ends =
+            |part: &Option<(&str, &Bson)>| part.is_none_or(|(name, _)| ENDING.contains(&name));
+        let between = parts[..group].iter().rposition(ends);
         let Some((sort, Some(("$sort", Bson::Document(keys))))) =
             between.map(|sort| (sort, parts[sort]))
         else {
@@ -44,7 +54,8 @@ pub(super) fn with_keys(pipeline: &[Bson]) -> Result<Option<Vec<Bson>>, CommandE
         }
         let carried = carried(keys, stages, &pipeline[group])?;
         let before = pipeline[..=sort].iter().cloned();
-        let after = pipeline[group + 1..].iter().cloned();
+        let after = &pipeline[group + 1..];
+        let after = with_keys(after)?.unwrap_or_else(|| after.to_vec());
         return Ok(Some(before.chain(carried).chain(after).collect()));
     }
     Ok(None)
@@ -116,10 +127,16 @@ pub(crate) fn without(value: &Bson, helper: &str) -> Bson {
     }
 }
 
-fn is_ordered(group: &Bson) -> bool {
-    let group = group.as_document().into_iter().flatten();
-    group
-        .filter_map(|(_, value)| only(value.as_document()?))
+/// Whether a stage groups by accumulators that go by an order.
+fn is_ordered(name: &str, value: &Bson) -> bool {
+    let made = match (name, value) {
+        ("$group", Bson::Document(group)) => Some(group),
+        ("$bucket", Bson::Document(bucket)) => bucket.get_document("output").ok(),
+        _ => None,
+    };
+    made.into_iter()
+        .flat_map(Document::values)
+        .filter_map(|made| only(made.as_document()?))
         .any(|(operator, _)| ORDERED.contains(&operator))
 }
 
@@ -143,7 +160,9 @@ fn leaves(stage: &Bson, keys: &Document) -> bool {
             let path = unwind.get_str("path").unwrap_or_default();
             !touches(path.trim_start_matches('$'))
         }
-        ("$lookup", Bson::Document(lookup)) => !lookup.get_str("as").is_ok_and(touches),
+        ("$lookup" | "$graphLookup", Bson::Document(lookup)) => {
+            !lookup.get_str("as").is_ok_and(touches)
+        }
         ("$replaceRoot" | "$replaceWith", _) => false,
         _ => true,
     }
@@ -200,8 +219,16 @@ mod tests {
             let carried = of(stage.clone());
             assert_eq!(carried.unwrap().unwrap().len(), 5, "{stage}");
         }
-        let facet = of(bson!({ "$bucketAuto": { "groupBy": "$k", "buckets": 2 } }));
-        assert_eq!(facet, Ok(None));
+        let other = of(bson!({ "$sample": { "size": 2 } }));
+        assert_eq!(other, Ok(None));
+        let sort = bson!({ "$sort": { "k": 1 } });
+        let dropped = bson!({ "$project": { "z": 1 } });
+        let last = bson!({ "$group": { "_id": null, "k": { "$last": "$z" } } });
+        let pair = [sort.clone(), dropped.clone(), last.clone()];
+        let twice = [pair.clone(), pair].concat();
+        assert_eq!(with_keys(&twice).unwrap().unwrap().len(), 10);
+        let buckets = bson!({ "$bucketAuto": { "groupBy": "$z", "buckets": 2 } });
+        assert_eq!(with_keys(&[sort, dropped, buckets, last]), Ok(None));
     }
 
     #[test]
