@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::pipeline::raised;
 use crate::wording::{Asked, reworded};
 
 /// MongoDB's own class of retryable errors.
@@ -53,11 +54,32 @@ fn unquoted_names(text: &str) -> String {
 
 /// MongoDB's name of a code that a reworded error has.
 fn name_of(code: i32) -> &'static str {
-    BY_SQLSTATE
-        .values()
-        .find(|(_, other)| *other == code)
-        .map_or("UnknownError", |(name, _)| name)
+    let known = BY_SQLSTATE.values().find(|(_, other)| *other == code);
+    let location = || {
+        let number = |name: &str| name.strip_prefix("Location")?.parse().ok();
+        LOCATIONS.iter().find(|name| number(name) == Some(code))
+    };
+    known
+        .map(|(name, _)| *name)
+        .or_else(|| location().copied())
+        .unwrap_or("UnknownError")
 }
+
+/// Names of codes that the engine does not have.
+const LOCATIONS: [&str; 12] = [
+    "Location40517",
+    "Location50723",
+    "Location51081",
+    "Location5166307",
+    "Location5439013",
+    "Location5439014",
+    "Location5439015",
+    "Location5439016",
+    "Location5439017",
+    "Location5439018",
+    "Location9711600",
+    "Location9711601",
+];
 
 /// What the engine says when somebody else made the collection, or the first of its database, a moment ago and a
 /// transaction's snapshot does not show it yet. MongoDB calls that a write conflict.
@@ -266,6 +288,9 @@ impl CommandError {
     /// Returns the error in MongoDB's words. What stays in the engine's own words names no part of it, and
     /// a refusal says whose it is.
     pub(crate) fn worded(mut self, asked: Asked<'_>) -> Self {
+        if let Some((code, text)) = raised(&self.message) {
+            return Self::new(code, name_of(code), text);
+        }
         if let Some((code, message)) = reworded(&self.message, asked) {
             self.message = message;
             if let Some(code) = code.filter(|code| *code != self.code) {

@@ -7,19 +7,23 @@ mod accumulators;
 mod buckets;
 pub(crate) mod carried;
 mod choices;
+mod date_texts;
 mod dates;
 mod elements;
 mod expressions;
 mod geo;
 mod identity;
 mod numbers;
+mod operands;
 mod orders;
 mod paths;
 mod projections;
+mod raising;
 mod schema;
 mod sorts;
 mod stages;
 mod sums;
+mod truncation;
 mod windows;
 
 use bson::{Bson, Document, bson};
@@ -32,6 +36,7 @@ pub(crate) use self::expressions::{
 };
 pub(crate) use self::geo::{as_stage, has_least};
 use self::identity::with_one_identity;
+pub(crate) use self::raising::raised;
 pub(crate) use self::schema::{as_written, stages_as_written, stored, stored_stages};
 pub(crate) use self::stages::check_sort;
 use crate::error::CommandError;
@@ -170,7 +175,7 @@ impl Reader<'_> {
             }
             "$facet" => self.check_facet(value),
             "$lookup" => {
-                check_lookup(value)?;
+                paths::check_lookup(value)?;
                 self.check_joined(name, value, "from")
             }
             "$graphLookup" => {
@@ -404,21 +409,6 @@ fn check_search(value: &Bson) -> Result<(), CommandError> {
         Some(search) if search.contains_key("cosmosSearch") => Ok(()),
         _ => Err(CommandError::not_supported("Atlas Search ($search)")),
     }
-}
-
-/// What the engine takes in a `$lookup` and MongoDB does not.
-fn check_lookup(lookup: &Bson) -> Result<(), CommandError> {
-    let Bson::Document(lookup) = lookup else {
-        return Ok(());
-    };
-    for field in ["localField", "foreignField", "as"] {
-        lookup.get_str(field).map_or(Ok(()), paths::check_path)?;
-    }
-    if lookup.contains_key("let") && !lookup.contains_key("pipeline") {
-        let message = "$lookup with a 'let' argument must also specify 'pipeline'";
-        return Err(CommandError::failed_to_parse(message));
-    }
-    lookup.get("let").map_or(Ok(()), paths::check_expression)
 }
 
 /// What is kept cannot be discarded.

@@ -222,7 +222,7 @@ async fn accept_all(server: Arc<Server>, listener: Listener, shutdown: Cancellat
                     sleep(ACCEPT_RETRY).await;
                 }
             },
-            Some(ended) = connections.join_next() => raise_panic(ended),
+            Some(ended) = connections.join_next() => report_panic(ended),
             () = shutdown.cancelled() => break,
             () = listener.closed.cancelled() => break,
         }
@@ -240,6 +240,15 @@ async fn accept_all(server: Arc<Server>, listener: Listener, shutdown: Cancellat
 fn is_crowded(server: &Server, allowed_user: Option<&str>, open: usize) -> bool {
     allowed_user
         .is_some_and(|user| open >= server.settings.guard.quota(user).connections + LOGGING_IN_MAX)
+}
+
+/// A bug that one client meets ends that client's connection, not everybody's database.
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(error = %error, "a database client met a bug of the front; its connection was ended");
+    }
 }
 
 /// A bug in one task is not hidden by the others.

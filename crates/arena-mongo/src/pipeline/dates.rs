@@ -4,11 +4,16 @@
 
 use bson::{Bson, Document, bson, doc};
 
+use super::raising::raise;
+
 /// A text cut into what precedes the fraction of a second, the fraction, and what follows. Minutes and seconds may be
 /// parted by a point as well.
 const CUT: &str = "^(.*:[0-9][0-9][:.][0-9][0-9])[.]([0-9]+)(.*)$";
 /// The same by a format, which knows three digits at most.
 const CUT_BY_FORMAT: &str = "^(.*[0-9])[.]([0-9][0-9]?[0-9]?)([^0-9].*)?$";
+/// A time with a timezone behind it.
+const OWN_ZONE: &str = ":[0-9][0-9]([.][0-9]+)? *(Z|[+-][0-9][0-9]:?[0-9][0-9])$";
+const BOTH_ZONES: &str = "you cannot pass in a date/time string with time zone information together with a timezone argument: ";
 /// How a format has the fraction behind the seconds.
 const FRACTION: &str = "%S.%L";
 
@@ -58,9 +63,35 @@ pub(super) fn from_text(arguments: &Bson) -> Bson {
     let Bson::Document(options) = arguments else {
         return as_it_is();
     };
-    let Some(text) = options.get("dateString").filter(|text| may_be_text(text)) else {
+    let may_have_both = options.contains_key("timezone") && !options.contains_key("format");
+    let text = options.get("dateString");
+    let Some(text) = text.filter(|text| may_be_text(text) || may_have_both) else {
         return as_it_is();
     };
+    if may_have_both {
+        return with_zone(text, options);
+    }
+    by_format(text, options)
+}
+
+/// A text with a timezone of its own beside one is refused.
+fn with_zone(text: &Bson, options: &Document) -> Bson {
+    let own = bson!({ "$and": [
+        { "$eq": [{ "$type": "$$arenaString" }, "string"] },
+        { "$regexMatch": { "input": "$$arenaString", "regex": OWN_ZONE } },
+    ] });
+    let read = by_format(&bson!("$$arenaString"), options);
+    let instead = match options.get("onError") {
+        Some(instead) => instead.clone(),
+        None => raise(241, BOTH_ZONES, bson!("$$arenaString")),
+    };
+    bson!({ "$let": {
+        "vars": { "arenaString": text.clone() }, "in": { "$cond": [own, instead, read] },
+    } })
+}
+
+fn by_format(text: &Bson, options: &Document) -> Bson {
+    let as_it_is = || bson!({ "$dateFromString": options.clone() });
     let mut whole = options.clone();
     whole.insert("dateString", "$$arenaText");
     let mut parts: Document = options

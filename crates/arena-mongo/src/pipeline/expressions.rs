@@ -4,7 +4,8 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
-use super::{accumulators, dates, geo, numbers, schema, sums};
+use super::paths::check_expression;
+use super::{accumulators, date_texts, dates, geo, numbers, schema, sums, truncation};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
@@ -40,8 +41,6 @@ const REWRITTEN: [&str; 28] = [
     "$jsonSchema",
     "$expr",
 ];
-/// MongoDB's own text of a date in a timezone that has no format.
-const LOCAL_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%L";
 
 /// What a look at a filter, a projection or an update found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,9 +105,9 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
         Bson::Document(document) => {
             let rewritten = rewritten_document(document)?;
             match only(&rewritten) {
-                Some(("$dateTrunc", arguments)) => truncated(arguments),
+                Some(("$dateTrunc", arguments)) => truncation::truncated(arguments),
                 Some((name @ ("$dateAdd" | "$dateSubtract"), arguments)) => moved(name, arguments),
-                Some(("$dateToString", arguments)) => date_text(arguments),
+                Some(("$dateToString", arguments)) => date_texts::date_text(arguments),
                 Some(("$avg", operand)) => Ok(sums::average(operand)),
                 Some(("$sum", operand)) => Ok(sums::sum(operand)),
                 Some((name @ ("$round" | "$trunc"), Bson::Array(operands))) => {
@@ -178,7 +177,10 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
         }
         let value = match (key.as_str(), value) {
             ("$literal", value) => value.clone(),
-            ("$expr", value) => without_bounds(rewritten(value)?),
+            ("$expr", value) => {
+                check_expression(value)?;
+                without_bounds(rewritten(value)?)
+            }
             ("$jsonSchema", Bson::Document(written)) => {
                 conditions.extend(schema::conditions(written)?);
                 continue;
@@ -261,227 +263,89 @@ pub(super) fn only(document: &Document) -> Option<(&str, &Bson)> {
     fields.next().is_none().then_some((name.as_str(), value))
 }
 
-/// `$dateToString` without a format but with a timezone: the engine ends the text with a 'Z' that is not
-/// true. It also takes a computed format for the text of one.
-fn date_text(arguments: &Bson) -> Result<Bson, CommandError> {
-    let Bson::Document(arguments) = arguments else {
-        return Ok(bson!({ "$dateToString": arguments.clone() }));
-    };
-    let mut arguments = arguments.clone();
-    match arguments.get("format") {
-        None if arguments.contains_key("timezone") => {
-            arguments.insert("format", LOCAL_FORMAT);
-        }
-        None => {}
-        Some(Bson::String(format)) if !format.starts_with('$') => {}
-        Some(_) => {
-            return Err(CommandError::not_supported(
-                "$dateToString with a format that is not constant",
-            ));
-        }
-    }
-    Ok(bson!({ "$dateToString": arguments }))
-}
-
-/// `$dateAdd` and `$dateSubtract` in a timezone: the engine is a day or an hour off when the clock changes in
-/// between. Moved is the local time, as if it were UTC's.
+/// `$dateAdd` and `$dateSubtract`: the engine computes with seconds that have a fraction, so that a millisecond is
+/// missing now and then, and in a timezone it is a day or an hour off when the clock changes in between. Moved is a
+/// date of whole seconds, as a local time where there is a timezone.
 fn moved(name: &str, arguments: &Bson) -> Result<Bson, CommandError> {
     let as_it_is = || Ok(bson!({ name: arguments.clone() }));
     let Bson::Document(options) = arguments else {
         return as_it_is();
     };
-    if ["startDate", "unit", "amount"]
-        .iter()
-        .any(|part| !options.contains_key(*part))
-    {
+    let [Some(date), Some(unit), Some(amount)] =
+        ["startDate", "unit", "amount"].map(|option| options.get(option))
+    else {
         return Err(CommandError::new(
             5_166_402,
             "Location5166402",
             format!("{name} requires startDate, unit, and amount to be present"),
         ));
-    }
-    let (Some(zone), Some(date)) = (options.get("timezone"), options.get("startDate")) else {
-        return as_it_is();
+    };
+    let zone = options.get("timezone");
+    let is_calendar = match unit {
+        Bson::String(unit) if unit.starts_with('$') => {
+            if zone.is_some() {
+                return Err(CommandError::not_supported(format_args!(
+                    "{name} in a timezone with a unit that is not constant"
+                )));
+            }
+            false
+        }
+        // Hours and less are as long everywhere.
+        Bson::String(unit) => {
+            matches!(unit.as_str(), "year" | "quarter" | "month" | "week" | "day")
+        }
+        _ => return as_it_is(),
     };
     let mut options = options.clone();
-    options.remove("timezone");
-    match options.get("unit") {
-        Some(Bson::String(unit)) if unit.starts_with('$') => {
-            return Err(CommandError::not_supported(format_args!(
-                "{name} in a timezone with a unit that is not constant"
-            )));
-        }
-        Some(Bson::String(unit))
-            if matches!(unit.as_str(), "year" | "quarter" | "month" | "week" | "day") => {}
-        // Hours and less are as long everywhere.
-        _ => return as_it_is(),
+    let local = zone.filter(|_| is_calendar).map(|_| "$$arenaZone");
+    if local.is_some() {
+        options.remove("timezone");
     }
-    options.insert(
-        "startDate",
-        date_from("$$arenaDate", Some("$$arenaZone"), None),
+    options.insert("startDate", whole_seconds("$$arenaDate", local));
+    let back = match local {
+        Some(_) => bson!({ "$dateFromParts": parts("$$arenaMoved", None, local) }),
+        None => bson!("$$arenaMoved"),
+    };
+    let sign = if name == "$dateAdd" {
+        "$add"
+    } else {
+        "$subtract"
+    };
+    let by_amount = bson!({ sign: ["$$arenaStart", "$$arenaAmount"] });
+    let by_seconds = bson!({ "$add": [back, { "$millisecond": "$$arenaStart" }] });
+    let exactly =
+        bson!({ "$cond": [{ "$eq": [unit.clone(), "millisecond"] }, by_amount, by_seconds] });
+    let moved = bson!({ "$cond": [{ "$eq": ["$$arenaMoved", Bson::Null] }, Bson::Null, exactly] });
+    options.insert("amount", "$$arenaAmount");
+    let mut variables = doc! { "arenaDate": date.clone(), "arenaAmount": amount.clone() };
+    variables.extend(
+        local
+            .and(zone)
+            .map(|zone| ("arenaZone".to_owned(), zone.clone())),
     );
-    let there = date_from("$$arenaMoved", None, Some("$$arenaZone"));
-    Ok(bson!({ "$let": {
-        "vars": { "arenaDate": date.clone(), "arenaZone": zone.clone() },
-        "in": { "$let": { "vars": { "arenaMoved": { name: options } }, "in": there } },
-    } }))
+    Ok(bson!({ "$let": { "vars": variables, "in": { "$let": {
+        "vars": { "arenaMoved": { name: options }, "arenaStart": "$$arenaDate" }, "in": moved,
+    } } } }))
 }
 
-/// A date made of a date's parts: read in one timezone, written in another; UTC where none is named.
-fn date_from(date: &str, read_in: Option<&str>, written_in: Option<&str>) -> Bson {
+/// A date without its milliseconds, as a local time where there is a zone; what is no date stays.
+fn whole_seconds(date: &str, zone: Option<&str>) -> Bson {
+    let is_date = bson!({ "$in": [{ "$type": date }, ["date", "timestamp", "objectId"]] });
+    bson!({ "$cond": [is_date, { "$dateFromParts": parts(date, zone, None) }, date] })
+}
+
+/// A date's parts down to the second: read in one timezone, written in another; UTC where none is named.
+fn parts(date: &str, read_in: Option<&str>, written_in: Option<&str>) -> Document {
     let part = |operator: &str| match read_in {
         Some(zone) => bson!({ operator: { "date": date, "timezone": zone } }),
         None => bson!({ operator: date }),
     };
     let mut parts = doc! {
         "year": part("$year"), "month": part("$month"), "day": part("$dayOfMonth"),
-        "hour": part("$hour"), "minute": part("$minute"), "second": part("$second"), "millisecond": part("$millisecond"),
+        "hour": part("$hour"), "minute": part("$minute"), "second": part("$second"),
     };
     parts.extend(written_in.map(|zone| ("timezone".to_owned(), Bson::String(zone.to_owned()))));
-    bson!({ "$dateFromParts": parts })
-}
-
-/// `$dateTrunc`: the engine is a day off in leap years, a month off before 2000, and knows no timezones.
-fn truncated(arguments: &Bson) -> Result<Bson, CommandError> {
-    let not_constant =
-        || CommandError::not_supported("$dateTrunc with an option that is not constant");
-    let Bson::Document(arguments) = arguments else {
-        return Err(CommandError::new(
-            5_439_007,
-            "Location5439007",
-            "$dateTrunc only supports an object as its argument",
-        ));
-    };
-    let date = arguments
-        .get("date")
-        .ok_or_else(|| missing("date", 5_439_009))?;
-    let unit = match arguments.get("unit") {
-        Some(Bson::String(unit)) if !unit.starts_with('$') => unit.as_str(),
-        Some(Bson::Null) => return Ok(Bson::Null),
-        Some(_) => return Err(not_constant()),
-        None => return Err(missing("unit", 5_439_010)),
-    };
-    let size = match arguments.get("binSize") {
-        None => 1,
-        Some(Bson::Int32(size)) => i64::from(*size),
-        Some(Bson::Int64(size)) => *size,
-        Some(Bson::Null) => return Ok(Bson::Null),
-        Some(_) => return Err(not_constant()),
-    };
-    if size < 1 {
-        return Err(CommandError::new(
-            5_439_018,
-            "Location5439018",
-            format!("$dateTrunc requires 'binSize' to be greater than 0, but got value {size}"),
-        ));
-    }
-    let start_of_week = match arguments.get("startOfWeek") {
-        None => "sunday",
-        Some(Bson::String(day)) if !day.starts_with('$') => day.as_str(),
-        Some(_) => return Err(not_constant()),
-    };
-    let zone = arguments.get("timezone").cloned();
-    let zone = zone.unwrap_or_else(|| Bson::String("UTC".to_owned()));
-    let begin = beginning(unit, size, start_of_week)?;
-    Ok(bson!({ "$let": {
-        "vars": { "arenaDate": date.clone(), "arenaZone": zone },
-        "in": { "$cond": [
-            { "$or": [{ "$lte": ["$$arenaDate", Bson::Null] }, { "$lte": ["$$arenaZone", Bson::Null] }] },
-            Bson::Null,
-            begin,
-        ] },
-    } }))
-}
-
-fn missing(parameter: &str, code: i32) -> CommandError {
-    let name = if code == 5_439_009 {
-        "Location5439009"
-    } else {
-        "Location5439010"
-    };
-    CommandError::new(
-        code,
-        name,
-        format!("Missing '{parameter}' parameter to $dateTrunc"),
-    )
-}
-
-/// Where the bin of `$$arenaDate` begins in `$$arenaZone`. Bins are counted from the first of January 2000.
-fn beginning(unit: &str, size: i64, start_of_week: &str) -> Result<Bson, CommandError> {
-    let part = |name: &str| bson!({ name: { "date": "$$arenaDate", "timezone": "$$arenaZone" } });
-    let local = |year: Bson, month: Bson, day: Bson| bson!({ "$dateFromParts": { "year": year, "month": month, "day": day, "timezone": "$$arenaZone" } });
-    let one = || Bson::Int32(1);
-    let floored = |number: Bson, size: i64| {
-        // Down to a multiple, also below zero, where $mod has the number's sign.
-        bson!({ "$subtract": [number.clone(), { "$mod": [{ "$add": [{ "$mod": [number, size] }, size] }, size] }] })
-    };
-    let months = |size: i64| {
-        let counted = bson!({ "$add": [{ "$multiply": [{ "$subtract": [part("$year"), 2000] }, 12] }, { "$subtract": [part("$month"), 1] }] });
-        let begin = floored(counted, size);
-        let year = bson!({ "$add": [2000, { "$floor": { "$divide": [begin.clone(), 12] } }] });
-        let month =
-            bson!({ "$add": [1, { "$mod": [{ "$add": [{ "$mod": [begin, 12] }, 12] }, 12] }] });
-        local(bson!({ "$toInt": year }), bson!({ "$toInt": month }), one())
-    };
-    let days = |size: i64, first: i64| {
-        // Days since the first of January 2000, in the zone.
-        let today = bson!({ "$dateFromParts": { "year": part("$year"), "month": part("$month"), "day": part("$dayOfMonth") } });
-        let counted =
-            bson!({ "$toLong": { "$divide": [{ "$subtract": [today, epoch()] }, DAY_MS] } });
-        let begin =
-            bson!({ "$add": [floored(bson!({ "$subtract": [counted, first] }), size), first] });
-        let day = bson!({ "$add": [epoch(), { "$multiply": [begin, DAY_MS] }] });
-        let of = |name: &str| bson!({ name: day.clone() });
-        local(of("$year"), of("$month"), of("$dayOfMonth"))
-    };
-    let milliseconds = |length: i64| {
-        let local_time = date_from("$$arenaDate", Some("$$arenaZone"), None);
-        let since = bson!({ "$subtract": [local_time, epoch()] });
-        let rest = bson!({ "$mod": [{ "$add": [{ "$mod": [since, length] }, length] }, length] });
-        bson!({ "$subtract": ["$$arenaDate", rest] })
-    };
-    Ok(match unit {
-        "year" => months(12 * size),
-        "quarter" => months(3 * size),
-        "month" => months(size),
-        "week" => days(7 * size, first_day(start_of_week)?),
-        "day" => days(size, 0),
-        "hour" => milliseconds(3_600_000 * size),
-        "minute" => milliseconds(60_000 * size),
-        "second" => milliseconds(1_000 * size),
-        "millisecond" => milliseconds(size),
-        _ => {
-            let message = format!("unknown time unit value: {unit}");
-            return Err(CommandError::failed_to_parse(message));
-        }
-    })
-}
-
-const DAY_MS: i64 = 86_400_000;
-
-/// The first of January 2000, a Saturday.
-fn epoch() -> Bson {
-    Bson::DateTime(bson::DateTime::from_millis(946_684_800_000))
-}
-
-/// The first such day of 2000, counted from the first of January.
-fn first_day(name: &str) -> Result<i64, CommandError> {
-    let days = [
-        "saturday",
-        "sunday",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-    ];
-    let name = name.to_lowercase();
-    let position = days
-        .iter()
-        .position(|day| *day == name || day[..3] == name)
-        .and_then(|position| i64::try_from(position).ok());
-    position
-        .ok_or_else(|| CommandError::failed_to_parse(format!("unknown day of week value: {name}")))
+    parts
 }
 
 /// Returns a filter, a projection or an update as it has to run.

@@ -148,22 +148,24 @@ pub(super) fn rounded(name: &str, operands: &[Bson]) -> Bson {
         { "$eq": [{ "$type": "$$arenaValue" }, "double"] },
         { "$gte": ["$$arenaSize", 1e-10] }, { "$lt": ["$$arenaSize", 1e15] },
     ] });
-    // Two more than the 52 binary places of a double, as the logarithm may be one off.
-    let places_of_two =
-        bson!({ "$subtract": [54, { "$toInt": { "$floor": { "$log": ["$$arenaSize", 2] } } }] });
-    let whole =
-        bson!({ "$toLong": { "$multiply": ["$$arenaSize", { "$pow": [2.0, "$$arenaTwo"] }] } });
-    let exact =
-        bson!({ "$divide": [{ "$toDecimal": whole }, { "$pow": [decimal("2"), "$$arenaTwo"] }] });
-    let size = bson!({ "$toDouble": { name: [exact, places.clone()] } });
-    let signed =
+    let size = bson!({ "$toDouble": { name: [exact("$$arenaSize"), places.clone()] } });
+    let cut =
         bson!({ "$multiply": [size, { "$cond": [{ "$lt": ["$$arenaValue", 0] }, -1.0, 1.0] }] });
-    let cut = bson!({ "$let": { "vars": { "arenaTwo": places_of_two }, "in": signed } });
     let size = bson!({ "$cond": [
         { "$eq": [{ "$type": "$$arenaValue" }, "double"] }, { "$abs": "$$arenaValue" }, 0,
     ] });
     bson!({ "$let": { "vars": { "arenaValue": value.clone() }, "in":
         { "$let": { "vars": { "arenaSize": size }, "in": { "$cond": [is_cut, cut, plain] } } } } })
+}
+
+/// What a double from 1e-280 on is exactly, as a decimal of 34 digits; the engine's `$toDecimal` keeps 15.
+pub(super) fn exact(size: &str) -> Bson {
+    // Two more than the 52 binary places of a double, as the logarithm may be one off.
+    let places = bson!({ "$subtract": [54, { "$toInt": { "$floor": { "$log": [size, 2] } } }] });
+    let whole = bson!({ "$toLong": { "$multiply": [size, { "$pow": [2.0, "$$arenaTwo"] }] } });
+    let power = bson!({ "$pow": [decimal("2"), "$$arenaTwo"] });
+    let exact = bson!({ "$divide": [{ "$toDecimal": whole }, power] });
+    bson!({ "$let": { "vars": { "arenaTwo": places }, "in": exact } })
 }
 
 /// `$mod` by a double with a fraction is a double, also where the engine gives a whole number.

@@ -4,7 +4,11 @@
 use bson::{Bson, Document};
 
 use super::expressions::only;
+use super::operands::{check_operands, check_single, check_variable};
 use crate::error::CommandError;
+
+/// As many names a path may have, MongoDB's greatest depth of documents.
+const DEEPEST: usize = 200;
 
 /// Checks what holds expressions under paths: a projection, or fields that are added.
 pub(super) fn check_specification(value: &Bson) -> Result<(), CommandError> {
@@ -25,18 +29,41 @@ pub(super) fn check_expression(value: &Bson) -> Result<(), CommandError> {
                 "Location16872",
                 "'$' by itself is not a valid FieldPath",
             )),
-            Some(path) => check_path(path.strip_prefix('$').unwrap_or(path)),
+            Some(path) => match path.strip_prefix('$') {
+                Some(variable) => check_variable(variable).and_then(|()| check_path(variable)),
+                None => check_path(path),
+            },
             None => Ok(()),
         },
         Bson::Array(values) => values.iter().try_for_each(check_expression),
-        Bson::Document(fields) => fields
-            .iter()
-            .filter(|(name, _)| {
-                !matches!(name.as_str(), "$literal" | "$const" | "$meta" | "sortBy")
-            })
-            .try_for_each(|(name, value)| check_name(name).and_then(|()| check_expression(value))),
+        Bson::Document(fields) => {
+            check_single(fields)?;
+            for (name, value) in fields {
+                check_name(name)?;
+                check_operands(name, value)?;
+                if !matches!(name.as_str(), "$literal" | "$const" | "$meta" | "sortBy") {
+                    check_expression(value)?;
+                }
+            }
+            Ok(())
+        }
         _ => Ok(()),
     }
+}
+
+/// What the engine takes in a `$lookup` and MongoDB does not.
+pub(super) fn check_lookup(lookup: &Bson) -> Result<(), CommandError> {
+    let Bson::Document(lookup) = lookup else {
+        return Ok(());
+    };
+    for field in ["localField", "foreignField", "as"] {
+        lookup.get_str(field).map_or(Ok(()), check_path)?;
+    }
+    if lookup.contains_key("let") && !lookup.contains_key("pipeline") {
+        let message = "$lookup with a 'let' argument must also specify 'pipeline'";
+        return Err(CommandError::failed_to_parse(message));
+    }
+    lookup.get("let").map_or(Ok(()), check_expression)
 }
 
 /// An object's fields are no paths; the engine goes into them.
@@ -71,6 +98,8 @@ pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
         let message =
             "FieldPath field names may not start with '$'. Consider using $getField or $setField.";
         (16410, "Location16410", message)
+    } else if path.split('.').count() > DEEPEST {
+        (5_984_700, "Location5984700", "FieldPath is too long")
     } else {
         return Ok(());
     };

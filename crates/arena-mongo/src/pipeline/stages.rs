@@ -82,6 +82,10 @@ pub(super) fn check_plain(name: &str, value: &Bson) -> Result<(), CommandError> 
         ("$project", _) => check_specification(value),
         ("$replaceRoot" | "$replaceWith", _) => check_expression(value),
         ("$group", Bson::Document(group)) => check_group(group),
+        ("$bucket" | "$bucketAuto", Bson::Document(bucket)) => {
+            bucket.get("groupBy").map_or(Ok(()), check_expression)?;
+            bucket.get_document("output").map_or(Ok(()), check_group)
+        }
         ("$unwind", Bson::String(path)) => unwound(path),
         ("$unwind", Bson::Document(unwind)) => unwind.get_str("path").map_or(Ok(()), unwound),
         ("$fill", Bson::Document(fill))
@@ -125,6 +129,11 @@ fn check_group(group: &Document) -> Result<(), CommandError> {
                 return Err(CommandError::new(40237, "Location40237", message));
             }
             _ if field == "_id" && !has_operator(fields) => check_key(fields)?,
+            // One operator too many is the engine's to tell.
+            None if field != "_id" => {
+                fields.values().try_for_each(check_expression)?;
+                continue;
+            }
             _ => {}
         }
         check_expression(value)?;

@@ -80,38 +80,73 @@ pub(super) fn may_be_double(operand: &Bson) -> bool {
 
 /// `$sum` as an expression.
 pub(super) fn sum(operand: &Bson) -> Bson {
-    if is_exact(operand) {
+    let terms = terms(operand);
+    let is_one = match operand {
+        Bson::Array(listed) if listed.len() > 1 => !listed.iter().any(may_have_fraction),
+        _ => !may_have_fraction(terms),
+    };
+    if is_one {
         return bson!({ "$sum": operand.clone() });
     }
+    let mut branches = vec![bson!({ "case": is_decimal("$$arenaSum"), "then": decimal_sum() })];
+    let is_rounded_once = matches!(terms, Bson::Array(two) if two.len() == 2);
+    if !is_rounded_once {
+        branches.push(bson!({ "case": is_of_parts("$$arenaSum"), "then": sum_of_parts() }));
+    }
     over_terms(
-        operand,
-        bson!({ "$cond": [is_of_parts("$$arenaSum"), sum_of_parts(), "$$arenaSum"] }),
+        terms,
+        bson!({ "$switch": { "branches": branches, "default": "$$arenaSum" } }),
     )
 }
 
 /// `$avg` as an expression: the engine gives a double for decimals besides.
 pub(super) fn average(operand: &Bson) -> Bson {
     let count = bson!({ "$size": "$$arenaNumbers" });
+    let total = |sum: Bson| bson!({ "$divide": [sum, count.clone()] });
     over_terms(
-        operand,
+        terms(operand),
         bson!({ "$switch": {
             "branches": [
-                { "case": { "$eq": [{ "$type": "$$arenaSum" }, "decimal"] }, "then": { "$divide": ["$$arenaSum", count.clone()] } },
-                { "case": is_of_parts("$$arenaSum"), "then": { "$divide": [sum_of_parts(), count] } },
+                { "case": is_decimal("$$arenaSum"), "then": total(decimal_sum()) },
+                { "case": is_of_parts("$$arenaSum"), "then": total(sum_of_parts()) },
             ],
             "default": { "$avg": "$$arenaNumbers" },
         } }),
     )
 }
 
+fn is_decimal(number: &str) -> Bson {
+    bson!({ "$eq": [{ "$type": number }, "decimal"] })
+}
+
+/// The sum of `$$arenaNumbers` when there are decimals among them: the others are added apart, each as what it is
+/// exactly, and their sum is added to that of the decimals, also when it is nothing.
+fn decimal_sum() -> Bson {
+    let number = "$$arenaNumber";
+    let exactly = numbers::exact("$$arenaSize");
+    let signed = bson!({ "$cond": [{ "$lt": [number, 0] }, { "$multiply": [exactly.clone(), -1] }, exactly] });
+    let is_cut = bson!({ "$and": [{ "$gte": ["$$arenaSize", 1e-280] }, { "$lt": ["$$arenaSize", f64::INFINITY] }] });
+    let of_double = bson!({ "$let": { "vars": { "arenaSize": { "$abs": number } }, "in":
+        { "$cond": [is_cut, signed, { "$toDecimal": number }] } } });
+    let is_double = bson!({ "$eq": [{ "$type": number }, "double"] });
+    let which = |is_decimal: Bson| bson!({ "$filter": { "input": "$$arenaNumbers", "as": "arenaNumber", "cond": is_decimal } });
+    let others = which(bson!({ "$not": [is_decimal(number)] }));
+    let others = bson!({ "$map": { "input": others, "as": "arenaNumber", "in": { "$cond": [is_double, of_double, number] } } });
+    bson!({ "$add": [{ "$sum": which(is_decimal(number)) }, { "$sum": others }] })
+}
+
+/// What is added: the terms of an array, or one operand.
+fn terms(operand: &Bson) -> &Bson {
+    match operand {
+        Bson::Array(terms) if terms.len() == 1 => &terms[0],
+        other => other,
+    }
+}
+
 /// Makes the terms, the numbers among them and their sum known to an expression.
-fn over_terms(operand: &Bson, result: Bson) -> Bson {
-    let terms = match operand {
-        Bson::Array(terms) if terms.len() == 1 => terms[0].clone(),
-        other => other.clone(),
-    };
+fn over_terms(terms: &Bson, result: Bson) -> Bson {
     let found = numbers::numbers(&Bson::String("$$arenaTerms".to_owned()));
-    bson!({ "$let": { "vars": { "arenaTerms": terms }, "in":
+    bson!({ "$let": { "vars": { "arenaTerms": terms.clone() }, "in":
         { "$let": { "vars": { "arenaSum": { "$sum": "$$arenaTerms" }, "arenaNumbers": found }, "in": result } } } })
 }
 
@@ -120,12 +155,7 @@ fn sum_of_parts() -> Bson {
     total(cut(&Bson::String("$$arenaNumber".to_owned())).map(of))
 }
 
-/// Whether a sum is rounded once at most.
-fn is_exact(operand: &Bson) -> bool {
-    match operand {
-        Bson::Array(terms) if terms.len() == 1 => is_exact(&terms[0]),
-        Bson::Array(terms) => terms.len() == 2 || !terms.iter().any(may_be_double),
-        // One value, or an array's.
-        other => !may_be_double(other),
-    }
+/// Whether a number may be a double or a decimal, as far as it can be seen.
+fn may_have_fraction(operand: &Bson) -> bool {
+    matches!(operand, Bson::Decimal128(_)) || may_be_double(operand)
 }
