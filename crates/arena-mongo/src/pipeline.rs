@@ -4,9 +4,11 @@
 //! answer wrongly without saying so is refused or rewritten.
 
 mod accumulators;
+mod arithmetic;
 mod buckets;
 pub(crate) mod carried;
 mod choices;
+mod clock;
 mod date_texts;
 mod dates;
 mod elements;
@@ -135,7 +137,8 @@ impl Reader<'_> {
                 let message = format!("{name} can only be the final stage in the pipeline");
                 return Err(CommandError::new(40601, "Location40601", message));
             }
-            let value = self.check_stage(name, value)?;
+            let timed = clock::with_times(name, value, place);
+            let value = self.check_stage(name, timed.as_ref().unwrap_or(value))?;
             if name == "$sort"
                 && let Some(check) = sorts::check(&pipeline[..position], &value)
             {

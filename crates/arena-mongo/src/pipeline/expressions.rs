@@ -5,14 +5,19 @@
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
 use super::paths::check_expression;
-use super::{accumulators, date_texts, dates, geo, numbers, schema, sums, truncation};
+use super::{accumulators, arithmetic, date_texts, dates, geo, numbers, schema, sums, truncation};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 28] = [
+const REWRITTEN: [&str; 33] = [
     "$add",
+    "$subtract",
+    "$pow",
+    "$log",
+    "$sigmoid",
+    "$ifNull",
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
@@ -110,11 +115,19 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 Some(("$dateToString", arguments)) => date_texts::date_text(arguments),
                 Some(("$avg", operand)) => Ok(sums::average(operand)),
                 Some(("$sum", operand)) => Ok(sums::sum(operand)),
-                Some((name @ ("$round" | "$trunc"), Bson::Array(operands))) => {
-                    Ok(numbers::rounded(name, operands))
+                Some((name @ ("$round" | "$trunc"), operand)) => {
+                    Ok(arithmetic::rounded(name, operand))
                 }
                 Some(("$add", Bson::Array(operands))) if is_nothing(operands) => Ok(Bson::Null),
-                Some(("$mod", Bson::Array(operands))) => Ok(numbers::rest(operands)),
+                Some((name @ ("$add" | "$subtract"), Bson::Array(operands))) => {
+                    Ok(arithmetic::moved_by_fraction(name, operands))
+                }
+                Some(("$mod", Bson::Array(operands))) => Ok(arithmetic::rest(operands)),
+                Some(("$pow", Bson::Array(operands))) => Ok(arithmetic::power(operands)),
+                Some(("$log", Bson::Array(operands))) => Ok(arithmetic::logarithm(operands)),
+                Some(("$sigmoid", operand)) => Ok(arithmetic::sigmoid(operand)),
+                Some(("$ifNull", Bson::Array(operands))) => Ok(arithmetic::first_found(operands)),
+                Some(("$mergeObjects", operand)) => Ok(arithmetic::merged(operand)),
                 // MongoDB keeps them in order, the engine by hash.
                 Some((name @ ("$setUnion" | "$setIntersection"), sets)) => {
                     Ok(bson!({ "$sortArray": { "input": { name: sets.clone() }, "sortBy": 1 } }))
@@ -139,10 +152,6 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                     "$substr" | "$substrBytes" | "$substrCP" | "$replaceOne" | "$replaceAll",
                     _,
                 )) => Ok(bson!({ "$concat": [rewritten, ""] })),
-                // The engine wants at least one.
-                Some(("$mergeObjects", Bson::Array(none))) if none.is_empty() => {
-                    Ok(bson!({ "$literal": {} }))
-                }
                 _ => Ok(Bson::Document(rewritten)),
             }
         }

@@ -3,8 +3,6 @@
 
 use bson::{Bson, Document, bson, doc};
 
-use super::sums;
-
 /// Significant digits of a double's text.
 const DIGITS: i32 = 16;
 
@@ -123,39 +121,8 @@ fn trimmed(text: Bson) -> Bson {
     bson!({ "$let": { "vars": { "arenaText": text }, "in": { "$cond": [has_point, cut, "$$arenaText"] } } })
 }
 
-fn decimal(text: &str) -> Bson {
+pub(super) fn decimal(text: &str) -> Bson {
     Bson::Decimal128(text.parse().expect("a constant decimal is well-formed"))
-}
-
-/// `$round` and `$trunc` of a double to places behind the point: the engine takes its shortest decimal form, MongoDB
-/// what it is exactly (2.345 is 2.34500000000000019984).
-pub(super) fn rounded(name: &str, operands: &[Bson]) -> Bson {
-    let as_it_is = bson!({ name: operands });
-    let [value, places] = operands else {
-        return as_it_is;
-    };
-    let are_behind = match places {
-        Bson::Int32(places) => *places > 0,
-        Bson::Int64(places) => *places > 0,
-        Bson::Double(places) => *places > 0.0,
-        _ => false,
-    };
-    if !are_behind || !sums::may_be_double(value) {
-        return as_it_is;
-    }
-    let plain = bson!({ name: ["$$arenaValue", places.clone()] });
-    let is_cut = bson!({ "$and": [
-        { "$eq": [{ "$type": "$$arenaValue" }, "double"] },
-        { "$gte": ["$$arenaSize", 1e-10] }, { "$lt": ["$$arenaSize", 1e15] },
-    ] });
-    let size = bson!({ "$toDouble": { name: [exact("$$arenaSize"), places.clone()] } });
-    let cut =
-        bson!({ "$multiply": [size, { "$cond": [{ "$lt": ["$$arenaValue", 0] }, -1.0, 1.0] }] });
-    let size = bson!({ "$cond": [
-        { "$eq": [{ "$type": "$$arenaValue" }, "double"] }, { "$abs": "$$arenaValue" }, 0,
-    ] });
-    bson!({ "$let": { "vars": { "arenaValue": value.clone() }, "in":
-        { "$let": { "vars": { "arenaSize": size }, "in": { "$cond": [is_cut, cut, plain] } } } } })
 }
 
 /// What a double from 1e-280 on is exactly, as a decimal of 34 digits; the engine's `$toDecimal` keeps 15.
@@ -166,19 +133,6 @@ pub(super) fn exact(size: &str) -> Bson {
     let power = bson!({ "$pow": [decimal("2"), "$$arenaTwo"] });
     let exact = bson!({ "$divide": [{ "$toDecimal": whole }, power] });
     bson!({ "$let": { "vars": { "arenaTwo": places }, "in": exact } })
-}
-
-/// `$mod` by a double with a fraction is a double, also where the engine gives a whole number.
-pub(super) fn rest(operands: &[Bson]) -> Bson {
-    let plain = bson!({ "$mod": operands });
-    match operands {
-        [Bson::String(_) | Bson::Document(_), Bson::Double(by)] if by.fract() != 0.0 => {
-            bson!({ "$let": { "vars": { "arenaRest": plain }, "in": { "$cond": [
-                { "$in": [{ "$type": "$$arenaRest" }, ["int", "long"]] }, { "$toDouble": "$$arenaRest" }, "$$arenaRest",
-            ] } } })
-        }
-        _ => plain,
-    }
 }
 
 /// `$stdDevPop` and `$stdDevSamp` as expressions.

@@ -63,6 +63,13 @@ pub(super) fn check_operands(name: &str, operands: &Bson) -> Result<(), CommandE
             )),
             _ => Ok(()),
         },
+        ("$round" | "$trunc", Bson::Array(operands)) => match operands.get(1).and_then(constant) {
+            Some(Bson::Decimal128(places)) if places.to_string() == "NaN" => {
+                let message = format!("precision argument to  {name} must be a integral value");
+                Err(CommandError::new(51082, "Location51082", message))
+            }
+            _ => Ok(()),
+        },
         ("$zip", Bson::Document(options)) => {
             let is_no_list = |field: &str| {
                 options

@@ -1,0 +1,69 @@
+//! Variables of the time. The engine has no `$$CLUSTER_TIME`, and no `$$NOW` in an
+//! update of all documents; both are the same for a whole command, so that constants do.
+
+use bson::{Bson, Document, Timestamp};
+
+use super::Place;
+
+const NOW: &str = "$$NOW";
+const CLUSTER_TIME: &str = "$$CLUSTER_TIME";
+
+/// Returns a stage's value with the time in place of variables, if it has any that the engine lacks.
+pub(super) fn with_times(name: &str, value: &Bson, place: Place) -> Option<Bson> {
+    // Conditions are no expressions, and pipelines inside get the same look.
+    if matches!(
+        name,
+        "$match" | "$geoNear" | "$facet" | "$lookup" | "$unionWith" | "$merge"
+    ) {
+        return None;
+    }
+    let is_update = place == Place::Update;
+    is_named(value, is_update).then(|| replaced(value, is_update))
+}
+
+fn is_time(text: &str, is_update: bool) -> bool {
+    text == CLUSTER_TIME || (is_update && text == NOW)
+}
+
+fn is_named(value: &Bson, is_update: bool) -> bool {
+    match value {
+        Bson::String(text) => is_time(text, is_update),
+        Bson::Array(values) => values.iter().any(|value| is_named(value, is_update)),
+        Bson::Document(fields) => fields
+            .iter()
+            .any(|(name, value)| name != "$literal" && is_named(value, is_update)),
+        _ => false,
+    }
+}
+
+fn replaced(value: &Bson, is_update: bool) -> Bson {
+    match value {
+        Bson::String(text) if is_time(text, is_update) => time(text),
+        Bson::Array(values) => values
+            .iter()
+            .map(|value| replaced(value, is_update))
+            .collect(),
+        Bson::Document(fields) => Bson::Document(
+            fields
+                .iter()
+                .map(|(name, value)| match name.as_str() {
+                    "$literal" => (name.clone(), value.clone()),
+                    _ => (name.clone(), replaced(value, is_update)),
+                })
+                .collect::<Document>(),
+        ),
+        other => other.clone(),
+    }
+}
+
+fn time(variable: &str) -> Bson {
+    let now = bson::DateTime::now();
+    if variable == NOW {
+        return Bson::DateTime(now);
+    }
+    let seconds = now.timestamp_millis() / 1000;
+    Bson::Timestamp(Timestamp {
+        time: u32::try_from(seconds).unwrap_or(u32::MAX),
+        increment: 1,
+    })
+}
