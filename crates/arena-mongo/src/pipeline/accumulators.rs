@@ -55,7 +55,7 @@ impl Accumulators {
         let operator = fields.iter().find(|(name, _)| *name != "window");
         match operator {
             Some((operator, operand)) if operator == "$avg" && may_be_decimal(operand) => {
-                self.average(name, &accumulator, operand, window.as_ref());
+                self.average(name, operand, window.as_ref());
             }
             Some((operator, number @ Bson::Double(_))) if operator == "$sum" => {
                 let number = bson!({ "$literal": number.clone() });
@@ -80,50 +80,54 @@ impl Accumulators {
         }
     }
 
-    /// `$sum`: the engine rounds at every step.
+    /// `$sum`: the engine rounds at every step, and takes 15 digits of a double beside a decimal.
     fn sum(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
-        let added = bson!({ "$sum": operand.clone() });
-        self.fields.insert(name, windowed(added, window));
-        let of_parts = self.parts(operand, window);
+        let branches = self.added(name, operand, window);
+        let branches = branches.map(|(case, sum)| bson!({ "case": case, "then": sum }));
         let sum = format!("${name}");
         self.corrections.insert(
             name,
-            bson!({ "$cond": [sums::is_of_parts(&sum), of_parts, sum] }),
+            bson!({ "$switch": { "branches": Bson::Array(branches.into()), "default": sum } }),
         );
     }
 
-    /// Adds the parts of an operand and returns their sum.
-    fn parts(&mut self, operand: &Bson, window: Option<&Bson>) -> Bson {
+    /// Adds a sum and its parts; returns MongoDB's sums of decimals and of doubles, and when there are such.
+    fn added(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) -> [(Bson, Bson); 2] {
+        let added = bson!({ "$sum": operand.clone() });
+        self.fields.insert(name, windowed(added, window));
         let own = self.fields.len();
         let mut number = 0;
-        sums::total(sums::parts(operand).map(|part| {
+        let parts = sums::parts(operand).map(|part| {
             let name = format!("{HELPER}Part{own}x{number}");
             number += 1;
             let sum = Bson::String(format!("${name}"));
             self.helper(name, bson!({ "$sum": part }), window);
             sum
-        }))
+        });
+        let decimals = format!("{HELPER}Decimals{own}");
+        let of_decimals = sums::with_decimals(bson!(format!("${decimals}")), parts.clone());
+        self.helper(decimals, bson!({ "$sum": sums::decimals(operand) }), window);
+        let sum = format!("${name}");
+        [
+            (sums::is_decimal(&sum), of_decimals),
+            (sums::is_of_parts(&sum), sums::total(parts)),
+        ]
     }
 
     /// `$avg`: the engine gives a double for decimals.
-    fn average(&mut self, name: &str, accumulator: &Bson, operand: &Bson, window: Option<&Bson>) {
-        let helper = |kind: &str| format!("{HELPER}{kind}{}", self.fields.len());
-        let (sum, count) = (helper("Sum"), helper("Count"));
+    fn average(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
+        let count = format!("{HELPER}Count{}", self.fields.len());
+        let divisor = format!("${count}");
         let is_number = bson!({ "$cond": [{ "$isNumber": operand.clone() }, 1, 0] });
-        self.fields.insert(name, accumulator.clone());
-        let of_parts = self.parts(operand, window);
-        let (total, divisor) = (format!("${sum}"), format!("${count}"));
+        let mut branches = vec![bson!({ "case": { "$eq": [&divisor, 0] }, "then": Bson::Null })];
+        for (case, sum) in self.added(name, operand, window) {
+            branches.push(bson!({ "case": case, "then": { "$divide": [sum, &divisor] } }));
+        }
+        let mean = bson!({ "$divide": [format!("${name}"), &divisor] });
         self.corrections.insert(
             name,
-            bson!({ "$switch": {
-                "branches": [
-                    { "case": { "$eq": [{ "$type": &total }, "decimal"] }, "then": { "$divide": [&total, &divisor] } },
-                    { "case": sums::is_of_parts(&total), "then": { "$divide": [of_parts, &divisor] } },
-                ],
-                "default": format!("${name}"),
-            } }),
+            bson!({ "$switch": { "branches": branches, "default": mean } }),
         );
-        self.helper(sum, bson!({ "$sum": operand.clone() }), window);
         self.helper(count, bson!({ "$sum": is_number }), window);
     }
 

@@ -32,13 +32,29 @@ fn cut(number: &Bson) -> [Bson; 3] {
     [large, small, last]
 }
 
-/// The parts of what an accumulator adds; nothing of what is no number.
+/// The parts of what an accumulator adds; nothing of what is a decimal or no number.
 pub(super) fn parts(operand: &Bson) -> [Bson; 3] {
+    let is_other = bson!({ "$in": [{ "$type": "$$arenaTerm" }, ["double", "int", "long"]] });
     cut(&Bson::String("$$arenaTerm".to_owned())).map(|part| {
         bson!({ "$let": { "vars": { "arenaTerm": operand.clone() }, "in": { "$cond": [
-            { "$isNumber": "$$arenaTerm" }, part, 0,
+            is_other.clone(), part, 0,
         ] } } })
     })
+}
+
+/// The decimals of what an accumulator adds.
+pub(super) fn decimals(operand: &Bson) -> Bson {
+    bson!({ "$let": { "vars": { "arenaTerm": operand.clone() }, "in": { "$cond": [
+        is_decimal("$$arenaTerm"), "$$arenaTerm", 0,
+    ] } } })
+}
+
+/// The sum of decimals and of the parts of the others, each part as what it is exactly.
+pub(super) fn with_decimals(decimals: Bson, parts: [Bson; 3]) -> Bson {
+    let parts = parts.map(|part| {
+        bson!({ "$let": { "vars": { "arenaNumber": part }, "in": exactly("$$arenaNumber") } })
+    });
+    bson!({ "$add": [decimals, { "$add": Bson::Array(parts.into()) }] })
 }
 
 /// The sum of the parts' sums, rounded once: what the first addition loses is added to the last part.
@@ -115,7 +131,7 @@ pub(super) fn average(operand: &Bson) -> Bson {
     )
 }
 
-fn is_decimal(number: &str) -> Bson {
+pub(super) fn is_decimal(number: &str) -> Bson {
     bson!({ "$eq": [{ "$type": number }, "decimal"] })
 }
 
@@ -123,16 +139,26 @@ fn is_decimal(number: &str) -> Bson {
 /// exactly, and their sum is added to that of the decimals, also when it is nothing.
 fn decimal_sum() -> Bson {
     let number = "$$arenaNumber";
+    let which = |is_decimal: Bson| bson!({ "$filter": { "input": "$$arenaNumbers", "as": "arenaNumber", "cond": is_decimal } });
+    let others = which(bson!({ "$not": [is_decimal(number)] }));
+    let others = bson!({ "$map": { "input": others, "as": "arenaNumber", "in": exactly(number) } });
+    bson!({ "$add": [{ "$sum": which(is_decimal(number)) }, { "$sum": others }] })
+}
+
+/// A number as a decimal of 34 digits.
+fn exactly(number: &str) -> Bson {
     let exactly = numbers::exact("$$arenaSize");
     let signed = bson!({ "$cond": [{ "$lt": [number, 0] }, { "$multiply": [exactly.clone(), -1] }, exactly] });
     let is_cut = bson!({ "$and": [{ "$gte": ["$$arenaSize", 1e-280] }, { "$lt": ["$$arenaSize", f64::INFINITY] }] });
-    let of_double = bson!({ "$let": { "vars": { "arenaSize": { "$abs": number } }, "in":
-        { "$cond": [is_cut, signed, { "$toDecimal": number }] } } });
+    let of_double = bson!({ "$let": { "vars": { "arenaSize": { "$abs": number } }, "in": { "$switch": {
+        "branches": [
+            { "case": is_cut, "then": signed },
+            { "case": { "$eq": [number, 0] }, "then": numbers::decimal("0") },
+        ],
+        "default": { "$toDecimal": number },
+    } } } });
     let is_double = bson!({ "$eq": [{ "$type": number }, "double"] });
-    let which = |is_decimal: Bson| bson!({ "$filter": { "input": "$$arenaNumbers", "as": "arenaNumber", "cond": is_decimal } });
-    let others = which(bson!({ "$not": [is_decimal(number)] }));
-    let others = bson!({ "$map": { "input": others, "as": "arenaNumber", "in": { "$cond": [is_double, of_double, number] } } });
-    bson!({ "$add": [{ "$sum": which(is_decimal(number)) }, { "$sum": others }] })
+    bson!({ "$cond": [is_double, of_double, { "$toDecimal": number }] })
 }
 
 /// What is added: the terms of an array, or one operand.
