@@ -291,3 +291,17 @@ async fn accept(socket: &Socket) -> io::Result<Box<dyn Stream>> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clients_bug_is_reported_and_a_listeners_is_raised() {
+        let bug = || async { tokio::spawn(async { panic!("a bug that a test has") }).await };
+        report_panic(bug().await);
+        let ended = bug().await;
+        let raised = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| raise_panic(ended)));
+        assert!(raised.is_err());
+    }
+}

@@ -232,6 +232,23 @@ fn to_places(name: &str) -> Bson {
     ) } })
 }
 
+/// `$toDecimal`: the engine writes a double's zero with 15 places.
+pub(super) fn to_decimal(operand: &Bson) -> Bson {
+    let value = match operand {
+        Bson::Array(operands) if operands.len() == 1 => &operands[0],
+        other => other,
+    };
+    if !may_be_double(value) {
+        return bson!({ "$toDecimal": operand.clone() });
+    }
+    let is_zero = bson!({ "$and": [is_type(LEFT, "double"), { "$eq": [LEFT, 0] }] });
+    let zero = bson!({ "$cond": [
+        { "$eq": [{ "$toString": LEFT }, "-0"] }, numbers::decimal("-0"), numbers::decimal("0"),
+    ] });
+    let body = bson!({ "$cond": [is_zero, zero, { "$toDecimal": LEFT }] });
+    with_operands(value, &Bson::Int32(0), body)
+}
+
 /// A date and a constant number with a fraction, which is rounded away from zero; the engine rounds otherwise.
 pub(super) fn moved_by_fraction(name: &str, operands: &[Bson]) -> Bson {
     let plain = || bson!({ name: operands });

@@ -11,7 +11,8 @@ use crate::error::CommandError;
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 33] = [
+const REWRITTEN: [&str; 34] = [
+    "$toDecimal",
     "$add",
     "$subtract",
     "$pow",
@@ -125,6 +126,7 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 Some(("$mod", Bson::Array(operands))) => Ok(arithmetic::rest(operands)),
                 Some(("$pow", Bson::Array(operands))) => Ok(arithmetic::power(operands)),
                 Some(("$log", Bson::Array(operands))) => Ok(arithmetic::logarithm(operands)),
+                Some(("$toDecimal", operand)) => Ok(arithmetic::to_decimal(operand)),
                 Some(("$sigmoid", operand)) => Ok(arithmetic::sigmoid(operand)),
                 Some(("$ifNull", Bson::Array(operands))) => Ok(arithmetic::first_found(operands)),
                 Some(("$mergeObjects", operand)) => Ok(arithmetic::merged(operand)),

@@ -190,8 +190,8 @@ fn check_sets(sets: &[Bson]) -> Result<(), CommandError> {
 
 fn is_direction(value: &Bson) -> Option<bool> {
     match value {
-        Bson::Int32(number) => Some(number.abs() == 1),
-        Bson::Int64(number) => Some(number.abs() == 1),
+        Bson::Int32(number) => Some(number.unsigned_abs() == 1),
+        Bson::Int64(number) => Some(number.unsigned_abs() == 1),
         Bson::Double(number) => Some(number.abs() == 1.0),
         Bson::Decimal128(number) => Some(
             number
