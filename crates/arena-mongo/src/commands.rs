@@ -45,6 +45,7 @@ mod stable;
 mod statistics;
 mod texts;
 mod transactions;
+mod unread;
 mod updates;
 mod validation;
 mod values;

@@ -4,7 +4,7 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc
 
 use super::{
     Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, reading, search,
-    sorting, texts, views, without,
+    sorting, texts, unread, views, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -69,7 +69,12 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
                 (Err(error), Some(target)) if outputs::is_of_missing(&error) => {
                     outputs::emptied(call, &spec, target, error).await?
                 }
-                (answer, _) => answer.map_err(|error| of_projections(error, call.body()))?,
+                (answer, _) => {
+                    let answer = answer.map_err(|error| of_projections(error, call.body()))?;
+                    let read = unread::check_pipeline(call, &spec, &answer).await;
+                    read.map_err(|error| of_projections(error, call.body()))?;
+                    answer
+                }
             }
         }
     };

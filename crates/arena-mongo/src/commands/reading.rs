@@ -6,7 +6,8 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
-    lists, orders, outputs, pages, positions, projections, raw, sorting, texts, views, without,
+    lists, orders, outputs, pages, positions, projections, raw, sorting, texts, unread, views,
+    without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
@@ -66,7 +67,10 @@ async fn find(call: &Call<'_>) -> Answer {
     let spec = positions::in_find(call, spec).await?;
     let spec = hints::in_order(call, spec).await?;
     let (sql, spec) = orders::of_find(call, spec).await?;
-    let answer = first_page(call, call.budget(), sql, &spec).await;
+    let answer = match first_page(call, call.budget(), sql, &spec).await {
+        Ok(answer) => unread::check_find(call, &answer).await.map(|()| answer),
+        failed => failed,
+    };
     answer.map_err(|error| match call.body().get_document("projection") {
         Ok(projection) => aggregation::of_projection(error, projection),
         Err(_) => error,
