@@ -53,6 +53,10 @@ fn unquoted_names(text: &str) -> String {
 
 /// MongoDB's name of a code that a reworded error has.
 fn name_of(code: i32) -> &'static str {
+    // The engine has no error of its own for a NaN that is to be rounded.
+    if code == 40259 {
+        return "Location40259";
+    }
     BY_SQLSTATE
         .values()
         .find(|(_, other)| *other == code)

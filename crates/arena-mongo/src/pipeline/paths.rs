@@ -25,6 +25,9 @@ pub(super) fn check_expression(value: &Bson) -> Result<(), CommandError> {
                 "Location16872",
                 "'$' by itself is not a valid FieldPath",
             )),
+            Some("$") => Err(CommandError::failed_to_parse(
+                "empty variable names are not allowed",
+            )),
             Some(path) => check_path(path.strip_prefix('$').unwrap_or(path)),
             None => Ok(()),
         },
@@ -53,9 +56,17 @@ pub(super) fn with_point() -> CommandError {
     CommandError::new(16412, "Location16412", message)
 }
 
+pub(super) fn with_empty() -> CommandError {
+    let message = "FieldPath field names may not be empty strings.";
+    CommandError::new(15998, "Location15998", message)
+}
+
 pub(super) fn is_operator(fields: &Document) -> bool {
     only(fields).is_some_and(|(name, _)| name.starts_with('$'))
 }
+
+/// A path goes through up to this many fields.
+const LONGEST: usize = 200;
 
 /// Returns why a field path is none.
 pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
@@ -65,8 +76,12 @@ pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
     } else if path.ends_with('.') {
         (40353, "Location40353", "FieldPath must not end with a '.'.")
     } else if path.split('.').any(str::is_empty) {
-        let message = "FieldPath field names may not be empty strings.";
-        (15998, "Location15998", message)
+        return Err(with_empty());
+    } else if path.contains('\0') {
+        let message = "FieldPath field names may not contain '\\0'.";
+        (16411, "Location16411", message)
+    } else if path.split('.').count() > LONGEST {
+        (15, "Overflow", "FieldPath is too long")
     } else if path.split('.').any(|part| part.starts_with('$')) {
         let message =
             "FieldPath field names may not start with '$'. Consider using $getField or $setField.";
