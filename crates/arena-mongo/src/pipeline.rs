@@ -299,8 +299,8 @@ impl Reader<'_> {
 
     fn check_merge(self, value: &Bson) -> Result<Bson, CommandError> {
         if !matches!(value, Bson::String(_) | Bson::Document(_)) {
-            let message = "$merge only supports a string or object argument";
-            return Err(CommandError::new(51182, "Location51182", message));
+            let message = "$merge requires a string or object argument";
+            return Err(CommandError::type_mismatch(message));
         }
         let Bson::Document(merge) = value else {
             return self.check_target("$merge", value).map(|()| value.clone());

@@ -121,11 +121,15 @@ pub(super) fn check_database_name(name: &str) -> Result<(), CommandError> {
 
 /// Nothing is written into the databases that are MongoDB's own.
 pub(super) fn check_database(stage: &str, name: &str) -> Result<(), CommandError> {
-    if stage == "$out" && INTERNAL.contains(&name) {
-        let message = format!("Can't {stage} to internal database: {name}");
-        return Err(CommandError::new(31321, "Location31321", message));
+    if !INTERNAL.contains(&name) {
+        return Ok(());
     }
-    Ok(())
+    let (code, code_name) = match stage {
+        "$out" => (31321, "Location31321"),
+        _ => (31320, "Location31320"),
+    };
+    let message = format!("Cannot {stage} to internal database: {name}");
+    Err(CommandError::new(code, code_name, message))
 }
 
 /// What a `$merge` cannot say together: what is kept cannot be discarded, and only a pipeline has variables.
@@ -141,7 +145,7 @@ pub(super) fn check_modes(merge: &Document) -> Result<(), CommandError> {
     }
     if let Some(Bson::Document(variables)) = merge.get("let") {
         let has_pipeline = merge.get_array("whenMatched").is_ok();
-        if !has_pipeline && merge.contains_key("whenMatched") {
+        if !has_pipeline {
             let message = "Cannot use 'let' variables with 'whenMatched' that is no pipeline";
             return Err(CommandError::new(51199, "Location51199", message));
         }
