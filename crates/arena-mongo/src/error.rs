@@ -66,7 +66,8 @@ fn name_of(code: i32) -> &'static str {
 }
 
 /// Names of codes that the engine does not have.
-const LOCATIONS: [&str; 12] = [
+const LOCATIONS: [&str; 13] = [
+    "Location40259",
     "Location40517",
     "Location50723",
     "Location51081",

@@ -55,7 +55,14 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         }
         None => None,
     };
-    let answer = match copied(call, &spec, writes_to.as_ref()).await {
+    let written = match &writes_to {
+        Some(target) => match outputs::onto_itself(call, &spec, target).await {
+            None => copied(call, &spec, target).await,
+            written => written,
+        },
+        None => None,
+    };
+    let answer = match written {
         Some(answer) => answer?,
         None => {
             let budget = if replaces(&spec) {
@@ -91,9 +98,11 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 async fn copied(
     call: &Call<'_>,
     spec: &RawDocument,
-    writes_to: Option<&(Option<String>, String)>,
+    (database, collection): &(Option<String>, String),
 ) -> Option<Answer> {
-    let (database, collection) = writes_to.filter(|_| replaces(spec))?;
+    if !replaces(spec) {
+        return None;
+    }
     let database = database.as_deref().unwrap_or(call.database);
     copying::whole(call, spec, (database, collection)).await
 }

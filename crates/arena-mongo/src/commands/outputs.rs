@@ -1,15 +1,19 @@
 //! `$out` and `$merge` of a collection that is not there, which is empty at MongoDB. The engine refuses the one, and
-//! answers the other with the documents instead of writing them.
+//! answers the other with the documents instead of writing them. And `$out` into the collection that is read, which
+//! goes by another collection.
 
-use bson::{RawBsonRef, RawDocument, rawdoc};
+use bson::oid::ObjectId;
+use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
-use super::{Answer, Call, aggregation, reading};
+use super::{Answer, Call, aggregation, orders, raw, reading, without};
 use crate::backend::BsonIn;
 use crate::error::CommandError;
 
 const CREATE: &str = "SELECT documentdb_api.create_collection($1, $2)";
 const DELETE: &str =
     "SELECT p_result, pg_stat_force_next_flush() FROM documentdb_api.delete($1, $2, NULL, NULL)";
+
+const DROP: &str = "SELECT documentdb_api.drop_collection($1, $2)";
 
 /// Stages that give documents where there is none.
 const SOURCES: [&str; 2] = ["$unionWith", "$facet"];
@@ -62,6 +66,60 @@ pub(super) async fn emptied(
         "cursor": { "id": 0_i64, "ns": format!("{}.{source}", call.database), "firstBatch": [] },
         "ok": 1.0,
     })
+}
+
+/// Runs a pipeline that writes into the collection that it reads; nothing for all others. What it gives is written
+/// aside first, and from there into the collection, which keeps its indexes and its documents until all are known.
+pub(super) async fn onto_itself(
+    call: &Call<'_>,
+    spec: &RawDocument,
+    target: &(Option<String>, String),
+) -> Option<Answer> {
+    let (database, collection) = target;
+    let is_here = database
+        .as_deref()
+        .is_none_or(|database| database == call.database);
+    let is_itself = spec.get_str("aggregate").ok() == Some(collection.as_str());
+    if !is_here || !is_itself || !aggregation::replaces(spec) {
+        return None;
+    }
+    let aside = format!("tmp.agg_out.{}", ObjectId::new());
+    let answer = by_way_of(call, spec, collection, &aside).await;
+    let backend = &call.server.backend;
+    let dropped = backend
+        .row(call.budget_to_change(), DROP, &[&call.database, &aside])
+        .await;
+    call.schema_changed(call.database, Some(&aside));
+    match answer {
+        Err(error) if is_of_missing(&error) => Some(emptied(call, spec, target, error).await),
+        Ok(answer) => Some(dropped.map(|_| answer)),
+        failed => Some(failed),
+    }
+}
+
+async fn by_way_of(call: &Call<'_>, spec: &RawDocument, collection: &str, aside: &str) -> Answer {
+    let (sql, written) = orders::of_pipeline(call, writing_to(spec, aside)?).await?;
+    let answer = reading::first_page(call, call.budget_to_change(), sql, &written).await?;
+    let back = doc! { "aggregate": aside, "pipeline": [{ "$out": collection }], "cursor": {} };
+    let budget = call.budget_to_change();
+    reading::first_page(call, budget, aggregation::AGGREGATE, &raw(&back)).await?;
+    Ok(answer)
+}
+
+/// A pipeline with another collection to write into.
+fn writing_to(spec: &RawDocument, collection: &str) -> Result<RawDocumentBuf, CommandError> {
+    let Bson::Array(mut stages) = Bson::try_from(RawBsonRef::Array(spec.get_array("pipeline")?))?
+    else {
+        return Err(CommandError::internal());
+    };
+    stages.pop();
+    stages.push(Bson::Document(doc! { "$out": collection }));
+    let mut other = without(spec, &["pipeline"])?;
+    other.append(
+        bson::cstr!("pipeline"),
+        RawBson::try_from(Bson::Array(stages))?,
+    );
+    Ok(other)
 }
 
 /// A collection that is not there has nothing near to find, and no index for a `$geoNear`.

@@ -1,7 +1,7 @@
 //! `$bucketAuto`. MongoDB fills each bucket with the rounded share of the documents
 //! and the last one with the rest; the engine spreads the rest over the first ones.
-//! The values are counted, the buckets' beginnings chosen as MongoDB does, and the
-//! documents grouped by them.
+//! The values are counted, the buckets' beginnings chosen as MongoDB does, rounded
+//! where a granularity is asked for, and the documents grouped by them.
 
 use std::collections::BTreeSet;
 
@@ -9,20 +9,35 @@ use bson::{Bson, Document, bson, doc};
 
 use super::accumulators::{HELPER, has_operator};
 use super::expressions::rewritten;
+use super::granularity::Granularity;
 use crate::error::CommandError;
 
+/// What a stage asks for.
+#[derive(Debug)]
+struct Buckets<'a> {
+    key: &'a Bson,
+    count: i32,
+    granularity: Option<Granularity>,
+    /// Its accumulators, if it has any.
+    output: Option<&'a Document>,
+}
+
 /// Returns a stage and the accumulators of its buckets, if its buckets are chosen here; the engine says what is wrong
-/// with others, and knows the numbers that a granularity prefers.
+/// with others.
 pub(super) fn rewritten_buckets(
     stage: &Document,
     grouped: impl Fn(Document) -> Result<Vec<Bson>, CommandError>,
 ) -> Result<Option<Vec<Bson>>, CommandError> {
-    let Some((key, buckets)) = asked(stage) else {
+    let Some(asked) = asked(stage) else {
         return Ok(None);
     };
-    let output = stage.get_document("output").ok();
-    let key = bson!({ "$ifNull": [rewritten(key)?, Bson::Null] });
-    let mut stages = beginnings(&key, buckets, output);
+    let key = rewritten(asked.key)?;
+    let key = match asked.granularity {
+        Some(granularity) => granularity.checked(&key),
+        None => bson!({ "$ifNull": [key, Bson::Null] }),
+    };
+    let mut stages = beginnings(&key, &asked);
+    let output = asked.output;
     let bucket = doc! { "place": "$place", "begins": "$begins.at", "last": "$last" };
     let helper = format!("{HELPER}Bucket");
     let (key, output) = match output {
@@ -48,63 +63,119 @@ pub(super) fn rewritten_buckets(
     Ok(Some(stages))
 }
 
-/// What is grouped by, and into how many buckets.
-fn asked(stage: &Document) -> Option<(&Bson, i32)> {
-    let is_known = |name: &String| matches!(name.as_str(), "groupBy" | "buckets" | "output");
+fn asked(stage: &Document) -> Option<Buckets<'_>> {
+    let is_known = |name: &String| {
+        matches!(
+            name.as_str(),
+            "groupBy" | "buckets" | "output" | "granularity"
+        )
+    };
     let key = stage.get("groupBy")?;
     let is_key = match key {
         Bson::String(path) => path.len() > 1 && path.starts_with('$'),
         Bson::Document(fields) => has_operator(fields),
         _ => false,
     };
-    let buckets = crate::commands::whole(stage.get("buckets")?)?;
-    let buckets = i32::try_from(buckets).ok().filter(|buckets| *buckets > 0)?;
-    let are_accumulators = match stage.get("output") {
-        None => true,
+    let count = crate::commands::whole(stage.get("buckets")?)?;
+    let count = i32::try_from(count).ok().filter(|count| *count > 0)?;
+    let granularity = match stage.get("granularity") {
+        None => None,
+        Some(name) => Some(Granularity::named(name.as_str()?)?),
+    };
+    let (output, are_accumulators) = match stage.get("output") {
+        None => (None, true),
         Some(Bson::Document(output)) => {
             let is_one = |value: &Bson| value.as_document().is_some_and(|one| one.len() == 1);
-            !output.is_empty() && !output.contains_key("_id") && output.values().all(is_one)
+            let are_accumulators = !output.contains_key("_id") && output.values().all(is_one);
+            (Some(output), are_accumulators)
         }
-        Some(_) => false,
+        Some(_) => (None, false),
     };
-    (is_key && are_accumulators && stage.keys().all(is_known)).then_some((key, buckets))
+    let asked = Buckets {
+        key,
+        count,
+        granularity,
+        output: output.filter(|output| !output.is_empty()),
+    };
+    (is_key && are_accumulators && stage.keys().all(is_known)).then_some(asked)
 }
 
 /// One document for each value, which knows the number of its bucket and where buckets begin.
-fn beginnings(key: &Bson, buckets: i32, output: Option<&Document>) -> Vec<Bson> {
-    let of = match output {
+fn beginnings(key: &Bson, asked: &Buckets<'_>) -> Vec<Bson> {
+    let of = match asked.output {
         None => bson!({ "$sum": 0 }),
         Some(output) => bson!({ "$push": needed(output) }),
     };
-    let share = bson!({ "$floor": { "$add": [{ "$divide": ["$all", buckets] }, 0.5] } });
-    let begins = bson!({ "$and": [
-        { "$lte": ["$$value.left", 0] },
-        { "$lt": [{ "$size": "$$value.at" }, buckets] },
-    ] });
-    let next = bson!({ "$cond": [
-        begins,
-        {
-            "at": { "$concatArrays": ["$$value.at", ["$$this.key"]] },
-            "left": { "$subtract": ["$share", "$$this.count"] },
-        },
-        { "at": "$$value.at", "left": { "$subtract": ["$$value.left", "$$this.count"] } },
-    ] });
-    let none: [Bson; 0] = [];
-    let begun = bson!({ "at": none.to_vec(), "left": 0 });
+    let share = bson!({ "$floor": { "$add": [{ "$divide": ["$all", asked.count] }, 0.5] } });
+    let last = bson!({ "$last": "$keys.last" });
+    let last = match asked.granularity {
+        Some(granularity) => granularity.within(granularity.up(&last)),
+        None => last,
+    };
     let before = bson!({ "input": "$begins.at", "cond": { "$lte": ["$$this", "$keys.key"] } });
     vec![
-        bson!({ "$group": { "_id": key.clone(), "count": { "$sum": 1 }, "of": of } }),
+        // Of values that are equal and of several types the last one ends a bucket.
+        bson!({ "$group": {
+            "_id": key.clone(), "count": { "$sum": 1 }, "last": { "$last": key.clone() }, "of": of,
+        } }),
         bson!({ "$sort": { "_id": 1 } }),
         bson!({ "$group": {
             "_id": null,
-            "keys": { "$push": { "key": "$_id", "count": "$count", "of": "$of" } },
+            "keys": { "$push": { "key": "$_id", "count": "$count", "last": "$last", "of": "$of" } },
             "all": { "$sum": "$count" },
         } }),
-        bson!({ "$set": { "share": { "$max": [1, { "$toInt": share }] }, "last": { "$last": "$keys.key" } } }),
-        bson!({ "$set": { "begins": { "$reduce": { "input": "$keys", "initialValue": begun, "in": next } } } }),
+        bson!({ "$set": { "share": { "$max": [1, { "$toInt": share }] }, "last": last } }),
+        bson!({ "$set": { "begins": begun(asked) } }),
         bson!({ "$unwind": "$keys" }),
         bson!({ "$set": { "place": { "$size": { "$filter": before } } } }),
     ]
+}
+
+/// Where buckets begin, in `at`. A bucket that is full takes values up to its rounded end, `to`.
+fn begun(asked: &Buckets<'_>) -> Bson {
+    let is_full = bson!({ "$and": [
+        { "$lte": ["$$value.left", 0] },
+        { "$lt": [{ "$size": "$$value.at" }, asked.count] },
+    ] });
+    let left = |of: &str| bson!({ "$subtract": [of, "$$this.count"] });
+    let with = |begin: &Bson| bson!({ "$concatArrays": ["$$value.at", [begin.clone()]] });
+    let none: [Bson; 0] = [];
+    let Some(granularity) = asked.granularity else {
+        let next = bson!({ "$cond": [
+            is_full,
+            { "at": with(&"$$this.key".into()), "left": left("$share") },
+            { "at": "$$value.at", "left": left("$$value.left") },
+        ] });
+        let begun = bson!({ "at": none.to_vec(), "left": 0 });
+        return bson!({ "$reduce": { "input": "$keys", "initialValue": begun, "in": next } });
+    };
+    let key = Bson::from("$$this.key");
+    // The end of zero is zero, which nothing begins with.
+    let is_below = bson!({ "$in": ["$$value.to", [null, 0]] });
+    let begin = bson!({ "$cond": [is_below, granularity.down(&key), "$$value.to"] });
+    let to = |left: &Bson| bson!({ "$cond": [{ "$lte": [left.clone(), 0] }, granularity.up(&key), null] });
+    let opened = left("$share");
+    let filled = left("$$value.left");
+    let next = bson!({ "$switch": {
+        "branches": [
+            {
+                "case": { "$and": [is_full.clone(), { "$or": [
+                    { "$eq": ["$$value.to", null] },
+                    { "$gte": ["$$this.key", "$$value.to"] },
+                ] }] },
+                "then": { "at": with(&begin), "left": opened.clone(), "to": to(&opened) },
+            },
+            { "case": is_full, "then": "$$value" },
+        ],
+        "default": {
+            "at": "$$value.at",
+            "left": filled.clone(),
+            "to": to(&filled),
+        },
+    } });
+    let begun = bson!({ "at": none.to_vec(), "left": 0, "to": null });
+    let ends = bson!({ "$reduce": { "input": "$keys", "initialValue": begun, "in": next } });
+    granularity.within(ends)
 }
 
 /// A bucket ends where the next one begins, the last one with its last value.
@@ -205,7 +276,7 @@ mod tests {
             doc! { "groupBy": 5, "buckets": 2 },
             doc! { "groupBy": "$a", "buckets": 0 },
             doc! { "groupBy": "$a", "buckets": 2.5 },
-            doc! { "groupBy": "$a", "buckets": 2, "granularity": "R5" },
+            doc! { "groupBy": "$a", "buckets": 2, "granularity": "R6" },
             doc! { "groupBy": "$a", "buckets": 2, "output": { "n": 1 } },
         ] {
             assert!(asked(&stage).is_none(), "{stage}");

@@ -7,9 +7,6 @@ use super::expressions::only;
 use super::operands::{check_operands, check_single, check_variable};
 use crate::error::CommandError;
 
-/// As many names a path may have, MongoDB's greatest depth of documents.
-const DEEPEST: usize = 200;
-
 /// Checks what holds expressions under paths: a projection, or fields that are added.
 pub(super) fn check_specification(value: &Bson) -> Result<(), CommandError> {
     match value {
@@ -51,21 +48,6 @@ pub(super) fn check_expression(value: &Bson) -> Result<(), CommandError> {
     }
 }
 
-/// What the engine takes in a `$lookup` and MongoDB does not.
-pub(super) fn check_lookup(lookup: &Bson) -> Result<(), CommandError> {
-    let Bson::Document(lookup) = lookup else {
-        return Ok(());
-    };
-    for field in ["localField", "foreignField", "as"] {
-        lookup.get_str(field).map_or(Ok(()), check_path)?;
-    }
-    if lookup.contains_key("let") && !lookup.contains_key("pipeline") {
-        let message = "$lookup with a 'let' argument must also specify 'pipeline'";
-        return Err(CommandError::failed_to_parse(message));
-    }
-    lookup.get("let").map_or(Ok(()), check_expression)
-}
-
 /// An object's fields are no paths; the engine goes into them.
 fn check_name(name: &str) -> Result<(), CommandError> {
     if name.contains('.') && !name.starts_with('$') {
@@ -80,9 +62,17 @@ pub(super) fn with_point() -> CommandError {
     CommandError::new(16412, "Location16412", message)
 }
 
+pub(super) fn with_empty() -> CommandError {
+    let message = "FieldPath field names may not be empty strings.";
+    CommandError::new(15998, "Location15998", message)
+}
+
 pub(super) fn is_operator(fields: &Document) -> bool {
     only(fields).is_some_and(|(name, _)| name.starts_with('$'))
 }
+
+/// A path goes through up to this many fields.
+const LONGEST: usize = 200;
 
 /// Returns why a field path is none.
 pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
@@ -92,14 +82,16 @@ pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
     } else if path.ends_with('.') {
         (40353, "Location40353", "FieldPath must not end with a '.'.")
     } else if path.split('.').any(str::is_empty) {
-        let message = "FieldPath field names may not be empty strings.";
-        (15998, "Location15998", message)
+        return Err(with_empty());
+    } else if path.contains('\0') {
+        let message = "FieldPath field names may not contain '\\0'.";
+        (16411, "Location16411", message)
+    } else if path.split('.').count() > LONGEST {
+        (15, "Overflow", "FieldPath is too long")
     } else if path.split('.').any(|part| part.starts_with('$')) {
         let message =
             "FieldPath field names may not start with '$'. Consider using $getField or $setField.";
         (16410, "Location16410", message)
-    } else if path.split('.').count() > DEEPEST {
-        (5_984_700, "Location5984700", "FieldPath is too long")
     } else {
         return Ok(());
     };

@@ -6,9 +6,10 @@ use bson::{Bson, Document, bson, doc};
 
 use super::accumulators::{Accumulators, HELPER, has_operator};
 use super::buckets;
+use super::checks::{direction, reads};
 use super::expressions::{only, rewritten};
 use super::geo;
-use super::paths::{check_expression, check_path, check_specification};
+use super::missing::{accumulated, or_null};
 use super::windows;
 use crate::error::CommandError;
 
@@ -21,6 +22,11 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             bson!({ "$project": { "_id": 0 } }),
         ],
         ("$group", Bson::Document(group)) => grouped(group)?,
+        ("$sortByCount", key) if is_key(&key) => {
+            let mut stages = grouped(doc! { "_id": key, "count": { "$sum": 1 } })?;
+            stages.push(bson!({ "$sort": { "count": -1 } }));
+            stages
+        }
         ("$bucket", Bson::Document(bucket)) => {
             let (bucket, after) = with_output(bucket, "output")?;
             // MongoDB gives buckets in the order of their boundaries; the engine in any.
@@ -31,28 +37,39 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             stages.extend(after);
             stages
         }
-        ("$bucketAuto", Bson::Document(bucket)) => {
-            if let Some(stages) = buckets::rewritten_buckets(&bucket, grouped)? {
-                return Ok(stages);
-            }
-            let is_of_powers = bucket
-                .get_str("granularity")
-                .is_ok_and(|granularity| granularity == "POWERSOF2");
-            let (bucket, after) = with_output(bucket, "output")?;
-            let mut stages = vec![bson!({ "$bucketAuto": bucket })];
-            stages.extend(is_of_powers.then(whole_powers));
-            stages.extend(after);
-            stages
-        }
+        ("$bucketAuto", Bson::Document(bucket)) => automatic(bucket)?,
         ("$geoNear", Bson::Document(near)) => geo::near(near),
         ("$setWindowFields", Bson::Document(windows)) => windows::rewritten_windows(windows)?,
         ("$graphLookup", Bson::Document(lookup)) => graph_looked_up(lookup)?,
         // Their pipelines have had the same walk.
-        ("$facet" | "$out", value) => vec![bson!({ name: value })],
+        ("$facet", Bson::Document(facets)) => faceted(facets),
+        ("$out", value) => vec![bson!({ name: value })],
+        ("$addFields" | "$set", Bson::Document(fields)) => {
+            vec![bson!({ name: rewritten(&added(fields))? })]
+        }
+        ("$unwind", unwind) => unwound(unwind)?,
+        ("$sort", Bson::Document(keys)) => {
+            vec![bson!({ "$sort": rewritten(&Bson::Document(directed(keys)))? })]
+        }
+        ("$limit" | "$skip", Bson::Decimal128(number)) => {
+            let count = number
+                .to_string()
+                .parse()
+                .map_or(Bson::Decimal128(number), Bson::Int64);
+            vec![bson!({ name: count })]
+        }
+        // What is pruned is a document of nothing to the engine, which stages count.
+        ("$redact", decision) => vec![
+            bson!({ "$redact": rewritten(&decided(decision))? }),
+            bson!({ "$match": { format!("{HELPER}Nothing"): { "$exists": false } } }),
+        ],
         ("$merge", Bson::Document(merge)) if merge.get_array("whenMatched").is_ok() => {
             merged(merge)?
         }
         ("$lookup" | "$unionWith" | "$merge", Bson::Document(mut stage)) => {
+            if name == "$lookup" {
+                without_nothing(&mut stage);
+            }
             if let Some(variables) = stage.get("let") {
                 let variables = rewritten(variables)?;
                 stage.insert("let", variables);
@@ -68,138 +85,154 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
     })
 }
 
-/// What MongoDB refuses in a stage and the engine takes.
-pub(super) fn check_plain(name: &str, value: &Bson) -> Result<(), CommandError> {
-    match (name, value) {
-        ("$count", Bson::String(field)) if field == "_id" => {
-            let message = "a group's _id may only be specified once";
-            Err(CommandError::new(15948, "Location15948", message))
-        }
-        ("$addFields" | "$set", Bson::Document(fields)) => {
-            check_added(name, fields)?;
-            check_specification(value)
-        }
-        ("$project", _) => check_specification(value),
-        ("$replaceRoot" | "$replaceWith", _) => check_expression(value),
-        ("$group", Bson::Document(group)) => check_group(group),
-        ("$bucket" | "$bucketAuto", Bson::Document(bucket)) => {
-            bucket.get("groupBy").map_or(Ok(()), check_expression)?;
-            bucket.get_document("output").map_or(Ok(()), check_group)
-        }
-        ("$unwind", Bson::String(path)) => unwound(path),
-        ("$unwind", Bson::Document(unwind)) => unwind.get_str("path").map_or(Ok(()), unwound),
-        ("$fill", Bson::Document(fill))
-            if fill.get_document("output").is_ok_and(Document::is_empty) =>
-        {
-            let message = "The output field to $fill must not be empty";
-            Err(CommandError::new(6_050_203, "Location6050203", message))
-        }
-        ("$densify", Bson::Document(densify)) => check_densify(densify),
-        ("$sort", Bson::Document(keys)) => check_sort(keys),
-        _ => Ok(()),
+fn automatic(bucket: Document) -> Result<Vec<Bson>, CommandError> {
+    if let Some(stages) = buckets::rewritten_buckets(&bucket, grouped)? {
+        return Ok(stages);
     }
+    let (bucket, after) = with_output(bucket, "output")?;
+    let mut stages = vec![bson!({ "$bucketAuto": bucket })];
+    stages.extend(after);
+    Ok(stages)
 }
 
-fn unwound(path: &str) -> Result<(), CommandError> {
-    match path.strip_prefix('$') {
-        Some(path) if !path.is_empty() && !path.starts_with('$') => check_path(path),
-        _ => Ok(()),
-    }
+/// The engine gives facets in an order of its own.
+fn faceted(facets: Document) -> Vec<Bson> {
+    let in_order: Document = facets
+        .keys()
+        .map(|name| (name.clone(), Bson::String(format!("${name}"))))
+        .collect();
+    let is_several = in_order.len() > 1;
+    let mut stages = vec![bson!({ "$facet": facets })];
+    stages.extend(is_several.then(|| bson!({ "$replaceWith": in_order })));
+    stages
 }
 
-/// The engine gives documents that it adds a field of that name.
-fn check_densify(densify: &Document) -> Result<(), CommandError> {
-    match densify.get_str("field") {
-        Ok(field) if field.contains('.') && check_path(field).is_ok() => Err(
-            CommandError::not_supported("$densify of a field inside another"),
-        ),
-        _ => Ok(()),
+/// Fields that are added: an empty object is a value, into which the engine would merge what is there. Nothing may be
+/// added, which the engine refuses.
+fn added(fields: Document) -> Bson {
+    if fields.is_empty() {
+        return bson!({ format!("{HELPER}Nothing"): "$$REMOVE" });
     }
-}
-
-fn check_group(group: &Document) -> Result<(), CommandError> {
-    for (field, value) in group {
-        let Bson::Document(fields) = value else {
-            check_expression(value)?;
-            continue;
+    fn with_values(fields: Document) -> Document {
+        let value = |value: Bson| match value {
+            Bson::Document(inner) if inner.is_empty() => bson!({ "$literal": {} }),
+            Bson::Document(inner) if !has_operator(&inner) => Bson::Document(with_values(inner)),
+            other => other,
         };
-        match only(fields) {
-            Some((operator, Bson::Array(_))) if field != "_id" => {
-                let message = format!("The {operator} accumulator is a unary operator");
-                return Err(CommandError::new(40237, "Location40237", message));
+        let fields = fields.into_iter();
+        fields.map(|(name, inner)| (name, value(inner))).collect()
+    }
+    Bson::Document(with_values(fields))
+}
+
+/// The engine goes into an array by a number, and puts no index where the array was.
+fn unwound(unwind: Bson) -> Result<Vec<Bson>, CommandError> {
+    let mut unwind = match unwind {
+        Bson::String(path) => doc! { "path": path },
+        Bson::Document(unwind) => unwind,
+        other => return Ok(vec![bson!({ "$unwind": other })]),
+    };
+    let path = unwind.get_str("path").unwrap_or_default();
+    let path = path.strip_prefix('$').unwrap_or(path).to_owned();
+    let mut stages = Vec::new();
+    let arrays = arrays_before_numbers(&path);
+    if !arrays.is_empty() {
+        if matches!(unwind.get_bool("preserveNullAndEmptyArrays"), Ok(true)) {
+            return Err(CommandError::not_supported(
+                "$unwind of a path with a number that keeps documents without an array",
+            ));
+        }
+        let is_none = bson!({ "$not": [{ "$or": arrays }] });
+        stages.push(bson!({ "$match": { "$expr": is_none } }));
+    }
+    let is_within = |path: &str, other: &str| {
+        path.strip_prefix(other)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let index = unwind
+        .get_str("includeArrayIndex")
+        .unwrap_or_default()
+        .to_owned();
+    if index.is_empty() || !(is_within(&path, &index) || is_within(&index, &path)) {
+        stages.push(bson!({ "$unwind": unwind }));
+        return Ok(stages);
+    }
+    let helper = format!("{HELPER}Index");
+    unwind.insert("includeArrayIndex", helper.as_str());
+    stages.push(bson!({ "$unwind": unwind }));
+    stages.push(bson!({ "$set": { index: format!("${helper}") } }));
+    stages.push(bson!({ "$unset": helper }));
+    Ok(stages)
+}
+
+/// Whether what stands before each number of a path is an array: there is nothing behind it at MongoDB.
+fn arrays_before_numbers(path: &str) -> Vec<Bson> {
+    let is_number =
+        |part: &str| !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit());
+    let points = path.match_indices('.').map(|(point, _)| point);
+    let numbers = points.filter(|point| {
+        let next = path[point + 1..].split('.').next();
+        next.is_some_and(is_number)
+    });
+    numbers
+        .map(|point| bson!({ "$isArray": [format!("${}", &path[..point])] }))
+        .collect()
+}
+
+/// A sort's keys with the direction that a decimal is rounded to.
+pub(super) fn directed(keys: Document) -> Document {
+    let whole = |order: Bson| match (&order, direction(&order)) {
+        (Bson::Decimal128(_), Some(1.0)) => Bson::Int32(1),
+        (Bson::Decimal128(_), Some(-1.0)) => Bson::Int32(-1),
+        _ => order,
+    };
+    keys.into_iter()
+        .map(|(path, order)| (path, whole(order)))
+        .collect()
+}
+
+const DECISIONS: [&str; 3] = ["$$KEEP", "$$PRUNE", "$$DESCEND"];
+
+/// What `$redact` decides by: a text is no decision, whatever it says.
+fn decided(decision: Bson) -> Bson {
+    let all = |values: Vec<Bson>| values.into_iter().map(decided).collect::<Vec<Bson>>();
+    let in_fields = |fields: Document, names: &[&str]| {
+        let fields = fields.into_iter().map(|(name, value)| {
+            let is_result = names.contains(&name.as_str());
+            (name, if is_result { decided(value) } else { value })
+        });
+        fields.collect::<Document>()
+    };
+    if let Some((operator, operand)) = decision.as_document().and_then(only) {
+        match (operator, operand.clone()) {
+            ("$cond", Bson::Array(mut parts)) if parts.len() == 3 => {
+                let results = all(parts.split_off(1));
+                parts.extend(results);
+                return bson!({ "$cond": parts });
             }
-            _ if field == "_id" && !has_operator(fields) => check_key(fields)?,
-            // One operator too many is the engine's to tell.
-            None if field != "_id" => {
-                fields.values().try_for_each(check_expression)?;
-                continue;
+            ("$cond", Bson::Document(parts)) => {
+                return bson!({ "$cond": in_fields(parts, &["then", "else"]) });
+            }
+            ("$ifNull", Bson::Array(values)) => return bson!({ "$ifNull": all(values) }),
+            ("$let", Bson::Document(parts)) => return bson!({ "$let": in_fields(parts, &["in"]) }),
+            ("$switch", Bson::Document(parts)) => {
+                let mut parts = in_fields(parts, &["default"]);
+                if let Ok(branches) = parts.get_array_mut("branches") {
+                    for branch in branches.iter_mut().filter_map(Bson::as_document_mut) {
+                        *branch = in_fields(std::mem::take(branch), &["then"]);
+                    }
+                }
+                return bson!({ "$switch": parts });
             }
             _ => {}
         }
-        check_expression(value)?;
     }
-    Ok(())
-}
-
-/// A key's fields are expressions; a number or a boolean looks like a projection's.
-fn check_key(fields: &Document) -> Result<(), CommandError> {
-    let is_inclusion = |value: &Bson| {
-        matches!(
-            value,
-            Bson::Int32(_)
-                | Bson::Int64(_)
-                | Bson::Double(_)
-                | Bson::Decimal128(_)
-                | Bson::Boolean(_)
-        )
-    };
-    if fields.values().any(is_inclusion) {
-        let message = "$group does not support inclusion-style expressions";
-        return Err(CommandError::new(17390, "Location17390", message));
+    let is_variable = |text: &str| text.starts_with("$$") && !text.contains('.');
+    if reads(&decision, &is_variable) {
+        return decision;
     }
-    Ok(())
-}
-
-fn check_added(stage: &str, fields: &Document) -> Result<(), CommandError> {
-    let invalid = |code: i32, name: &'static str, why: String| {
-        let message = format!("Invalid {stage} :: caused by :: {why}");
-        Err(CommandError::new(code, name, message))
-    };
-    if fields.is_empty() {
-        let why = "specification must have at least one field".to_owned();
-        return invalid(40177, "Location40177", why);
-    }
-    for (position, path) in fields.keys().enumerate() {
-        let is_above = |above: &str, below: &str| {
-            below
-                .strip_prefix(above)
-                .is_some_and(|rest| rest.starts_with('.'))
-        };
-        let before = fields.keys().take(position);
-        let mut conflicting = before.filter(|seen| is_above(seen, path) || is_above(path, seen));
-        if let Some(seen) = conflicting.next() {
-            let why = format!(
-                "specification contains two conflicting paths. Cannot specify both '{path}' and '{seen}'"
-            );
-            return invalid(40176, "Location40176", why);
-        }
-    }
-    Ok(())
-}
-
-/// A sort's keys are field paths.
-pub(crate) fn check_sort(keys: &Document) -> Result<(), CommandError> {
-    for (path, order) in keys {
-        if path == "$natural" {
-            continue;
-        }
-        check_path(path)?;
-        if matches!(order, Bson::String(_) | Bson::Boolean(_) | Bson::Null) {
-            let message = format!("Illegal key in $sort specification: {path}: {order}");
-            return Err(CommandError::new(15974, "Location15974", message));
-        }
-    }
-    Ok(())
+    let is_text = bson!({ "$in": [decision.clone(), { "$literal": DECISIONS.to_vec() }] });
+    bson!({ "$cond": [is_text, 0, decision] })
 }
 
 /// `$merge` with a pipeline, which the engine lacks: the document that matches is looked up, the pipeline runs
@@ -268,6 +301,23 @@ fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
     Ok(vec![lookup, result, bson!({ "$merge": merge })])
 }
 
+/// What a `$lookup` does not say, said by null; and fields of no name, which a pipeline does without.
+fn without_nothing(lookup: &mut Document) {
+    if lookup.get("let") == Some(&Bson::Null) {
+        lookup.remove("let");
+    }
+    let fields = ["localField", "foreignField"];
+    let is_nothing = |field: &&str| match lookup.get(*field) {
+        Some(Bson::String(path)) => path.is_empty(),
+        value => value == Some(&Bson::Null),
+    };
+    if lookup.contains_key("pipeline") && fields.iter().any(is_nothing) {
+        for field in fields {
+            lookup.remove(field);
+        }
+    }
+}
+
 /// `$lookup` with a pipeline into a field inside another: the engine finds nothing.
 fn looked_up_inside(path: &str, mut lookup: Document) -> Vec<Bson> {
     if lookup.get_array("pipeline").map_or(true, Vec::is_empty) {
@@ -282,21 +332,13 @@ fn looked_up_inside(path: &str, mut lookup: Document) -> Vec<Bson> {
     ]
 }
 
-/// `$bucketAuto` with powers of two: the engine writes all of them as doubles.
-fn whole_powers() -> Bson {
-    let whole = |bound: &str| {
-        let is_other =
-            bson!({ "$or": [{ "$ne": [{ "$type": bound }, "double"] }, { "$lt": [bound, 1] }] });
-        bson!({ "$switch": {
-            "branches": [
-                { "case": is_other, "then": bound },
-                { "case": { "$lt": [bound, 2_147_483_648.0] }, "then": { "$toInt": bound } },
-                { "case": { "$lt": [bound, 9_223_372_036_854_775_808.0] }, "then": { "$toLong": bound } },
-            ],
-            "default": bound,
-        } })
-    };
-    bson!({ "$set": { "_id": { "min": whole("$_id.min"), "max": whole("$_id.max") } } })
+/// Whether it is what `$sortByCount` takes; the engine says what is wrong with others.
+fn is_key(key: &Bson) -> bool {
+    match key {
+        Bson::String(path) => path.starts_with('$'),
+        Bson::Document(fields) => only(fields).is_some_and(|(name, _)| name.starts_with('$')),
+        _ => false,
+    }
 }
 
 fn is_plain_field(name: &str) -> bool {
@@ -311,12 +353,12 @@ fn grouped(mut group: Document) -> Result<Vec<Bson>, CommandError> {
             Bson::Document(fields) if !fields.is_empty() && !has_operator(&fields) => {
                 object_key(fields)
             }
-            other => other,
+            other => or_null(other),
         };
         group.insert("_id", key);
     }
     let key = group.remove("_id");
-    let accumulators = Accumulators::of(&group)?;
+    let accumulators = Accumulators::of(&accumulated(&group))?;
     let mut whole = Document::new();
     whole.extend(key.map(|key| ("_id".to_owned(), key)));
     whole.extend(accumulators.fields.clone());
@@ -348,7 +390,7 @@ fn with_output(mut stage: Document, field: &str) -> Result<(Document, Vec<Bson>)
     if output.is_empty() {
         return Ok((stage, Vec::new()));
     }
-    let accumulators = Accumulators::of(&output)?;
+    let accumulators = Accumulators::of(&accumulated(&output))?;
     stage.insert(field, accumulators.fields.clone());
     Ok((stage, accumulators.after()))
 }

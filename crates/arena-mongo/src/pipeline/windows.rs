@@ -1,9 +1,11 @@
 //! `$setWindowFields`: what the engine computes otherwise over windows.
 
-use bson::{Bson, Document, bson};
+use bson::{Bson, Document, bson, doc};
 
 use super::accumulators::{Accumulators, HELPER, has_operator, may_be_missing};
 use super::expressions::{only, rewritten};
+use super::missing::{accumulated, or_null};
+use super::stages::directed;
 use crate::error::CommandError;
 
 /// Window functions whose value may be an object.
@@ -13,6 +15,7 @@ const OF_VALUES: [&str; 8] = [
 
 /// Returns the stages that run in place of one.
 pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, CommandError> {
+    ordered(&mut stage);
     let output = stage.get_document("output").cloned().unwrap_or_default();
     for (name, value) in stage.iter_mut() {
         if name != "output" {
@@ -26,6 +29,9 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
     {
         let key = bson!({ "$mergeObjects": [key.clone()] });
         stage.insert("partitionBy", key);
+    }
+    if let Some(key) = stage.get_mut("partitionBy") {
+        *key = or_null(std::mem::replace(key, Bson::Null));
     }
     if output.is_empty() {
         return Ok(vec![bson!({ "$setWindowFields": stage })]);
@@ -59,7 +65,7 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
             fields.insert(path, function);
         }
     }
-    let accumulators = Accumulators::of(&fields)?;
+    let accumulators = Accumulators::of(&accumulated(&fields))?;
     let carrying = bson!({ "$setWindowFields": with_output(&stage, &carried) });
     stage.insert("output", accumulators.fields.clone());
     let mut stages = vec![bson!({ "$setWindowFields": stage })];
@@ -79,6 +85,18 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
         stages.push(bson!({ "$unset": helpers }));
     }
     Ok(stages)
+}
+
+/// An order by nothing is one to MongoDB, and null is none; the engine refuses both.
+fn ordered(stage: &mut Document) {
+    match stage.remove("sortBy") {
+        None | Some(Bson::Null) => {}
+        Some(Bson::Document(keys)) if keys.is_empty() => {
+            stage.insert("sortBy", doc! { format!("{HELPER}Nothing"): 1 });
+        }
+        Some(Bson::Document(keys)) => drop(stage.insert("sortBy", directed(keys))),
+        Some(other) => drop(stage.insert("sortBy", other)),
+    }
 }
 
 fn with_output(stage: &Document, output: &Document) -> Document {
