@@ -74,7 +74,9 @@ pub(crate) use connecting::FAILED_LOGINS_MAX;
 pub(crate) use parallel::Indexed;
 
 use transactions::Fields;
-use values::{collection_in, integer, is_true, raw, with_ok, without};
+use values::{
+    approximate, collection_in, integer, is_number, is_true, max_time, raw, with_ok, without,
+};
 pub(crate) use values::{is_collection_name, is_database_name, whole};
 
 /// The MongoDB that is followed.
@@ -241,7 +243,7 @@ pub(crate) async fn run(
         return answer.map(sessions::with_time);
     }
     preference::check(body)?;
-    concern::check(body)?;
+    concern::check(kind, name, body)?;
     let needs_login =
         || CommandError::unauthorized(format!("Command {name} requires authentication"));
     let user_name = session.user.clone().ok_or_else(needs_login)?;
@@ -416,16 +418,9 @@ fn time_limit(
     } else {
         quota.statement_time
     };
-    let asked = match body.get("maxTimeMS")? {
-        None => return Ok(ceiling),
-        Some(value) => integer(value).and_then(|value| u64::try_from(value).ok()),
-    };
-    match asked {
-        Some(0) => Ok(ceiling),
-        Some(milliseconds) => Ok(ceiling.min(Duration::from_millis(milliseconds))),
-        None => Err(CommandError::bad_value(
-            "maxTimeMS must be a non-negative integer",
-        )),
+    match max_time(body)? {
+        0 => Ok(ceiling),
+        milliseconds => Ok(ceiling.min(Duration::from_millis(milliseconds))),
     }
 }
 

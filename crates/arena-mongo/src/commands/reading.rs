@@ -300,12 +300,7 @@ async fn next_page(
 ) -> Result<(RawDocumentBuf, Option<Rest>), CommandError> {
     // Rights may have been taken away since the cursor was opened.
     call.allow(Action::Look)?;
-    if call
-        .body()
-        .get("maxTimeMS")?
-        .and_then(integer)
-        .is_some_and(|time| time > 0)
-    {
+    if !matches!(call.body().get("maxTimeMS")?, None | Some(RawBsonRef::Null)) {
         return Err(CommandError::bad_value(
             "cannot set maxTimeMS on getMore command for a non-awaitData cursor",
         ));

@@ -68,6 +68,53 @@ pub(super) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     }
 }
 
+pub(super) fn is_number(value: RawBsonRef<'_>) -> bool {
+    matches!(
+        value,
+        RawBsonRef::Int32(_)
+            | RawBsonRef::Int64(_)
+            | RawBsonRef::Double(_)
+            | RawBsonRef::Decimal128(_)
+    )
+}
+
+/// Returns a number of any type as the nearest double.
+pub(super) fn approximate(value: RawBsonRef<'_>) -> Option<f64> {
+    match value {
+        RawBsonRef::Int32(value) => Some(value.into()),
+        RawBsonRef::Int64(value) => value.to_string().parse().ok(),
+        RawBsonRef::Double(value) => Some(value),
+        RawBsonRef::Decimal128(value) => value.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Returns `maxTimeMS` in milliseconds; 0 where none is asked for.
+pub(super) fn max_time(body: &RawDocument) -> Result<u64, CommandError> {
+    let value = match body.get("maxTimeMS")? {
+        None | Some(RawBsonRef::Null) => return Ok(0),
+        Some(value) if is_number(value) => approximate(value).unwrap_or(f64::NAN),
+        Some(other) => {
+            let other = super::validation::type_name(&bson::Bson::try_from(other)?);
+            return Err(CommandError::type_mismatch(format!(
+                "BSON field 'maxTimeMS' is the wrong type '{other}', expected types '[long, int, decimal, double]'"
+            )));
+        }
+    };
+    if !value.is_finite() || value.fract() != 0.0 {
+        return Err(CommandError::failed_to_parse(format!(
+            "maxTimeMS has non-integral value: {value}"
+        )));
+    }
+    if !(0.0..=f64::from(i32::MAX)).contains(&value) {
+        return Err(CommandError::bad_value(format!(
+            "{value} value for maxTimeMS is out of range [0, {}]",
+            i32::MAX
+        )));
+    }
+    Ok(format!("{:.0}", value.abs()).parse().unwrap_or(0))
+}
+
 /// Returns a whole number of an answer.
 pub(crate) fn whole(value: &bson::Bson) -> Option<i64> {
     match value {
