@@ -9,6 +9,7 @@ mod alike;
 mod apart;
 mod bounds;
 mod bulk;
+mod collations;
 mod concern;
 mod conflicts;
 mod connecting;
@@ -17,6 +18,7 @@ mod definitions;
 mod distinct;
 mod duplicates;
 mod explaining;
+mod filtered;
 mod hints;
 mod indexes;
 mod lists;
@@ -39,6 +41,7 @@ mod replacing;
 mod scores;
 mod search;
 mod sessions;
+mod shapes;
 mod singly;
 mod sorting;
 mod stable;
@@ -75,7 +78,8 @@ pub(crate) use parallel::Indexed;
 
 use transactions::Fields;
 use values::{
-    approximate, collection_in, integer, is_number, is_true, max_time, raw, with_ok, without,
+    approximate, check_namespace, collection_in, integer, invalid_namespace, is_number, is_true,
+    max_time, raw, with_ok, without,
 };
 pub(crate) use values::{is_collection_name, is_database_name, whole};
 
@@ -242,6 +246,8 @@ pub(crate) async fn run(
         let answer = connecting::run(server, session, name, body).await;
         return answer.map(sessions::with_time);
     }
+    let plain = collations::plain(name, request)?;
+    let request = plain.as_ref().unwrap_or(request);
     preference::check(body)?;
     concern::check(kind, name, body)?;
     let needs_login =

@@ -11,17 +11,27 @@ pub(super) fn collection_in<'b>(
     body: &'b RawDocument,
     command: &str,
 ) -> Result<&'b str, CommandError> {
-    let invalid = |message: String| CommandError::new(73, "InvalidNamespace", message);
-    let name = body
-        .get_str(command)
-        .map_err(|_| invalid("Failed to parse namespace element".to_owned()))?;
+    let name = body.get_str(command).map_err(|_| {
+        CommandError::new(73, "InvalidNamespace", "Failed to parse namespace element")
+    })?;
     if is_collection_name(name) {
         return Ok(name);
     }
     let database = body.get_str("$db").unwrap_or_default();
-    Err(invalid(format!(
-        "Invalid namespace specified '{database}.{name}'"
-    )))
+    Err(invalid_namespace(database, name))
+}
+
+pub(super) fn invalid_namespace(database: &str, name: &str) -> CommandError {
+    let message = format!("Invalid namespace specified '{database}.{name}'");
+    CommandError::new(73, "InvalidNamespace", message)
+}
+
+/// Fails where a command names what is no collection; the names of cursors without one are good, too.
+pub(super) fn check_namespace(body: &RawDocument, command: &str) -> Result<(), CommandError> {
+    match body.get_str(command) {
+        Ok(name) if name.starts_with("$cmd") => Ok(()),
+        _ => collection_in(body, command).map(drop),
+    }
 }
 
 /// MongoDB's rule for database names.
