@@ -9,6 +9,7 @@ mod alike;
 mod apart;
 mod bounds;
 mod bulk;
+mod collations;
 mod concern;
 mod conflicts;
 mod connecting;
@@ -17,6 +18,7 @@ mod definitions;
 mod distinct;
 mod duplicates;
 mod explaining;
+mod filtered;
 mod hints;
 mod indexes;
 mod lists;
@@ -39,6 +41,7 @@ mod replacing;
 mod scores;
 mod search;
 mod sessions;
+mod shapes;
 mod singly;
 mod sorting;
 mod stable;
@@ -75,7 +78,10 @@ pub(crate) use connecting::FAILED_LOGINS_MAX;
 pub(crate) use parallel::Indexed;
 
 use transactions::Fields;
-use values::{collection_in, integer, is_true, raw, with_ok, without};
+use values::{
+    approximate, check_namespace, collection_in, integer, invalid_namespace, is_number, is_true,
+    max_time, raw, with_ok, without,
+};
 pub(crate) use values::{is_collection_name, is_database_name, whole};
 
 /// The MongoDB that is followed.
@@ -241,8 +247,10 @@ pub(crate) async fn run(
         let answer = connecting::run(server, session, name, body).await;
         return answer.map(sessions::with_time);
     }
+    let plain = collations::plain(name, request)?;
+    let request = plain.as_ref().unwrap_or(request);
     preference::check(body)?;
-    concern::check(body)?;
+    concern::check(kind, name, body)?;
     let needs_login =
         || CommandError::unauthorized(format!("Command {name} requires authentication"));
     let user_name = session.user.clone().ok_or_else(needs_login)?;
@@ -417,16 +425,9 @@ fn time_limit(
     } else {
         quota.statement_time
     };
-    let asked = match body.get("maxTimeMS")? {
-        None => return Ok(ceiling),
-        Some(value) => integer(value).and_then(|value| u64::try_from(value).ok()),
-    };
-    match asked {
-        Some(0) => Ok(ceiling),
-        Some(milliseconds) => Ok(ceiling.min(Duration::from_millis(milliseconds))),
-        None => Err(CommandError::bad_value(
-            "maxTimeMS must be a non-negative integer",
-        )),
+    match max_time(body)? {
+        0 => Ok(ceiling),
+        milliseconds => Ok(ceiling.min(Duration::from_millis(milliseconds))),
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) use self::elements::is_of_values;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,
 };
-pub(crate) use self::geo::{as_stage, has_least};
+pub(crate) use self::geo::{as_stage, has_least, is_near_inside};
 use self::identity::with_one_identity;
 pub(crate) use self::raising::raised;
 pub(crate) use self::schema::{as_written, stages_as_written, stored, stored_stages};
@@ -173,8 +173,7 @@ impl Reader<'_> {
             }
             "$match" => {
                 checks::check_plain(name, value)?;
-                let chosen = value.as_document().and_then(chosen);
-                Ok(chosen.map_or_else(|| value.clone(), Bson::Document))
+                choices::of_match(value)
             }
             "$geoNear" => checks::check_plain(name, value).map(|()| with_chosen(value, "query")),
             _ if PLAIN_STAGES.contains(&name) => {

@@ -3,7 +3,7 @@
 use bson::{Bson, Document, RawDocument, doc};
 
 use crate::error::CommandError;
-use crate::pipeline::{as_stage, has_least};
+use crate::pipeline::{as_stage, has_least, is_near_inside};
 
 /// Where a distance is kept on the way.
 const DISTANCE: &str = "arenaDistance";
@@ -120,12 +120,22 @@ pub(super) fn check_near(name: &str, query: &RawDocument) -> Result<(), CommandE
     let Ok(filter) = filter else {
         return Ok(());
     };
-    if !is_least(&Document::try_from(filter)?) || (name == "find" && of_near(query)?.is_some()) {
+    let filter = Document::try_from(filter)?;
+    check_near_inside(&filter)?;
+    if !is_least(&filter) || (name == "find" && of_near(query)?.is_some()) {
         return Ok(());
     }
     Err(CommandError::not_supported(format_args!(
         "$minDistance in such a {name}"
     )))
+}
+
+/// Fails where something near is asked for in a part of a filter.
+pub(super) fn check_near_inside(filter: &Document) -> Result<(), CommandError> {
+    if is_near_inside(filter) {
+        return Err(CommandError::bad_value("geo $near must be top-level expr"));
+    }
+    Ok(())
 }
 
 fn is_least(filter: &Document) -> bool {

@@ -22,6 +22,7 @@ const NOBODY: Asked<'_> = Asked {
 };
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
+    super::shapes::check_hint(call.body().get("hint")?)?;
     if super::is_true(call.body(), "explain") {
         return super::explaining::explain_aggregate(call, call.body()).await;
     }

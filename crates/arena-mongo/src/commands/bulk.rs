@@ -5,7 +5,8 @@
 use bson::{Bson, Document, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
 use super::{
-    Answer, Call, integer, is_collection_name, is_database_name, is_true, raw, reading, writing,
+    Answer, Call, approximate, integer, is_collection_name, is_database_name, is_true, raw,
+    reading, shapes, writing,
 };
 use crate::error::CommandError;
 use crate::users::Action;
@@ -16,8 +17,9 @@ const BATCH_MAX: usize = 100_000;
 const INSERTS_MAX: usize = 1_000;
 const INSERT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Options of a statement, as the commands it stands for call them.
+/// Options of a statement, as the commands it stands for call them; the constants come first.
 const UPDATE_FIELDS: [(&str, &str); 9] = [
+    ("constants", "c"),
     ("filter", "q"),
     ("updateMods", "u"),
     ("multi", "multi"),
@@ -25,7 +27,6 @@ const UPDATE_FIELDS: [(&str, &str); 9] = [
     ("arrayFilters", "arrayFilters"),
     ("hint", "hint"),
     ("collation", "collation"),
-    ("constants", "c"),
     ("sort", "sort"),
 ];
 const DELETE_FIELDS: [(&str, &str); 3] = [
@@ -64,6 +65,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             "bulkWrite may only be run against the admin database.",
         ));
     }
+    shapes::BULK.check(call.body())?;
     let namespaces = namespaces(call)?;
     let statements = statements(call, &namespaces)?;
     let is_ordered = call.body().get("ordered")?.is_none() || is_true(call.body(), "ordered");
@@ -115,6 +117,7 @@ fn listed<'a>(call: &Call<'a>, field: &str) -> Result<Vec<&'a RawDocument>, Comm
 fn namespaces<'a>(call: &Call<'a>) -> Result<Vec<(&'a str, &'a str)>, CommandError> {
     let mut namespaces = Vec::new();
     for info in listed(call, "nsInfo")? {
+        shapes::BULK_NAMESPACE.check(info)?;
         let text = info.get_str("ns").unwrap_or_default();
         let parts = text
             .split_once('.')
@@ -155,11 +158,13 @@ fn statements<'a>(
             "update" => Kind::Update,
             "delete" => Kind::Delete,
             other => {
-                let message = format!("Unrecognized bulkWrite operation: '{other}'");
-                return Err(CommandError::failed_to_parse(message));
+                let message = format!("BSON field 'bulkWrite.ops.{other}' is an unknown field.");
+                return Err(CommandError::new(40415, "Location40415", message));
             }
         };
-        let place = integer(namespace).and_then(|number| usize::try_from(number).ok());
+        check_statement(kind, document)?;
+        let place = approximate(namespace).and_then(|number| integer(RawBsonRef::Double(number)));
+        let place = place.and_then(|number| usize::try_from(number).ok());
         let (database, collection) =
             place
                 .and_then(|number| namespaces.get(number))
@@ -176,6 +181,16 @@ fn statements<'a>(
         })
     };
     listed.into_iter().enumerate().map(read).collect()
+}
+
+fn check_statement(kind: Kind, statement: &RawDocument) -> Result<(), CommandError> {
+    match kind {
+        Kind::Insert => shapes::BULK_INSERT.check(statement)?,
+        Kind::Update => shapes::BULK_UPDATE.check(statement)?,
+        Kind::Delete => shapes::BULK_DELETE.check(statement)?,
+    }
+    shapes::check_update(statement.get("updateMods")?)?;
+    shapes::check_hint(statement.get("hint")?)
 }
 
 /// Returns the statement at this place, with inserts that follow it into the same collection.
@@ -251,7 +266,15 @@ fn command(
             Kind::Insert => {
                 operations.push(statement.document.get_document("document")?.to_owned())
             }
-            Kind::Update => operations.push(renamed(statement.document, &UPDATE_FIELDS)?),
+            Kind::Update => {
+                let is_pipeline = matches!(
+                    statement.document.get("updateMods")?,
+                    Some(RawBsonRef::Array(_))
+                );
+                // A pipeline has its constants among the variables.
+                let fields = &UPDATE_FIELDS[usize::from(is_pipeline)..];
+                operations.push(renamed(statement.document, fields)?);
+            }
             Kind::Delete => {
                 let mut operation = renamed(statement.document, &DELETE_FIELDS)?;
                 let limit = i32::from(!is_true(statement.document, "multi"));
@@ -261,17 +284,41 @@ fn command(
         }
     }
     let number = i32::try_from(first).unwrap_or(i32::MAX);
+    let variables = variables(call, kind, group[0].document)?;
     let mut command = rawdoc! { "ordered": is_ordered, "stmtId": number };
     command.append(key(name)?, collection);
     command.append(key(field)?, operations);
-    for option in ["let", "bypassDocumentValidation"] {
-        if let Some(value) = call.body().get(option)?
-            && (option != "let" || kind != Kind::Insert)
-        {
-            command.append(key(option)?, value);
-        }
+    if !variables.is_empty() {
+        command.append(bson::cstr!("let"), raw(&variables));
+    }
+    if let Some(value) = call.body().get("bypassDocumentValidation")? {
+        command.append(bson::cstr!("bypassDocumentValidation"), value);
     }
     Ok(command)
+}
+
+/// The variables of a statement. Constants are variables of one pipeline, whose values are no expressions.
+fn variables(
+    call: &Call<'_>,
+    kind: Kind,
+    statement: &RawDocument,
+) -> Result<Document, CommandError> {
+    let mut variables = match call.body().get("let")? {
+        Some(RawBsonRef::Document(variables)) if kind != Kind::Insert => {
+            Document::try_from(variables)?
+        }
+        _ => Document::new(),
+    };
+    if let (Kind::Update, Some(RawBsonRef::Document(constants)), Some(RawBsonRef::Array(_))) = (
+        kind,
+        statement.get("constants")?,
+        statement.get("updateMods")?,
+    ) {
+        for (name, value) in Document::try_from(constants)? {
+            variables.insert(name, doc! { "$literal": value });
+        }
+    }
+    Ok(variables)
 }
 
 fn key(name: &str) -> Result<&bson::raw::CStr, CommandError> {
@@ -284,8 +331,9 @@ fn renamed(
 ) -> Result<RawDocumentBuf, CommandError> {
     let mut renamed = RawDocumentBuf::new();
     for (from, to) in fields {
-        if let Some(value) = statement.get(from)? {
-            renamed.append(key(to)?, value);
+        match statement.get(from)? {
+            None | Some(RawBsonRef::Null) => {}
+            Some(value) => renamed.append(key(to)?, value),
         }
     }
     Ok(renamed)

@@ -3,36 +3,110 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Kind, aggregation, integer, is_true, raw, validation};
+use super::{Kind, aggregation, approximate, integer, is_number, is_true, raw, validation};
 use crate::error::CommandError;
 
 /// MongoDB allows no larger replica sets.
-const NODES_MAX: i64 = 50;
+const NODES_MAX: i32 = 50;
 
-/// Fails where a write concern makes no sense.
-pub(super) fn check(body: &RawDocument) -> Result<(), CommandError> {
-    let Some(concern) = of(body)? else {
-        return Ok(());
+/// What a write concern may say; the last ones are of servers among each other.
+const FIELDS: [&str; 8] = [
+    "w",
+    "j",
+    "wtimeout",
+    "fsync",
+    "provenance",
+    "getLastError",
+    "wOpTime",
+    "wElectionId",
+];
+
+/// Fails where a write concern makes no sense, or belongs to a command that does not write.
+pub(super) fn check(kind: Kind, name: &str, body: &RawDocument) -> Result<(), CommandError> {
+    let concern = match body.get("writeConcern")? {
+        None | Some(RawBsonRef::Null) => return Ok(()),
+        Some(RawBsonRef::Document(concern)) => concern,
+        Some(other) => return Err(wrong_type("writeConcern", other, "object")?),
     };
-    match concern.get("w")? {
-        None | Some(RawBsonRef::String(_) | RawBsonRef::Document(_) | RawBsonRef::Null) => Ok(()),
-        Some(number @ (RawBsonRef::Int32(_) | RawBsonRef::Int64(_) | RawBsonRef::Double(_))) => {
-            match integer(number) {
-                Some(nodes) if !(0..=NODES_MAX).contains(&nodes) => {
-                    Err(CommandError::failed_to_parse(format!(
-                        "w has to be a non-negative number and not greater than {NODES_MAX}; found: {nodes}"
-                    )))
-                }
-                _ => Ok(()),
-            }
+    for element in concern {
+        let (field, value) = element?;
+        check_field(field.as_str(), value)?;
+    }
+    if kind == Kind::Reading {
+        let message = format!("Command {name} does not support writeConcern");
+        return Err(CommandError::new(72, "InvalidOptions", message));
+    }
+    Ok(())
+}
+
+fn check_field(field: &str, value: RawBsonRef<'_>) -> Result<(), CommandError> {
+    match field {
+        "w" => check_nodes(value),
+        "j" | "fsync"
+            if !is_number(value) && !matches!(value, RawBsonRef::Boolean(_) | RawBsonRef::Null) =>
+        {
+            Err(wrong_type(&format!("writeConcern.{field}"), value, "bool")?)
         }
-        Some(other) => {
+        "wtimeout" if approximate(value).is_some_and(|time| time > f64::from(i32::MAX)) => Err(
+            CommandError::failed_to_parse("wtimeout must be a 32-bit integer"),
+        ),
+        known if FIELDS.contains(&known) => Ok(()),
+        unknown => {
+            let message = format!("BSON field 'writeConcern.{unknown}' is an unknown field.");
+            Err(CommandError::new(40415, "Location40415", message))
+        }
+    }
+}
+
+fn check_nodes(value: RawBsonRef<'_>) -> Result<(), CommandError> {
+    match value {
+        RawBsonRef::String(_) | RawBsonRef::Null => Ok(()),
+        RawBsonRef::Document(tags) => check_tags(tags),
+        number if is_number(number) => {
+            let nodes = approximate(number).unwrap_or(f64::NAN);
+            if (0.0..f64::from(NODES_MAX) + 1.0).contains(&nodes) {
+                return Ok(());
+            }
+            Err(CommandError::failed_to_parse(format!(
+                "w has to be a non-negative number and not greater than {NODES_MAX}; found: {nodes}"
+            )))
+        }
+        other => {
             let other = validation::type_name(&Bson::try_from(other)?);
             Err(CommandError::failed_to_parse(format!(
                 "w has to be a number, string, or object; found: {other}"
             )))
         }
     }
+}
+
+fn check_tags(tags: &RawDocument) -> Result<(), CommandError> {
+    if tags.is_empty() {
+        return Err(CommandError::failed_to_parse(
+            "tagged write concern requires tags",
+        ));
+    }
+    for tag in tags {
+        let (name, value) = tag?;
+        if !is_number(value) {
+            let other = validation::type_name(&Bson::try_from(value)?);
+            return Err(CommandError::failed_to_parse(format!(
+                "tags must be a single level document with only number values; found: {other} of tag {name}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn wrong_type(
+    field: &str,
+    value: RawBsonRef<'_>,
+    expected: &str,
+) -> Result<CommandError, CommandError> {
+    let other = validation::type_name(&Bson::try_from(value)?);
+    Ok(CommandError::type_mismatch(format!(
+        "BSON field '{field}' is the wrong type '{other}', expected type '{expected}'"
+    )))
 }
 
 /// Returns an answer that says which write concern cannot be met, if that is so.

@@ -164,7 +164,7 @@ fn chosen(
 }
 
 /// The identifier of an array filter is the first part of all its paths.
-fn is_of(filter: &Document, identifier: &str) -> bool {
+pub(super) fn is_of(filter: &Document, identifier: &str) -> bool {
     filter.iter().next().is_some_and(|(key, value)| {
         if key.starts_with('$') {
             let parts = value.as_array().into_iter().flatten();

@@ -4,8 +4,8 @@
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::{
-    Answer, Call, GENERIC_FIELDS, indexes, is_collection_name, is_database_name, is_true, raw,
-    reading, with_ok, without,
+    Answer, Call, GENERIC_FIELDS, collations, indexes, is_collection_name, is_database_name,
+    is_true, raw, reading, with_ok, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -22,11 +22,10 @@ pub(super) const COLL_MOD: &str = "SELECT documentdb_api.coll_mod($1, $2, $3)";
 const RENAME: &str = "SELECT documentdb_api.rename_collection($1)";
 
 /// Options of collections and indexes that would be accepted and not work, or that the engine lacks.
-const MISSING_OPTIONS: [&str; 6] = [
+const MISSING_OPTIONS: [&str; 5] = [
     "capped",
     "timeseries",
     "clusteredIndex",
-    "collation",
     "changeStreamPreAndPostImages",
     "encryptedFields",
 ];
@@ -47,6 +46,9 @@ async fn create(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
     refuse_options(call.body())?;
+    if let Some(collation) = call.body().get("collation")? {
+        collations::refuse(call, collation, "a collection or view").await?;
+    }
     for option in ["size", "max"] {
         if call
             .body()

@@ -1,21 +1,23 @@
-//! The distinct command. MongoDB names the values in the order in which it meets
-//! them, and the first of those that are equal; the engine sorts them and names
-//! any.
+//! The distinct command. MongoDB sorts the values, and names the first that it meets
+//! of those that are equal; the engine sorts them, too, and names any.
 
 use std::collections::HashMap;
 
 use bson::{Bson, Document, RawBsonRef, doc};
 
-use super::{Answer, Call, raw, reading, whole};
+use super::{Answer, Call, collations, raw, reading, views};
 use crate::error::CommandError;
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
+    if let Some(collation) = call.body().get("collation")? {
+        views::check_collation(call, call.name).await?;
+        collations::refuse(call, collation, "a distinct").await?;
+    }
     check_positions(call).await?;
     let answer = reading::documents(call, reading::DISTINCT).await?;
     let mut answer = Document::try_from(answer)?;
     let values = answer.get_array("values").cloned().unwrap_or_default();
-    let has_collation = matches!(call.body().get("collation")?, Some(RawBsonRef::Document(_)));
-    if values.len() < 2 || has_collation {
+    if !values.iter().any(may_be_another) {
         return Ok(raw(&answer));
     }
     if let Some(values) = as_met(call, &values).await? {
@@ -55,7 +57,17 @@ async fn check_positions(call: &Call<'_>) -> Result<(), CommandError> {
     ))
 }
 
-/// Returns the values in MongoDB's order; nothing where that is not known.
+/// Whether something else may be equal to a value: a number, or what holds one.
+fn may_be_another(value: &Bson) -> bool {
+    match value {
+        Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_) => true,
+        Bson::Array(values) => values.iter().any(may_be_another),
+        Bson::Document(fields) => fields.values().any(may_be_another),
+        _ => false,
+    }
+}
+
+/// Returns the values as MongoDB meets them first; nothing where that is not known.
 async fn as_met(call: &Call<'_>, values: &[Bson]) -> Result<Option<Vec<Bson>>, CommandError> {
     let path = call.body().get_str("key").unwrap_or_default();
     let mut places = HashMap::new();
@@ -63,15 +75,6 @@ async fn as_met(call: &Call<'_>, values: &[Bson]) -> Result<Option<Vec<Bson>>, C
         if places.insert(canonical(value), place).is_some() {
             return Ok(None);
         }
-    }
-    if let Some(is_falling) = order_of_index(call, path).await? {
-        // They are read from the index, in its order.
-        let values = values.iter().cloned();
-        return Ok(Some(if is_falling {
-            values.rev().collect()
-        } else {
-            values.collect()
-        }));
     }
     let top = path.split('.').next().unwrap_or_default();
     let mut find = bson::rawdoc! { "find": call.collection()? };
@@ -84,7 +87,7 @@ async fn as_met(call: &Call<'_>, values: &[Bson]) -> Result<Option<Vec<Bson>>, C
     }
     find.append(bson::cstr!("projection"), raw(&fields));
     let parts: Vec<&str> = path.split('.').collect();
-    let (mut met, mut is_met) = (Vec::new(), vec![false; values.len()]);
+    let mut met = vec![None; values.len()];
     for document in reading::documents_of(call, &find).await? {
         let document = Bson::Document(Document::try_from(document)?);
         let mut found = Vec::new();
@@ -93,39 +96,13 @@ async fn as_met(call: &Call<'_>, values: &[Bson]) -> Result<Option<Vec<Bson>>, C
             let Some(place) = places.get(&canonical(value)) else {
                 return Ok(None);
             };
-            if !std::mem::replace(&mut is_met[*place], true) {
-                met.push(value.clone());
-            }
+            met[*place].get_or_insert_with(|| value.clone());
         }
-        if met.len() == values.len() {
-            return Ok(Some(met));
+        if met.iter().all(Option::is_some) {
+            break;
         }
     }
-    Ok(None)
-}
-
-/// Returns whether an index that names the values falls, if MongoDB reads them from one.
-async fn order_of_index(call: &Call<'_>, path: &str) -> Result<Option<bool>, CommandError> {
-    if matches!(call.body().get("query")?, Some(RawBsonRef::Document(query)) if !query.is_empty()) {
-        return Ok(None);
-    }
-    // A view has none.
-    let indexes = reading::indexes_of(call, call.collection()?)
-        .await
-        .unwrap_or_default();
-    for index in indexes {
-        let is_whole = ["sparse", "partialFilterExpression", "hidden"]
-            .iter()
-            .all(|option| index.get(option).is_ok_and(|set| set.is_none()));
-        let key = Document::try_from(index.get_document("key")?)?;
-        if let Some((first, order)) = key.iter().next()
-            && first == path
-            && is_whole
-        {
-            return Ok(whole(order).map(|order| order < 0));
-        }
-    }
-    Ok(None)
+    Ok(met.into_iter().collect())
 }
 
 /// The values at the end of a path: of an array its elements.

@@ -4,7 +4,8 @@ use bson::{Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, do
 
 use super::definitions::{COLL_MOD, refuse_options};
 use super::{
-    Answer, Call, GENERIC_FIELDS, duplicates, is_true, parallel, raw, reading, validation, without,
+    Answer, Call, GENERIC_FIELDS, collations, duplicates, is_true, parallel, raw, reading,
+    validation, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -45,6 +46,9 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
             return Err(CommandError::type_mismatch("'indexes' must hold objects"));
         };
         refuse_options(index)?;
+        if let Some(collation) = index.get("collation")? {
+            collations::refuse(call, collation, "an index").await?;
+        }
         check_raw_expressions(index)?;
         check_id_index(index)?;
         let index = prepared(index, &mut hidden)?;
@@ -175,6 +179,8 @@ pub(super) async fn build(call: &Call<'_>, collection: &str, indexes: Vec<Docume
 fn prepared(index: &RawDocument, hidden: &mut Vec<String>) -> Result<Document, CommandError> {
     let is_hidden = is_true(index, "hidden");
     let mut index = Document::try_from(index)?;
+    // Another than the simple one is refused.
+    index.remove("collation");
     if is_hidden {
         index.remove("hidden");
         hidden.push(index.get_str("name").unwrap_or_default().to_owned());

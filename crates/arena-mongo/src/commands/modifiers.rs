@@ -26,10 +26,18 @@ const ADDING: [&str; 11] = [
     "$rename",
 ];
 
+/// What an update is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    pub(super) is_upsert: bool,
+    /// A findAndModify, in which the engine knows an operator once.
+    pub(super) finds: bool,
+}
+
 /// Returns an update by operators as it has to run, if that is not as it came.
 pub(super) fn prepared(
     update: &RawDocument,
-    is_upsert: bool,
+    way: Way,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
     // What `$pull` looks for is a query; everything else in an update is data.
     if let Some(pulled) = update.get("$pull")? {
@@ -37,8 +45,8 @@ pub(super) fn prepared(
     }
     check_update(update)?;
     let pulled = with_pulled(update)?.map(|changed| raw(&changed));
-    let idle = with_idle(pulled.as_deref().unwrap_or(update), is_upsert)?.or(pulled);
-    Ok(ordered(idle.as_deref().unwrap_or(update))?.or(idle))
+    let idle = with_idle(pulled.as_deref().unwrap_or(update), way.is_upsert)?.or(pulled);
+    Ok(ordered(idle.as_deref().unwrap_or(update), way.finds)?.or(idle))
 }
 
 /// Returns an error of an update in MongoDB's words where these name what was asked.
@@ -73,6 +81,11 @@ pub(super) fn in_words_of(error: CommandError, operation: &RawDocument) -> Comma
             return CommandError::bad_value("The source field cannot be an array element");
         }
         28 => match uncreated(&error.message, update) {
+            Some(message) if message.starts_with("Cannot create field '$' in") => {
+                let message =
+                    "The positional operator did not find the match needed from the query.";
+                return CommandError::bad_value(message);
+            }
             Some(message) => match no_array(&message) {
                 Some(message) => return CommandError::bad_value(message),
                 None => message,
@@ -142,8 +155,9 @@ fn uncreated(message: &str, update: &RawDocument) -> Option<String> {
 }
 
 /// MongoDB adds new fields in the order of their names, whatever operators add them; the engine in the order
-/// they are written. An operator may come more than once here, which only the engine sees.
-fn ordered(update: &RawDocument) -> Result<Option<RawDocumentBuf>, CommandError> {
+/// they are written. An operator may come more than once here, which only the engine sees; where it knows it once,
+/// all its fields come with its first.
+fn ordered(update: &RawDocument, is_once: bool) -> Result<Option<RawDocumentBuf>, CommandError> {
     let mut added = Vec::new();
     let mut others = RawDocumentBuf::new();
     for element in update {
@@ -167,6 +181,10 @@ fn ordered(update: &RawDocument) -> Result<Option<RawDocumentBuf>, CommandError>
         return Ok(None);
     }
     added.sort_by(|(a, ..), (b, ..)| by_parts(a, b));
+    if is_once {
+        let first: Vec<_> = added.iter().map(|(_, operator, ..)| *operator).collect();
+        added.sort_by_key(|(_, operator, ..)| first.iter().position(|one| one == operator));
+    }
     let mut whole = RawDocumentBuf::new();
     for same in added.chunk_by(|(_, a, ..), (_, b, ..)| a == b) {
         let mut fields = RawDocumentBuf::new();
@@ -189,25 +207,57 @@ fn with_pulled(update: &RawDocument) -> Result<Option<Document>, CommandError> {
     let Some(RawBsonRef::Document(pulled)) = update.get("$pull")? else {
         return Ok(None);
     };
-    let mut has_pattern = false;
+    let mut is_other = false;
     for element in pulled {
         let (_, value) = element?;
-        if value.as_document().is_some_and(RawDocument::is_empty) {
-            // The engine takes away what is no document too.
-            return Err(CommandError::not_supported("$pull of every document ({})"));
+        match value {
+            RawBsonRef::RegularExpression(_) => is_other = true,
+            RawBsonRef::Document(condition) => {
+                is_other |= condition.is_empty();
+                check_condition(condition)?;
+            }
+            _ => {}
         }
-        has_pattern |= matches!(value, RawBsonRef::RegularExpression(_));
     }
-    if !has_pattern {
+    if !is_other {
         return Ok(None);
     }
     let mut update = Document::try_from(update)?;
     for (_, value) in update.get_document_mut("$pull")?.iter_mut() {
-        if let Bson::RegularExpression(_) = value {
-            *value = bson::bson!({ "$in": [value.clone()] });
+        match value {
+            Bson::RegularExpression(_) => *value = bson::bson!({ "$in": [value.clone()] }),
+            // Every document, which the engine takes for everything.
+            Bson::Document(all) if all.is_empty() => {
+                *value = bson::bson!({ "$type": "object" });
+            }
+            _ => {}
         }
     }
     Ok(Some(update))
+}
+
+/// What is no condition of an element.
+fn check_condition(condition: &RawDocument) -> Result<(), CommandError> {
+    for (place, element) in condition.iter().enumerate() {
+        let (name, _) = element?;
+        if place == 0 && name.as_str() == "$not" {
+            return Err(CommandError::bad_value(
+                "unknown top level operator: $not. If you are trying to negate an entire expression, use $nor.",
+            ));
+        }
+        check_allowed(name.as_str())?;
+    }
+    Ok(())
+}
+
+/// What needs a whole document of a collection, which neither an element nor an array filter is.
+pub(super) fn check_allowed(name: &str) -> Result<(), CommandError> {
+    let message = format!("{name} is not allowed in this context");
+    match name {
+        "$where" | "$text" => Err(CommandError::bad_value(message)),
+        "$expr" => Err(CommandError::new(224, "QueryFeatureNotAllowed", message)),
+        _ => Ok(()),
+    }
 }
 
 /// What adds nothing changes nothing, which the engine counts as a change: `$inc` by zero is `$mul` by one, and
@@ -281,6 +331,9 @@ fn check_operands(update: &RawDocument) -> Result<(), CommandError> {
                     format!("Cannot increment with non-numeric argument: {{{path}: {operand}}}");
                 return Err(CommandError::type_mismatch(message));
             }
+            if let ("$currentDate", RawBsonRef::Document(kind)) = (operator.as_str(), operand) {
+                check_kind_of_date(kind)?;
+            }
             let is_nan = matches!(operand, RawBsonRef::Double(number) if number.is_nan());
             if matches!(operator.as_str(), "$min" | "$max") && is_nan {
                 // The engine takes it for greater and smaller than nothing.
@@ -288,6 +341,17 @@ fn check_operands(update: &RawDocument) -> Result<(), CommandError> {
                     "{operator} with NaN"
                 )));
             }
+        }
+    }
+    Ok(())
+}
+
+fn check_kind_of_date(kind: &RawDocument) -> Result<(), CommandError> {
+    for element in kind {
+        let (option, _) = element?;
+        if option.as_str() != "$type" {
+            let message = format!("Unrecognized $currentDate option: {option}");
+            return Err(CommandError::bad_value(message));
         }
     }
     Ok(())
@@ -379,7 +443,7 @@ mod tests {
         let update = raw(
             &doc! { "$set": { "z": 1, "a.10": 1, "a.9": 1 }, "$unset": { "y": 1 }, "$inc": { "b": 2 } },
         );
-        let ordered_update = ordered(&update)
+        let ordered_update = ordered(&update, false)
             .expect("it is well-formed")
             .expect("it was not in order");
         let operators: Vec<String> = ordered_update
@@ -393,6 +457,17 @@ mod tests {
             .collect();
         assert_eq!(operators, ["$set a.9 a.10", "$inc b", "$set z", "$unset y"]);
         let already = raw(&doc! { "$set": { "a": 1 }, "$inc": { "b": 1 } });
-        assert_eq!(ordered(&already).expect("it is well-formed"), None);
+        assert_eq!(ordered(&already, false).expect("it is well-formed"), None);
+    }
+
+    #[test]
+    fn an_operator_comes_once_where_the_engine_knows_it_once() {
+        let update = raw(&doc! { "$inc": { "c": 1, "a": 1 }, "$set": { "b": 1 } });
+        let written = ordered(&update, true).expect("it is well-formed");
+        let written = written.expect("it was not in order");
+        assert_eq!(
+            Document::try_from(written).expect("it is well-formed"),
+            doc! { "$inc": { "a": 1, "c": 1 }, "$set": { "b": 1 } }
+        );
     }
 }

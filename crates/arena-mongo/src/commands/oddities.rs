@@ -26,11 +26,15 @@ const LOOKED_AT_MAX: i32 = 10_000;
 enum Oddity {
     /// A number is needed.
     Computes(&'static str, String),
+    /// Nothing is added to a decimal, which stays as it is written.
+    Idle(String),
     /// NaN is less than it.
     Largest(String),
     /// Something else may be equal to it.
     Set(String, Bson),
     Added(String, Bson),
+    /// Every document is taken away; the engine takes arrays of documents, too.
+    Emptied(String),
 }
 
 /// An update with what is odd in it.
@@ -106,7 +110,12 @@ fn add(
 ) -> Result<(), CommandError> {
     let path = path.to_owned();
     match (operator, operand) {
-        ("$inc", _) => oddities.push(Oddity::Computes("$inc", path)),
+        ("$inc", operand) => {
+            if is_zero(operand) {
+                oddities.push(Oddity::Idle(path.clone()));
+            }
+            oddities.push(Oddity::Computes("$inc", path));
+        }
         ("$mul", _) => oddities.push(Oddity::Computes("$mul", path)),
         (
             "$max",
@@ -125,6 +134,9 @@ fn add(
                 }
             }
         }
+        ("$pull", RawBsonRef::Document(all)) if all.is_empty() => {
+            oddities.push(Oddity::Emptied(path));
+        }
         ("$addToSet", operand) if has_types(operand)? => {
             oddities.push(Oddity::Added(path, Bson::try_from(operand)?));
         }
@@ -138,21 +150,29 @@ impl Oddity {
     fn condition(&self) -> Document {
         match self {
             Self::Computes(_, path) => doc! { path: { "$type": "bool" } },
+            Self::Idle(path) => doc! { path: { "$type": "decimal" } },
             Self::Largest(path) => doc! { path: f64::NAN },
             Self::Set(path, value) | Self::Added(path, value) => {
                 doc! { path: { "$eq": value, "$exists": true } }
             }
+            Self::Emptied(path) => doc! { path: { "$elemMatch": { "$type": "array" } } },
         }
     }
 
     /// Whether its condition is the same whatever the update brings.
     fn is_of_any_value(&self) -> bool {
-        matches!(self, Self::Computes(..) | Self::Largest(_))
+        matches!(
+            self,
+            Self::Computes(..) | Self::Idle(_) | Self::Largest(_) | Self::Emptied(_)
+        )
     }
 
     fn path(&self) -> &str {
         match self {
-            Self::Computes(_, path) | Self::Largest(path) => path,
+            Self::Computes(_, path)
+            | Self::Idle(path)
+            | Self::Largest(path)
+            | Self::Emptied(path) => path,
             Self::Set(path, _) | Self::Added(path, _) => path,
         }
     }
@@ -253,6 +273,16 @@ impl Odd {
                 (Oddity::Computes(operator, path), Some(Bson::Boolean(_))) => {
                     return Some(Effect::Fails(not_numeric(operator, path, found)));
                 }
+                (Oddity::Idle(path), Some(Bson::Decimal128(_))) => {
+                    update.get_document_mut("$inc").ok()?.remove(path);
+                }
+                (Oddity::Emptied(_), Some(Bson::Array(held)))
+                    if held.iter().any(|one| matches!(one, Bson::Array(_))) =>
+                {
+                    return Some(Effect::Fails(CommandError::not_supported(
+                        "$pull of every document ({}) beside arrays",
+                    )));
+                }
                 (Oddity::Largest(path), Some(value)) if is_nan(value) => {
                     let operand = update.get_document_mut("$max").ok()?.remove(path)?;
                     if !is_nan(&operand) {
@@ -275,7 +305,7 @@ impl Odd {
                 _ => {}
             }
         }
-        for operator in ["$max", "$addToSet"] {
+        for operator in ["$inc", "$max", "$addToSet"] {
             if update.get_document(operator).is_ok_and(Document::is_empty) {
                 update.remove(operator);
             }
@@ -532,6 +562,11 @@ fn take_from_set(update: &mut Document, path: &str, value: &Bson) {
         }
     }
     sets.remove(path);
+}
+
+/// Whether a decimal is zero, however many digits of it are written.
+fn is_zero(value: RawBsonRef<'_>) -> bool {
+    matches!(value, RawBsonRef::Decimal128(_)) && super::approximate(value) == Some(0.0)
 }
 
 fn is_nan(value: &Bson) -> bool {

@@ -13,6 +13,16 @@ const MODES: [&str; 5] = [
     "secondaryPreferred",
     "nearest",
 ];
+/// What a read concern may say.
+const CONCERNS: [&str; 7] = [
+    "level",
+    "afterOpTime",
+    "afterClusterTime",
+    "atClusterTime",
+    "provenance",
+    "allowTransactionTableSnapshot",
+    "waitLastStableRecoveryTimestamp",
+];
 const LEVELS: [&str; 5] = ["local", "majority", "linearizable", "available", "snapshot"];
 /// MongoDB hears of the other nodes no more often.
 const STALENESS_SECONDS_MIN: i64 = 90;
@@ -67,11 +77,25 @@ pub(super) fn check(body: &RawDocument) -> Result<(), CommandError> {
 }
 
 fn check_level(body: &RawDocument) -> Result<(), CommandError> {
-    let Some(RawBsonRef::Document(concern)) = body.get("readConcern")? else {
-        return Ok(());
+    let concern = match body.get("readConcern")? {
+        None | Some(RawBsonRef::Null) => return Ok(()),
+        Some(RawBsonRef::Document(concern)) => concern,
+        Some(other) => {
+            let other = validation::type_name(&Bson::try_from(other)?);
+            return Err(CommandError::type_mismatch(format!(
+                "BSON field 'readConcern' is the wrong type '{other}', expected type 'object'"
+            )));
+        }
     };
+    for element in concern {
+        let (field, _) = element?;
+        if !CONCERNS.contains(&field.as_str()) {
+            let message = format!("BSON field 'readConcern.{field}' is an unknown field.");
+            return Err(CommandError::new(40415, "Location40415", message));
+        }
+    }
     match concern.get("level")? {
-        None => Ok(()),
+        None | Some(RawBsonRef::Null) => Ok(()),
         Some(RawBsonRef::String(level)) if LEVELS.contains(&level) => Ok(()),
         Some(RawBsonRef::String(level)) => Err(CommandError::bad_value(format!(
             "Enumeration value '{level}' for field 'readConcern.level' is not a valid value."

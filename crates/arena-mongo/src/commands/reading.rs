@@ -6,7 +6,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
-    lists, orders, outputs, pages, positions, projections, raw, sorting, texts, unread, views,
+    lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, unread, views,
     without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
@@ -95,6 +95,7 @@ pub(super) fn checked_query(
     if name == "find" {
         check_find_options(query)?;
     }
+    shapes::check_hint(query.get("hint")?)?;
     if name == "count" {
         for field in ["skip", "limit"] {
             if let Some(other @ (RawBsonRef::String(_) | RawBsonRef::Document(_))) =
@@ -161,6 +162,7 @@ fn check_not_negative(query: &RawDocument, field: &str) -> Result<(), CommandErr
 
 /// What the engine would take and not do.
 fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
+    shapes::FIND.check(query)?;
     for field in ["skip", "limit", "batchSize"] {
         if let Some(other) = query.get(field)?
             && !matches!(
@@ -272,17 +274,13 @@ fn cursor_reader<'a>(call: &Call<'a>, namespace: &'a str) -> Reader<'a> {
 
 async fn get_more(call: &Call<'_>) -> Answer {
     let body = call.body();
-    let id = body.get("getMore")?.and_then(integer);
-    let id = id.ok_or_else(|| {
-        CommandError::type_mismatch(
-            "BSON field 'getMore.getMore' is the wrong type, expected type 'long'",
-        )
-    })?;
+    shapes::GET_MORE.check(body)?;
+    let id = body.get_i64("getMore")?;
     check_not_negative(body, "batchSize")?;
-    let collection = body.get_str("collection").map_err(|_| {
-        let message = "BSON field 'getMore.collection' is missing but a required field";
-        CommandError::new(40414, "Location40414", message)
-    })?;
+    let collection = body.get_str("collection")?;
+    if collection.is_empty() {
+        return Err(super::invalid_namespace(call.database, collection));
+    }
     let namespace = format!("{}.{collection}", call.database);
     let cursors = &call.server.cursors;
     let rest = cursors.take(id, &cursor_reader(call, &namespace))?;
@@ -304,12 +302,7 @@ async fn next_page(
 ) -> Result<(RawDocumentBuf, Option<Rest>), CommandError> {
     // Rights may have been taken away since the cursor was opened.
     call.allow(Action::Look)?;
-    if call
-        .body()
-        .get("maxTimeMS")?
-        .and_then(integer)
-        .is_some_and(|time| time > 0)
-    {
+    if !matches!(call.body().get("maxTimeMS")?, None | Some(RawBsonRef::Null)) {
         return Err(CommandError::bad_value(
             "cannot set maxTimeMS on getMore command for a non-awaitData cursor",
         ));
@@ -377,14 +370,24 @@ fn page_of(
 }
 
 async fn kill_cursors(call: &Call<'_>) -> Answer {
-    let wanted = call.body().get_array("cursors").map_err(|_| {
-        let message = "BSON field 'killCursors.cursors' is missing but a required field";
-        CommandError::new(40414, "IDLFailedToParse", message)
-    })?;
+    let body = call.body();
+    shapes::KILL_CURSORS.check(body)?;
+    super::check_namespace(body, call.name)?;
+    // Nothing is killed where anything is no cursor.
+    let mut wanted = Vec::new();
+    for id in body.get_array("cursors")? {
+        match id? {
+            RawBsonRef::Int64(id) => wanted.push(id),
+            other => {
+                let other = super::validation::type_name(&Bson::try_from(other)?);
+                return Err(CommandError::type_mismatch(format!(
+                    "BSON field 'killCursors.cursors.0' is the wrong type '{other}', expected type 'long'"
+                )));
+            }
+        }
+    }
     let (mut killed, mut not_found) = (Vec::new(), Vec::new());
     for id in wanted {
-        let id =
-            integer(id?).ok_or_else(|| CommandError::type_mismatch("cursors must be numbers"))?;
         let cursors = &call.server.cursors;
         if cursors.close(id, call.user_name, call.database) {
             killed.push(id);

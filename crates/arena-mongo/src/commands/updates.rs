@@ -4,7 +4,10 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::{Call, hints, modifiers, positions, raw, reading, removals, replacing};
+use super::{
+    Call, aggregated, collations, filtered, hints, modifiers, positions, raw, reading, removals,
+    replacing, shapes,
+};
 use crate::error::CommandError;
 use crate::pipeline::{Found, check_raw_expressions, check_raw_value, chosen, rewritten_fields};
 
@@ -61,11 +64,23 @@ pub(super) async fn prepared_one(
     collection: &str,
     operation: &RawDocument,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
+    check_kind(operation)?;
+    let chosen = filtered::apart(operation)?;
+    let operation = chosen.as_deref().unwrap_or(operation);
     let taken = removals::prepared(call, collection, operation).await?;
     let added = added(call, collection, taken.as_deref().unwrap_or(operation)).await?;
     let before = added.or(taken);
     let changed = rewritten(call, collection, before.as_deref().unwrap_or(operation)).await?;
-    Ok(changed.or(before))
+    Ok(changed.or(before).or(chosen))
+}
+
+/// What is no update, no hint and no collation at all.
+fn check_kind(operation: &RawDocument) -> Result<(), CommandError> {
+    if let Some(collation) = operation.get("collation")? {
+        collations::check_type(collation, "collation")?;
+    }
+    shapes::check_update(update_in(operation)?)?;
+    shapes::check_hint(operation.get("hint")?)
 }
 
 async fn rewritten(
@@ -83,8 +98,9 @@ async fn rewritten(
         // The engine takes none there; it changes how a document is found, not which.
         changes.push(("hint", None));
     }
-    // The simple one is none.
+    // The simple one is none, and constants are refused where there are some.
     changes.push(("collation", None));
+    changes.push(("c", None));
     let finds = call.name.eq_ignore_ascii_case("findAndModify");
     let field = if finds { "query" } else { "q" };
     if let Some(found) = collated(call, collection, operation).await? {
@@ -160,8 +176,11 @@ fn prepared_part(
     let is_update = matches!(field, "u" | "update");
     match value {
         RawBsonRef::Document(update) if is_update => {
-            let is_upsert = super::is_true(operation, "upsert");
-            Ok(modifiers::prepared(update, is_upsert)?.map(RawBson::Document))
+            let way = modifiers::Way {
+                is_upsert: super::is_true(operation, "upsert"),
+                finds: call.name.eq_ignore_ascii_case("findAndModify"),
+            };
+            Ok(modifiers::prepared(update, way)?.map(RawBson::Document))
         }
         RawBsonRef::Array(_) if is_update => {
             let Bson::Array(stages) = Bson::try_from(value)? else {
@@ -178,7 +197,9 @@ fn prepared_part(
                 check_last_names(part)?;
             }
             let found = check_raw_expressions(part)?;
-            let chosen = chosen(&Document::try_from(part)?);
+            let filter = Document::try_from(part)?;
+            aggregated::check_near_inside(&filter)?;
+            let chosen = chosen(&filter);
             let chosen = chosen.map(|chosen| raw(&chosen));
             match (found, chosen) {
                 (Found::Nothing, chosen) => Ok(chosen.map(RawBson::Document)),
@@ -225,6 +246,13 @@ fn check_last_names(query: &RawDocument) -> Result<(), CommandError> {
 /// Options that the engine does not know, or knows and leaves out.
 fn check_options(operation: &RawDocument) -> Result<(), CommandError> {
     if matches!(operation.get("c")?, Some(RawBsonRef::Document(set)) if !set.is_empty()) {
+        if matches!(update_in(operation)?, Some(RawBsonRef::Document(_))) {
+            return Err(CommandError::new(
+                51198,
+                "Location51198",
+                "Constant values may only be specified for pipeline updates",
+            ));
+        }
         return Err(CommandError::not_supported(
             "constants ('c') in an update or delete",
         ));
@@ -263,6 +291,7 @@ fn check_array_filters(operation: &RawDocument) -> Result<(), CommandError> {
         };
         for element in filter {
             let (path, _) = element?;
+            modifiers::check_allowed(path.as_str())?;
             let name = path.as_str().split('.').next().unwrap_or_default();
             let is_identifier = name.starts_with(|first: char| first.is_ascii_lowercase())
                 && name.chars().all(|other| other.is_ascii_alphanumeric());
@@ -407,6 +436,7 @@ async fn collated(
         Some(RawBsonRef::Document(update)) if has_position(update)? => {
             return Err(refused("array filters or positions"));
         }
+        Some(RawBsonRef::Document(update)) => collations::check_update(update)?,
         _ => {}
     }
     if operation.get("arrayFilters")?.is_some() {

@@ -11,17 +11,27 @@ pub(super) fn collection_in<'b>(
     body: &'b RawDocument,
     command: &str,
 ) -> Result<&'b str, CommandError> {
-    let invalid = |message: String| CommandError::new(73, "InvalidNamespace", message);
-    let name = body
-        .get_str(command)
-        .map_err(|_| invalid("Failed to parse namespace element".to_owned()))?;
+    let name = body.get_str(command).map_err(|_| {
+        CommandError::new(73, "InvalidNamespace", "Failed to parse namespace element")
+    })?;
     if is_collection_name(name) {
         return Ok(name);
     }
     let database = body.get_str("$db").unwrap_or_default();
-    Err(invalid(format!(
-        "Invalid namespace specified '{database}.{name}'"
-    )))
+    Err(invalid_namespace(database, name))
+}
+
+pub(super) fn invalid_namespace(database: &str, name: &str) -> CommandError {
+    let message = format!("Invalid namespace specified '{database}.{name}'");
+    CommandError::new(73, "InvalidNamespace", message)
+}
+
+/// Fails where a command names what is no collection; the names of cursors without one are good, too.
+pub(super) fn check_namespace(body: &RawDocument, command: &str) -> Result<(), CommandError> {
+    match body.get_str(command) {
+        Ok(name) if name.starts_with("$cmd") => Ok(()),
+        _ => collection_in(body, command).map(drop),
+    }
 }
 
 /// MongoDB's rule for database names.
@@ -66,6 +76,53 @@ pub(super) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
         }
         _ => None,
     }
+}
+
+pub(super) fn is_number(value: RawBsonRef<'_>) -> bool {
+    matches!(
+        value,
+        RawBsonRef::Int32(_)
+            | RawBsonRef::Int64(_)
+            | RawBsonRef::Double(_)
+            | RawBsonRef::Decimal128(_)
+    )
+}
+
+/// Returns a number of any type as the nearest double.
+pub(super) fn approximate(value: RawBsonRef<'_>) -> Option<f64> {
+    match value {
+        RawBsonRef::Int32(value) => Some(value.into()),
+        RawBsonRef::Int64(value) => value.to_string().parse().ok(),
+        RawBsonRef::Double(value) => Some(value),
+        RawBsonRef::Decimal128(value) => value.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Returns `maxTimeMS` in milliseconds; 0 where none is asked for.
+pub(super) fn max_time(body: &RawDocument) -> Result<u64, CommandError> {
+    let value = match body.get("maxTimeMS")? {
+        None | Some(RawBsonRef::Null) => return Ok(0),
+        Some(value) if is_number(value) => approximate(value).unwrap_or(f64::NAN),
+        Some(other) => {
+            let other = super::validation::type_name(&bson::Bson::try_from(other)?);
+            return Err(CommandError::type_mismatch(format!(
+                "BSON field 'maxTimeMS' is the wrong type '{other}', expected types '[long, int, decimal, double]'"
+            )));
+        }
+    };
+    if !value.is_finite() || value.fract() != 0.0 {
+        return Err(CommandError::failed_to_parse(format!(
+            "maxTimeMS has non-integral value: {value}"
+        )));
+    }
+    if !(0.0..=f64::from(i32::MAX)).contains(&value) {
+        return Err(CommandError::bad_value(format!(
+            "{value} value for maxTimeMS is out of range [0, {}]",
+            i32::MAX
+        )));
+    }
+    Ok(format!("{:.0}", value.abs()).parse().unwrap_or(0))
 }
 
 /// Returns a whole number of an answer.

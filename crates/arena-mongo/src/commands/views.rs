@@ -13,10 +13,7 @@ pub(super) async fn check_collation(call: &Call<'_>, field: &str) -> Result<(), 
     else {
         return Ok(());
     };
-    if collation
-        .get_str("locale")
-        .is_ok_and(|locale| locale == "simple")
-    {
+    if collation.is_empty() || matches!(collation.get_str("locale"), Ok("simple")) {
         return Ok(());
     }
     match reading::indexes_of(call, name).await {

@@ -9,12 +9,26 @@
 use bson::{Bson, Document, doc};
 
 use super::{elements, geo};
+use crate::error::CommandError;
 
 /// Returns a filter whose choices find what is equal, if it is another one.
 pub(crate) fn chosen(filter: &Document) -> Option<Document> {
     let mut choices = Choices::default();
     let written = choices.filter(filter, false);
     choices.is_changed.then_some(written)
+}
+
+/// Returns the value of a `$match` as it has to run.
+pub(super) fn of_match(value: &Bson) -> Result<Bson, CommandError> {
+    let Some(filter) = value.as_document() else {
+        return Ok(value.clone());
+    };
+    if geo::is_near_inside(filter) {
+        let message =
+            "$near, $nearSphere and $geoNear cannot be used here. Use $geoWithin instead.";
+        return Err(CommandError::new(5_626_500, "Location5626500", message));
+    }
+    Ok(chosen(filter).map_or_else(|| value.clone(), Bson::Document))
 }
 
 /// A stage's value with the filter in one of its fields as it has to run.

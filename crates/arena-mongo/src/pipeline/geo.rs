@@ -87,6 +87,27 @@ pub(crate) fn has_least(operators: &Document) -> bool {
     least.and_then(number).is_some_and(|least| least > 0.0)
 }
 
+/// Whether something near is asked for where only a part of a filter says so, which cannot order what is found.
+pub(crate) fn is_near_inside(filter: &Document) -> bool {
+    has_near(filter, true)
+}
+
+fn has_near(filter: &Document, is_top: bool) -> bool {
+    let is_near = |name: &String| matches!(name.as_str(), "$near" | "$nearSphere" | "$geoNear");
+    filter.iter().any(|(name, value)| match value {
+        Bson::Array(parts) if matches!(name.as_str(), "$and" | "$or" | "$nor") => {
+            let mut parts = parts.iter().filter_map(Bson::as_document);
+            parts.any(|part| has_near(part, is_top && name == "$and"))
+        }
+        Bson::Document(operators) if !name.starts_with('$') => {
+            let negated = operators.get("$not").and_then(Bson::as_document);
+            (!is_top && operators.keys().any(is_near))
+                || negated.is_some_and(|negated| negated.keys().any(is_near))
+        }
+        _ => false,
+    })
+}
+
 /// Returns a find's `$near` or `$nearSphere` of a field as a `$geoNear` without its query, with what else is asked of
 /// the field; nothing where it is written in a way that only the engine knows.
 pub(crate) fn as_stage(

@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use mongodb::Namespace;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, bson, doc};
 use mongodb::options::{DeleteManyModel, InsertOneModel, UpdateOneModel, WriteModel};
 
 use crate::bytes::{Wire, lsid};
@@ -161,7 +161,28 @@ async fn a_wrong_bulk_says_what_is_wrong() {
     for (wrong, code) in [
         (doc! { "ops": [] }, 16),
         (doc! { "ops": [{ "insert": 7, "document": {} }] }, 2),
-        (doc! { "ops": [{ "what": 0 }] }, 9),
+        (doc! { "ops": [{ "what": 0 }] }, 40415),
+        (doc! { "ops": [{ "insert": "0", "document": {} }] }, 14),
+        (doc! { "ops": [{ "insert": 0, "document": 5 }] }, 14),
+        (doc! { "ops": [{ "insert": 0 }] }, 40414),
+        (doc! { "ops": [{ "delete": 0, "filter": null }] }, 40414),
+        (
+            doc! { "ops": [{ "delete": 0, "filter": {}, "multi": 1 }] },
+            14,
+        ),
+        (
+            doc! { "ops": [{ "delete": 0, "filter": {}, "hint": 1 }] },
+            9,
+        ),
+        (
+            doc! { "ops": [{ "update": 0, "filter": {}, "updateMods": "x" }] },
+            9,
+        ),
+        (doc! { "ordered": 1 }, 14),
+        (doc! { "let": [] }, 14),
+        (doc! { "more": 1 }, 40415),
+        (doc! { "nsInfo": 5 }, 14),
+        (doc! { "nsInfo": [{ "ns": 5 }] }, 14),
         (doc! { "nsInfo": [{ "ns": "ada" }] }, 73),
         (
             doc! { "nsInfo": [{ "ns": "ada.c" }, { "ns": "bob.c" }] },
@@ -176,6 +197,39 @@ async fn a_wrong_bulk_says_what_is_wrong() {
             "{wrong}: {answer}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constants_are_variables_of_one_pipeline() {
+    let world = World::start().await;
+    world.seat("ada");
+    let mut wire = Wire::log_in_as(&world, "ada").await;
+    let with = |mods: Bson| doc! { "update": 0, "filter": { "_id": 1 }, "updateMods": mods, "constants": { "v": "$_id" } };
+    let pipeline = bson!([{ "$set": { "x": "$$v" } }]);
+    let operators = bson!({ "$set": { "y": 1 } });
+    let insert = doc! { "insert": 0, "document": { "_id": 1 } };
+    let asked = bulk(doc! { "ops": [insert, with(pipeline), with(operators)], "errorsOnly": true });
+    let answer = wire.run(&asked).await;
+    let number = |field: &str| answer.get_i32(field).unwrap();
+    assert_eq!((number("nModified"), number("nErrors")), (1, 1), "{answer}");
+    let failed = answer
+        .get_document("cursor")
+        .unwrap()
+        .get_array("firstBatch")
+        .unwrap();
+    let code = failed[0].as_document().unwrap().get_i32("code").unwrap();
+    assert_eq!(code, 51198, "{answer}");
+    let found = wire.run(&doc! { "find": "c", "$db": "ada" }).await;
+    let batch = found
+        .get_document("cursor")
+        .unwrap()
+        .get_array("firstBatch")
+        .unwrap();
+    // Its text is no path.
+    assert_eq!(
+        batch[0].as_document().unwrap(),
+        &doc! { "_id": 1, "x": "$_id" }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
