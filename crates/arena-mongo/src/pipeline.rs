@@ -19,6 +19,7 @@ mod orders;
 mod paths;
 mod projections;
 mod raising;
+mod references;
 mod schema;
 mod sorts;
 mod stages;
