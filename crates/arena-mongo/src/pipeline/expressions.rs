@@ -6,12 +6,13 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
 use super::paths::check_expression;
 use super::{accumulators, date_texts, dates, geo, numbers, schema, sums, truncation};
+use super::{lists, patterns, strings};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 28] = [
+const REWRITTEN: [&str; 23] = [
     "$add",
     "$dateTrunc",
     "$dateAdd",
@@ -24,11 +25,6 @@ const REWRITTEN: [&str; 28] = [
     "$mod",
     "$setUnion",
     "$setIntersection",
-    "$substr",
-    "$substrBytes",
-    "$substrCP",
-    "$replaceOne",
-    "$replaceAll",
     "$toString",
     "$toDate",
     "$dateFromString",
@@ -41,6 +37,9 @@ const REWRITTEN: [&str; 28] = [
     "$jsonSchema",
     "$expr",
 ];
+
+/// The same for the operators of one kind.
+const BY_KIND: [&[&str]; 3] = [&strings::REWRITTEN, &patterns::REWRITTEN, &lists::REWRITTEN];
 
 /// What a look at a filter, a projection or an update found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +65,7 @@ pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<Found, Com
         );
         if is_bound
             || REWRITTEN.contains(&key.as_str())
+            || BY_KIND.iter().any(|names| names.contains(&key.as_str()))
             || check_raw_value(value)? == Found::Rewritable
         {
             found = Found::Rewritable;
@@ -133,12 +133,15 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                     let computed = numbers::percentiles(name, arguments);
                     Ok(computed.unwrap_or(Bson::Document(rewritten)))
                 }
-                // Their value is a part of another text, which the engine reads on to its end where it reads a
-                // number or a date; joined to nothing it is a text of its own.
-                Some((
-                    "$substr" | "$substrBytes" | "$substrCP" | "$replaceOne" | "$replaceAll",
-                    _,
-                )) => Ok(bson!({ "$concat": [rewritten, ""] })),
+                Some((name, operands)) if strings::REWRITTEN.contains(&name) => {
+                    strings::rewritten(name, operands)
+                }
+                Some((name, operands)) if patterns::REWRITTEN.contains(&name) => {
+                    patterns::rewritten(name, operands)
+                }
+                Some((name, operands)) if lists::REWRITTEN.contains(&name) => {
+                    Ok(lists::rewritten(name, operands))
+                }
                 // The engine wants at least one.
                 Some(("$mergeObjects", Bson::Array(none))) if none.is_empty() => {
                     Ok(bson!({ "$literal": {} }))
