@@ -55,8 +55,7 @@ mod values;
 mod views;
 mod writing;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bson::{RawDocument, RawDocumentBuf};
 use tokio::time::Instant;

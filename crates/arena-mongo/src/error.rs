@@ -66,10 +66,11 @@ fn name_of(code: i32) -> &'static str {
 }
 
 /// Names of codes that the engine does not have.
-const LOCATIONS: [&str; 13] = [
+const LOCATIONS: [&str; 18] = [
     "Location40259",
     "Location40517",
     "Location50723",
+    "Location51106",
     "Location51081",
     "Location5166307",
     "Location5439013",
@@ -80,6 +81,10 @@ const LOCATIONS: [&str; 13] = [
     "Location5439018",
     "Location9711600",
     "Location9711601",
+    "Location10503900",
+    "Location10503901",
+    "Location10503902",
+    "Location10503904",
 ];
 
 /// What the engine says when somebody else made the collection, or the first of its database, a moment ago and a

@@ -77,12 +77,9 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
                 (Err(error), Some(target)) if outputs::is_of_missing(&error) => {
                     outputs::emptied(call, &spec, target, error).await?
                 }
-                (answer, _) => {
-                    let answer = answer.map_err(|error| of_projections(error, call.body()))?;
-                    let read = unread::check_pipeline(call, &spec, &answer).await;
-                    read.map_err(|error| of_projections(error, call.body()))?;
-                    answer
-                }
+                (answer, _) => read(call, &spec, answer)
+                    .await
+                    .map_err(|error| of_projections(error, call.body()))?,
             }
         }
     };
@@ -92,6 +89,13 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             Some(&collection),
         );
     }
+    Ok(answer)
+}
+
+/// An answer, if nothing is wrong with expressions that no document reached.
+async fn read(call: &Call<'_>, spec: &RawDocument, answer: Answer) -> Answer {
+    let answer = answer?;
+    unread::check_pipeline(call, spec, &answer).await?;
     Ok(answer)
 }
 

@@ -6,8 +6,8 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
-    lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, unread, views,
-    without,
+    lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, unread,
+    views, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};

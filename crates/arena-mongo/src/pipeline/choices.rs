@@ -8,14 +8,19 @@
 
 use bson::{Bson, Document, doc};
 
-use super::{elements, geo};
+use super::{elements, geo, references};
 use crate::error::CommandError;
 
 /// Returns a filter whose choices find what is equal, if it is another one.
 pub(crate) fn chosen(filter: &Document) -> Option<Document> {
+    let named = references::with_names(filter);
     let mut choices = Choices::default();
-    let written = choices.filter(filter, false);
-    choices.is_changed.then_some(written)
+    let written = choices.filter(named.as_ref().unwrap_or(filter), false);
+    if choices.is_changed {
+        Some(written)
+    } else {
+        named
+    }
 }
 
 /// Returns the value of a `$match` as it has to run.

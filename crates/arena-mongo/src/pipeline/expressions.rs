@@ -6,12 +6,13 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
 use super::paths::check_expression;
 use super::{accumulators, arithmetic, date_texts, dates, geo, numbers, schema, sums, truncation};
+use super::{lists, patterns, strings};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 34] = [
+const REWRITTEN: [&str; 29] = [
     "$toDecimal",
     "$add",
     "$subtract",
@@ -30,11 +31,6 @@ const REWRITTEN: [&str; 34] = [
     "$mod",
     "$setUnion",
     "$setIntersection",
-    "$substr",
-    "$substrBytes",
-    "$substrCP",
-    "$replaceOne",
-    "$replaceAll",
     "$toString",
     "$toDate",
     "$dateFromString",
@@ -47,6 +43,9 @@ const REWRITTEN: [&str; 34] = [
     "$jsonSchema",
     "$expr",
 ];
+
+/// The same for the operators of one kind.
+const BY_KIND: [&[&str]; 3] = [&strings::REWRITTEN, &patterns::REWRITTEN, &lists::REWRITTEN];
 
 /// What a look at a filter, a projection or an update found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +71,7 @@ pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<Found, Com
         );
         if is_bound
             || REWRITTEN.contains(&key.as_str())
+            || BY_KIND.iter().any(|names| names.contains(&key.as_str()))
             || check_raw_value(value)? == Found::Rewritable
         {
             found = Found::Rewritable;
@@ -148,12 +148,15 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                     let computed = numbers::percentiles(name, arguments);
                     Ok(computed.unwrap_or(Bson::Document(rewritten)))
                 }
-                // Their value is a part of another text, which the engine reads on to its end where it reads a
-                // number or a date; joined to nothing it is a text of its own.
-                Some((
-                    "$substr" | "$substrBytes" | "$substrCP" | "$replaceOne" | "$replaceAll",
-                    _,
-                )) => Ok(bson!({ "$concat": [rewritten, ""] })),
+                Some((name, operands)) if strings::REWRITTEN.contains(&name) => {
+                    strings::rewritten(name, operands)
+                }
+                Some((name, operands)) if patterns::REWRITTEN.contains(&name) => {
+                    patterns::rewritten(name, operands)
+                }
+                Some((name, operands)) if lists::REWRITTEN.contains(&name) => {
+                    Ok(lists::rewritten(name, operands))
+                }
                 _ => Ok(Bson::Document(rewritten)),
             }
         }

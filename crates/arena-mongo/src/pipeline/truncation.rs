@@ -149,18 +149,11 @@ const SMALL_SIZE: &str =
 const NO_DATE: &str = "$dateTrunc requires 'date' to be a date, but got ";
 const NO_ZONE: &str = "timezone must evaluate to a string, found ";
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::float_cmp,
-    reason = "it is whole, and compared with what it was"
-)]
 fn known_size(size: &Bson) -> Result<i64, CommandError> {
     let whole = match size {
         Bson::Int32(size) => Some(i64::from(*size)),
         Bson::Int64(size) => Some(*size),
-        Bson::Double(size) if size.abs() < 9.2e18 && *size == (*size as i64) as f64 => {
-            Some(*size as i64)
-        }
+        Bson::Double(size) if size.fract() == 0.0 => format!("{size:.0}").parse().ok(),
         Bson::Decimal128(size) => size.to_string().parse::<i64>().ok(),
         _ => None,
     };

@@ -136,6 +136,7 @@ impl<'a> Reader<'a> {
                     Some('n') => '\n',
                     Some('t') => '\t',
                     Some('0') => '\0',
+                    Some('u') => self.code_point()?,
                     Some(other) => other,
                     None => return Err("text without end".to_owned()),
                 }),
@@ -143,6 +144,17 @@ impl<'a> Reader<'a> {
                 next => text.push(next),
             }
         }
+    }
+
+    /// A letter by its number, as in `\u{a0}`.
+    fn code_point(&mut self) -> Read<char> {
+        let mut digits = String::new();
+        while let Some(next) = self.rest.next_if(|next| *next != '}') {
+            digits.extend(Some(next).filter(|next| *next != '{'));
+        }
+        self.rest.next();
+        let number = u32::from_str_radix(&digits, 16).map_err(|error| error.to_string())?;
+        char::from_u32(number).ok_or_else(|| format!("{digits} is no letter"))
     }
 
     fn regex(&mut self) -> Read<Bson> {
