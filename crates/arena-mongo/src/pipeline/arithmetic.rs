@@ -41,9 +41,17 @@ fn is_odd(value: &str) -> Bson {
 
 /// `$mod`: beside a double the rest is one, and beside a long it is exact, which the engine's is not.
 pub(super) fn rest(operands: &[Bson]) -> Bson {
+    let is_computed = |operand: &Bson| {
+        matches!(operand, Bson::Document(_))
+            || matches!(operand, Bson::String(path) if path.starts_with('$'))
+    };
     let [left, right] = operands else {
         return bson!({ "$mod": operands });
     };
+    // Two constants may be a filter's, too.
+    if !is_computed(left) && !is_computed(right) {
+        return bson!({ "$mod": operands });
+    }
     let plain = bson!({ "$mod": [LEFT, RIGHT] });
     let is_zero = bson!({ "$eq": [RIGHT, 0] });
     let none = raise(
