@@ -66,13 +66,19 @@ fn name_of(code: i32) -> &'static str {
 }
 
 /// Names of codes that the engine does not have.
-const LOCATIONS: [&str; 18] = [
+const LOCATIONS: [&str; 24] = [
     "Location40259",
     "Location40517",
     "Location50723",
     "Location51106",
     "Location51081",
     "Location5166307",
+    "Location5439002",
+    "Location5439006",
+    "Location5439007",
+    "Location5439008",
+    "Location5439009",
+    "Location5439010",
     "Location5439013",
     "Location5439014",
     "Location5439015",
@@ -115,6 +121,11 @@ impl CommandError {
             details: None,
             labels: Vec::new(),
         }
+    }
+
+    /// An error that MongoDB names by its number.
+    pub(crate) fn located(code: i32, message: impl Into<String>) -> Self {
+        Self::new(code, name_of(code), message)
     }
 
     /// Returns the error with one more field in its answer.
@@ -295,7 +306,7 @@ impl CommandError {
     /// a refusal says whose it is.
     pub(crate) fn worded(mut self, asked: Asked<'_>) -> Self {
         if let Some((code, text)) = raised(&self.message) {
-            return Self::new(code, name_of(code), text);
+            return Self::located(code, text);
         }
         if let Some((code, message)) = reworded(&self.message, asked) {
             self.message = message;

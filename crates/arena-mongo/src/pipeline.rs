@@ -41,6 +41,7 @@ use bson::{Bson, Document, bson};
 pub(crate) use self::checks::check_sort;
 pub(crate) use self::choices::chosen;
 use self::choices::with_chosen;
+pub(crate) use self::clock::cluster_time;
 pub(crate) use self::elements::is_of_values;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,

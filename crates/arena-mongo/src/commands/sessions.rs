@@ -1,8 +1,6 @@
 //! Commands about sessions. Drivers send them by themselves; a session begins to
 //! exist when a command first names it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bson::{
     Binary, Document, RawBsonRef, RawDocumentBuf, Timestamp, doc, rawdoc, spec::BinarySubtype,
 };
@@ -10,6 +8,7 @@ use bson::{
 use super::transactions::{end_sessions, session_id};
 use super::{Answer, Call, raw};
 use crate::error::CommandError;
+use crate::pipeline::cluster_time;
 use crate::scram::random;
 
 const SESSION_MINUTES: i32 = 30;
@@ -44,16 +43,16 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 /// Adds the time by which a session reads its own writes. There is one node, so every read does; drivers
 /// count on being told by every answer, the first one too.
 pub(super) fn with_time(mut answer: RawDocumentBuf) -> RawDocumentBuf {
-    let time = now();
-    answer.append(bson::cstr!("$clusterTime"), cluster_time(time));
+    let time = cluster_time();
+    answer.append(bson::cstr!("$clusterTime"), signed(time));
     answer.append(bson::cstr!("operationTime"), time);
     answer
 }
 
 /// The same of an error.
 pub(super) fn at_time(error: CommandError) -> CommandError {
-    let time = now();
-    match Document::try_from(cluster_time(time)) {
+    let time = cluster_time();
+    match Document::try_from(signed(time)) {
         Ok(cluster) => error
             .with("$clusterTime", cluster)
             .with("operationTime", time),
@@ -61,16 +60,7 @@ pub(super) fn at_time(error: CommandError) -> CommandError {
     }
 }
 
-fn now() -> Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = now.map_or(0, |now| now.as_secs());
-    Timestamp {
-        time: u32::try_from(seconds).unwrap_or(u32::MAX),
-        increment: 1,
-    }
-}
-
-fn cluster_time(time: Timestamp) -> RawDocumentBuf {
+fn signed(time: Timestamp) -> RawDocumentBuf {
     let unsigned = Binary {
         subtype: BinarySubtype::Generic,
         bytes: vec![0; 20],

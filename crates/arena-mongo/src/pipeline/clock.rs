@@ -57,13 +57,17 @@ fn replaced(value: &Bson, is_update: bool) -> Bson {
 }
 
 fn time(variable: &str) -> Bson {
-    let now = bson::DateTime::now();
     if variable == NOW {
-        return Bson::DateTime(now);
+        return Bson::DateTime(bson::DateTime::now());
     }
-    let seconds = now.timestamp_millis() / 1000;
-    Bson::Timestamp(Timestamp {
+    Bson::Timestamp(cluster_time())
+}
+
+/// The cluster's time: that of the one node that there is.
+pub(crate) fn cluster_time() -> Timestamp {
+    let seconds = bson::DateTime::now().timestamp_millis() / 1000;
+    Timestamp {
         time: u32::try_from(seconds).unwrap_or(u32::MAX),
         increment: 1,
-    })
+    }
 }

@@ -4,13 +4,15 @@
 use bson::{Bson, Document, bson, doc};
 
 use super::operands::constant;
-use super::raising::raise;
+use super::raising::{raise, raise_whole};
 use crate::error::CommandError;
 
 /// MongoDB's own text of a date in a timezone that has no format.
 const LOCAL_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%L";
 /// The same of UTC.
 const UTC_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%LZ";
+/// What UTC is called.
+const UTC: [&str; 4] = ["UTC", "+00:00", "+0000", "+00"];
 /// What stands behind a format's `%`, apart from the names of months.
 const PARTS: &str = "YmdHMSLjwuUVGzZ";
 /// Stands for `%%` while a computed format is read.
@@ -38,7 +40,7 @@ pub(super) fn date_text(arguments: &Bson) -> Result<Bson, CommandError> {
         return as_it_is();
     };
     let (true, Some(format)) = (options.contains_key("date"), options.get("format")) else {
-        return Ok(without_format(options.clone()));
+        return Ok(without_format(options));
     };
     match constant(format) {
         Some(Bson::String(format)) if format.is_empty() => Ok(with_nothing(options)),
@@ -53,28 +55,25 @@ pub(super) fn date_text(arguments: &Bson) -> Result<Bson, CommandError> {
     }
 }
 
-fn without_format(mut options: Document) -> Bson {
-    if !options.contains_key("format")
-        && let Some(zone) = options.get("timezone")
-    {
-        let is_utc = bson!({ "$in": [zone.clone(), ["UTC", "+00:00", "+0000", "+00"]] });
-        let of = |format: &str| {
-            let mut options = options.clone();
-            options.insert("format", format);
-            bson!({ "$dateToString": options })
-        };
-        return match constant(zone) {
-            Some(Bson::String(zone))
-                if ["UTC", "+00:00", "+0000", "+00"].contains(&zone.as_str()) =>
-            {
-                of(UTC_FORMAT)
-            }
-            Some(_) => of(LOCAL_FORMAT),
-            None => bson!({ "$cond": [is_utc, of(UTC_FORMAT), of(LOCAL_FORMAT)] }),
-        };
+fn without_format(options: &Document) -> Bson {
+    let of = |format: &str| {
+        let mut options = options.clone();
+        options.insert("format", format);
+        bson!({ "$dateToString": options })
+    };
+    let zone = options
+        .get("timezone")
+        .filter(|_| !options.contains_key("format"));
+    match zone.map(|zone| (zone, constant(zone))) {
+        // The engine says what is missing, if it is not the format.
+        None => bson!({ "$dateToString": options.clone() }),
+        Some((_, Some(Bson::String(zone)))) if UTC.contains(&zone.as_str()) => of(UTC_FORMAT),
+        Some((_, Some(_))) => of(LOCAL_FORMAT),
+        Some((zone, None)) => {
+            let is_utc = bson!({ "$in": [zone.clone(), UTC] });
+            bson!({ "$cond": [is_utc, of(UTC_FORMAT), of(LOCAL_FORMAT)] })
+        }
     }
-    // The engine says what else is missing.
-    bson!({ "$dateToString": std::mem::take(&mut options) })
 }
 
 /// The options of an operator that has a date and a timezone only.
@@ -174,9 +173,8 @@ fn computed(options: &Document, format: &Bson) -> Bson {
     let found = bson!({ "$substrCP": ["$$arenaText", { "$indexOfCP": ["$$arenaText", "%"] }, 2] });
     let found = bson!({ "$concat": [found, "' in format string"] });
     let unknown = raise(18536, "Invalid format character '", found);
-    let end = bson!({ "$substrCP": ["$$arenaFormat", 0, 0] });
-    let end = bson!({ "$concat": [end, "format string"] });
-    let unmatched = raise(18535, "Unmatched '%' at end of ", end);
+    let message = "Unmatched '%' at end of format string";
+    let unmatched = raise_whole(18535, message, "$$arenaFormat");
     let last = bson!({ "$regexMatch": { "input": "$$arenaText", "regex": "%$" } });
     let checked = bson!({ "$let": { "vars": { "arenaText": text }, "in": { "$switch": {
         "branches": [

@@ -4,6 +4,8 @@
 
 use bson::{Bson, Decimal128, bson, doc};
 
+use super::raising::{raise_whole, refuse};
+
 /// Numbers beyond ten to this power, or below its inverse, are refused.
 const POWERS: i32 = 27;
 const POWERS_OF_TWO: i32 = 100;
@@ -120,28 +122,28 @@ impl Granularity {
         let mut branches = vec![
             bson!({
                 "case": { "$not": [{ "$isNumber": "$$arenaKey" }] },
-                "then": failure("fails: a granularity of what is no number"),
+                "then": raise_whole(40258, NO_NUMBER, "$$arenaKey"),
             }),
             bson!({
                 "case": key_is("$eq", f64::NAN.into()),
-                "then": failure("fails: a granularity of what is NaN"),
+                "then": raise_whole(40259, NOT_A_NUMBER, "$$arenaKey"),
             }),
             bson!({
                 "case": key_is("$lt", 0.into()),
-                "then": failure("fails: a granularity of what is negative"),
+                "then": raise_whole(40260, NEGATIVE, "$$arenaKey"),
             }),
             bson!({
                 "case": { "$or": [
                     key_is("$gt", beyond(POWERS).into()),
                     { "$and": [key_is("$gt", 0.into()), key_is("$lt", beyond(-POWERS).into())] },
                 ] },
-                "then": failure("refuses: $bucketAuto with a granularity of so large or small numbers"),
+                "then": refuse("$bucketAuto with a granularity of so large or small numbers", "$$arenaKey"),
             }),
         ];
         if self == Self::PowersOfTwo {
             branches.push(bson!({
                 "case": { "$eq": [{ "$type": "$$arenaKey" }, "decimal"] },
-                "then": failure("refuses: $bucketAuto with powers of two of decimals"),
+                "then": refuse("$bucketAuto with powers of two of decimals", "$$arenaKey"),
             }));
         }
         bson!({ "$let": {
@@ -182,11 +184,10 @@ fn text_decimal(text: &str) -> Bson {
     Bson::Decimal128(number)
 }
 
-/// An expression that fails where it is evaluated, and not where a pipeline is read.
-fn failure(text: &str) -> Bson {
-    let nothing = bson!({ "$substrCP": [{ "$type": "$$arenaKey" }, 0, 0] });
-    bson!({ "$toInt": { "$concat": [format!("arena {text}"), nothing] } })
-}
+const NO_NUMBER: &str = "$bucketAuto can specify a 'granularity' with numeric boundaries only, but found a value of another type";
+const NOT_A_NUMBER: &str =
+    "$bucketAuto can specify a 'granularity' with numeric boundaries only, but found a NaN";
+const NEGATIVE: &str = "$bucketAuto can specify a 'granularity' with non-negative numbers only, but found a negative number";
 
 const R20: [u16; 20] = [
     100, 112, 125, 140, 160, 180, 200, 224, 250, 280, 315, 355, 400, 450, 500, 560, 630, 710, 800,

@@ -3,6 +3,8 @@
 
 use bson::{Bson, bson};
 
+use crate::error::CommandError;
+
 /// How the text of such a number begins.
 const MARK: &str = "arenaRaised ";
 /// What the engine says around it.
@@ -15,6 +17,21 @@ const AROUND: (&str, &str) = (
 /// not constant: the engine computes what is constant before it looks at any document.
 pub(super) fn raise(code: i32, text: &str, found: Bson) -> Bson {
     bson!({ "$toInt": { "$concat": [format!("{MARK}{code} {text}"), found] } })
+}
+
+/// The same with a text that is whole, told by the type of a value near it.
+pub(super) fn raise_whole(code: i32, text: &str, near: &str) -> Bson {
+    raise(
+        code,
+        text,
+        bson!({ "$substrCP": [{ "$type": near }, 0, 0] }),
+    )
+}
+
+/// The refusal of what MongoDB can and the engine cannot, told by a value near it.
+pub(super) fn refuse(what: &str, near: &str) -> Bson {
+    let refusal = CommandError::not_supported(what);
+    raise_whole(refusal.code, &refusal.message, near)
 }
 
 /// The code and the text of such an error.

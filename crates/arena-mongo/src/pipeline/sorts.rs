@@ -6,6 +6,7 @@ use bson::{Bson, Document, bson};
 
 use super::accumulators::HELPER;
 use super::expressions::only;
+use super::raising::raise_whole;
 
 /// Stages behind which nobody has looked at the documents before.
 const MAKING: [&str; 4] = ["$group", "$unwind", "$replaceRoot", "$replaceWith"];
@@ -46,11 +47,8 @@ pub(super) fn check(before: &[Bson], sort: &Bson) -> Option<Bson> {
         );
     }
     let first = keys.first().filter(|_| !pairs.is_empty())?;
-    let failure = "arena fails: cannot sort with keys that are parallel arrays";
-    // Not constant, or the engine would compute it for every pipeline.
-    let nothing =
-        bson!({ "$substrCP": [{ "$toString": { "$isArray": [format!("${first}")] } }, 0, 0] });
-    let error = bson!({ "$toInt": { "$concat": [failure, nothing] } });
+    let failure = "cannot sort with keys that are parallel arrays";
+    let error = raise_whole(2, failure, &format!("${first}"));
     let helper = format!("{HELPER}Sorted");
     // No filter, which the engine might apply before others; and nothing is added.
     let checked = bson!({ "$cond": [{ "$or": pairs }, error, "$$REMOVE"] });

@@ -48,7 +48,7 @@ struct Options {
 /// Returns what computes a `$dateTrunc`.
 pub(super) fn truncated(arguments: &Bson) -> Result<Bson, CommandError> {
     let Bson::Document(written) = arguments else {
-        return Err(located(
+        return Err(CommandError::located(
             5_439_007,
             "$dateTrunc only supports an object as its argument",
         ));
@@ -97,44 +97,32 @@ fn check_names(written: &Document) -> Result<(), CommandError> {
     };
     if let Some(name) = written.keys().find(|name| !is_known(name)) {
         let message = format!("Unrecognized argument to $dateTrunc: {name}");
-        return Err(located(5_439_008, message));
+        return Err(CommandError::located(5_439_008, message));
     }
     if !written.contains_key("date") {
-        return Err(located(5_439_009, "Missing 'date' parameter to $dateTrunc"));
+        return Err(CommandError::located(
+            5_439_009,
+            "Missing 'date' parameter to $dateTrunc",
+        ));
     }
     if !written.contains_key("unit") {
-        return Err(located(5_439_010, "Missing 'unit' parameter to $dateTrunc"));
+        return Err(CommandError::located(
+            5_439_010,
+            "Missing 'unit' parameter to $dateTrunc",
+        ));
     }
     Ok(())
-}
-
-fn located(code: i32, message: impl Into<String>) -> CommandError {
-    let name = match code {
-        5_439_002 => "Location5439002",
-        5_439_006 => "Location5439006",
-        5_439_007 => "Location5439007",
-        5_439_008 => "Location5439008",
-        5_439_009 => "Location5439009",
-        5_439_010 => "Location5439010",
-        5_439_013 => "Location5439013",
-        5_439_014 => "Location5439014",
-        5_439_015 => "Location5439015",
-        5_439_016 => "Location5439016",
-        5_439_017 => "Location5439017",
-        _ => "Location5439018",
-    };
-    CommandError::new(code, name, message)
 }
 
 fn known_unit(unit: &Bson) -> Result<&'static str, CommandError> {
     let Bson::String(unit) = unit else {
         let message = format!("{NO_UNIT}{unit}");
-        return Err(located(5_439_013, message));
+        return Err(CommandError::located(5_439_013, message));
     };
     let known = UNITS.iter().find(|known| *known == unit);
     known
         .copied()
-        .ok_or_else(|| located(5_439_014, format!("{UNKNOWN_UNIT}{unit}")))
+        .ok_or_else(|| CommandError::located(5_439_014, format!("{UNKNOWN_UNIT}{unit}")))
 }
 
 const NO_UNIT: &str = "$dateTrunc requires 'unit' to be a string, but got ";
@@ -158,23 +146,26 @@ fn known_size(size: &Bson) -> Result<i64, CommandError> {
         _ => None,
     };
     match whole {
-        Some(size) if size < 1 => Err(located(5_439_018, format!("{SMALL_SIZE}long"))),
+        Some(size) if size < 1 => Err(CommandError::located(
+            5_439_018,
+            format!("{SMALL_SIZE}long"),
+        )),
         Some(size) => Ok(size),
-        None => Err(located(5_439_017, format!("{NO_SIZE}{size}"))),
+        None => Err(CommandError::located(5_439_017, format!("{NO_SIZE}{size}"))),
     }
 }
 
 /// The first such day of 2000, counted from the first of January.
 fn first_day(name: &Bson) -> Result<i64, CommandError> {
     let Bson::String(name) = name else {
-        return Err(located(5_439_015, format!("{NO_DAY}{name}")));
+        return Err(CommandError::located(5_439_015, format!("{NO_DAY}{name}")));
     };
     let wanted = name.to_lowercase();
     let position = DAYS
         .iter()
         .position(|day| *day == wanted || day[..3] == wanted)
         .and_then(|position| i64::try_from(position).ok());
-    position.ok_or_else(|| located(5_439_016, format!("{UNKNOWN_DAY}{name}")))
+    position.ok_or_else(|| CommandError::located(5_439_016, format!("{UNKNOWN_DAY}{name}")))
 }
 
 impl Options {
@@ -268,7 +259,9 @@ impl Options {
         };
         let message = "$dateTrunc: the bin is too large, 'binSize' is a ";
         match self.size {
-            Some(size) if size > largest => Err(located(code, format!("{message}long"))),
+            Some(size) if size > largest => {
+                Err(CommandError::located(code, format!("{message}long")))
+            }
             Some(size) => Ok(Bson::Int64(size * parts)),
             None => {
                 let too_large = raise(code, message, bson!({ "$type": SIZE }));

@@ -5,6 +5,7 @@ use bson::{Bson, Document, bson, doc};
 use super::accumulators::{Accumulators, HELPER, has_operator, may_be_missing};
 use super::expressions::{only, rewritten};
 use super::missing::{accumulated, or_null};
+use super::raising::refuse;
 use super::stages::directed;
 use crate::error::CommandError;
 
@@ -215,10 +216,10 @@ fn peers(function: &Bson) -> Option<Bson> {
 
 /// The value of a path, unless its document ties with others.
 fn without_ties(path: &str, peers: &str) -> Bson {
-    let refused = "arena refuses: a range to the current document where others tie with it";
-    // Not constant, or the engine would compute it for every pipeline.
-    let nothing = bson!({ "$substrCP": [{ "$toString": peers }, 0, 0] });
-    let error = bson!({ "$toInt": { "$concat": [refused, nothing] } });
+    let error = refuse(
+        "a range to the current document where others tie with it",
+        peers,
+    );
     bson!({ "$cond": [{ "$gt": [peers, 1] }, error, format!("${path}")] })
 }
 
