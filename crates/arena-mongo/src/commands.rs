@@ -1,5 +1,5 @@
 //! From a request to an answer: which command it is, whether this user may run it
-//! on this database, and which module runs it. What is not in [`KNOWN`] does not
+//! on this database, and which module runs it. What is not in [`known`] does not
 //! exist.
 
 mod accounts;
@@ -21,6 +21,7 @@ mod explaining;
 mod filtered;
 mod hints;
 mod indexes;
+mod known;
 mod lists;
 mod modifiers;
 mod oddities;
@@ -30,6 +31,7 @@ mod orders;
 mod outputs;
 mod pages;
 mod parallel;
+mod plain;
 mod plans;
 mod positions;
 mod preference;
@@ -51,6 +53,7 @@ mod transactions;
 mod unread;
 mod updates;
 mod validation;
+mod validators;
 mod values;
 mod views;
 mod writing;
@@ -76,10 +79,11 @@ use crate::wording::Asked;
 pub(crate) use connecting::FAILED_LOGINS_MAX;
 pub(crate) use parallel::Indexed;
 
+use known::Kind;
 use transactions::Fields;
 use values::{
-    approximate, check_namespace, collection_in, integer, invalid_namespace, is_number, is_true,
-    max_time, raw, with_ok, without,
+    approximate, check_namespace, collection_in, fitting, integer, invalid_namespace, is_number,
+    is_true, max_time, raw, with_ok, without,
 };
 pub(crate) use values::{is_collection_name, is_database_name, whole};
 
@@ -109,91 +113,6 @@ const GENERIC_FIELDS: [&str; 16] = [
     "comment",
     "autocommit",
     "startTransaction",
-];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Allowed before login.
-    Connecting,
-    Reading,
-    Writing,
-    Aggregation,
-    Definition,
-    Statistics,
-    Explaining,
-    Sessions,
-    /// Users; only for `root`.
-    Accounts,
-}
-
-/// Every command there is.
-const KNOWN: [(&str, Kind); 66] = [
-    ("hello", Kind::Connecting),
-    ("isMaster", Kind::Connecting),
-    ("ismaster", Kind::Connecting),
-    ("ping", Kind::Connecting),
-    ("buildInfo", Kind::Connecting),
-    ("buildinfo", Kind::Connecting),
-    ("saslStart", Kind::Connecting),
-    ("saslContinue", Kind::Connecting),
-    ("logout", Kind::Connecting),
-    ("connectionStatus", Kind::Connecting),
-    ("whatsmyuri", Kind::Connecting),
-    ("listCommands", Kind::Connecting),
-    ("find", Kind::Reading),
-    ("getMore", Kind::Reading),
-    ("killCursors", Kind::Reading),
-    ("count", Kind::Reading),
-    ("distinct", Kind::Reading),
-    ("listIndexes", Kind::Reading),
-    ("listCollections", Kind::Reading),
-    ("aggregate", Kind::Aggregation),
-    ("bulkWrite", Kind::Writing),
-    ("insert", Kind::Writing),
-    ("update", Kind::Writing),
-    ("delete", Kind::Writing),
-    ("findAndModify", Kind::Writing),
-    ("findandmodify", Kind::Writing),
-    ("create", Kind::Definition),
-    ("drop", Kind::Definition),
-    ("dropDatabase", Kind::Definition),
-    ("collMod", Kind::Definition),
-    ("renameCollection", Kind::Definition),
-    ("createIndexes", Kind::Definition),
-    ("dropIndexes", Kind::Definition),
-    ("deleteIndexes", Kind::Definition),
-    ("collStats", Kind::Statistics),
-    ("collstats", Kind::Statistics),
-    ("dbStats", Kind::Statistics),
-    ("dbstats", Kind::Statistics),
-    ("validate", Kind::Statistics),
-    ("listDatabases", Kind::Statistics),
-    ("serverStatus", Kind::Statistics),
-    ("hostInfo", Kind::Statistics),
-    ("killOp", Kind::Statistics),
-    ("getParameter", Kind::Statistics),
-    ("getLog", Kind::Statistics),
-    ("getCmdLineOpts", Kind::Statistics),
-    ("startSession", Kind::Sessions),
-    ("refreshSessions", Kind::Sessions),
-    ("endSessions", Kind::Sessions),
-    ("killSessions", Kind::Sessions),
-    ("killAllSessions", Kind::Sessions),
-    ("killAllSessionsByPattern", Kind::Sessions),
-    ("commitTransaction", Kind::Sessions),
-    ("abortTransaction", Kind::Sessions),
-    ("mapReduce", Kind::Statistics),
-    ("createSearchIndexes", Kind::Statistics),
-    ("listSearchIndexes", Kind::Statistics),
-    ("dropSearchIndex", Kind::Statistics),
-    ("updateSearchIndex", Kind::Statistics),
-    ("explain", Kind::Explaining),
-    ("createUser", Kind::Accounts),
-    ("updateUser", Kind::Accounts),
-    ("dropUser", Kind::Accounts),
-    ("grantRolesToUser", Kind::Accounts),
-    ("revokeRolesFromUser", Kind::Accounts),
-    ("usersInfo", Kind::Accounts),
 ];
 
 /// One command of a user who is logged in.
@@ -236,18 +155,15 @@ pub(crate) async fn run(
             format!("Invalid database name: '{database}'"),
         ));
     }
-    let kind = KNOWN
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, kind)| *kind);
-    let kind = kind.ok_or_else(|| CommandError::command_not_found(name))?;
+    let kind = known::kind_of(name).ok_or_else(|| CommandError::command_not_found(name))?;
     stable::check(name, body)?;
+    let plain = plain::request(name, request)?;
+    let request = plain.as_ref().unwrap_or(request);
+    shapes::check(name, &request.body)?;
     if kind == Kind::Connecting {
         let answer = connecting::run(server, session, name, body).await;
         return answer.map(sessions::with_time);
     }
-    let plain = collations::plain(name, request)?;
-    let request = plain.as_ref().unwrap_or(request);
     preference::check(body)?;
     concern::check(kind, name, body)?;
     let needs_login =
@@ -397,8 +313,7 @@ pub(crate) fn patience(request: &Request) -> Duration {
     let body: &RawDocument = &request.body;
     let name = body.iter().next().and_then(Result::ok);
     let name = name.map_or("", |(name, _)| name.as_str());
-    let kind = KNOWN.iter().find(|(known, _)| *known == name);
-    let writes = match kind.map(|(_, kind)| *kind) {
+    let writes = match known::kind_of(name) {
         Some(Kind::Writing | Kind::Definition | Kind::Accounts | Kind::Sessions) => true,
         Some(Kind::Aggregation) => aggregation::writes_to(body).is_some(),
         _ => false,
@@ -583,18 +498,5 @@ impl<'a> Call<'a> {
                 collection,
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_command_is_listed_once() {
-        let mut names: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), KNOWN.len());
     }
 }

@@ -46,7 +46,7 @@ pub(crate) use self::elements::is_of_values;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,
 };
-pub(crate) use self::geo::{as_stage, has_least, is_near_inside};
+pub(crate) use self::geo::{as_stage, has_least, is_near_at_all, is_near_inside};
 use self::identity::with_one_identity;
 pub(crate) use self::raising::raised;
 pub(crate) use self::schema::{as_written, stages_as_written, stored, stored_stages};

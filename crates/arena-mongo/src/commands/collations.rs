@@ -1,66 +1,33 @@
-//! Collations, and other options that stand for none: what says the same as nothing is
-//! left out before a command runs. Where the built-in database knows no collation, a
-//! wrong one is still told as MongoDB tells it.
+//! Collations. Where the built-in database knows none, a wrong one is still told as
+//! MongoDB tells it.
 
-use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, doc};
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 
-use super::{Call, approximate, is_number, raw, reading, updates, validation};
+use super::{Call, raw, reading, validation};
 use crate::error::CommandError;
-use crate::wire::Request;
-
-/// Commands for which an empty collation is none.
-const MAY_BE_EMPTY: [&str; 6] = [
-    "find",
-    "aggregate",
-    "count",
-    "distinct",
-    "findAndModify",
-    "findandmodify",
-];
-/// Options that may be null.
-const MAY_BE_NULL: [&str; 4] = [
-    "collation",
-    "let",
-    "arrayFilters",
-    "bypassDocumentValidation",
-];
-
-/// Returns a request without the options that mean nothing, if it has such.
-pub(super) fn plain(name: &str, request: &Request) -> Result<Option<Request>, CommandError> {
-    let body: &RawDocument = &request.body;
-    let mut changes: Vec<(&str, Option<RawBson>)> = Vec::new();
-    for option in MAY_BE_NULL {
-        match body.get(option)? {
-            Some(RawBsonRef::Null) => changes.push((option, None)),
-            Some(RawBsonRef::Document(collation)) if option == "collation" => {
-                let is_empty = collation.is_empty() && MAY_BE_EMPTY.contains(&name);
-                if is_empty || is_simple(collation) {
-                    changes.push((option, None));
-                }
-            }
-            Some(number) if option == "bypassDocumentValidation" && is_number(number) => {
-                let is_true = approximate(number).is_some_and(|number| number != 0.0);
-                changes.push((option, Some(RawBson::Boolean(is_true))));
-            }
-            _ => {}
-        }
-    }
-    if changes.is_empty() {
-        return Ok(None);
-    }
-    let body = updates::with_changes(body, &changes)?;
-    Ok(body.map(|body| Request {
-        framing: request.framing,
-        is_unanswered: request.is_unanswered,
-        compressor: request.compressor,
-        body,
-        sequences: request.sequences.clone(),
-    }))
-}
 
 /// Whether a collation is the one that compares bytes, as everything does without one.
 pub(super) fn is_simple(collation: &RawDocument) -> bool {
     collation.iter().count() == 1 && matches!(collation.get_str("locale"), Ok("simple"))
+}
+
+/// Returns a collation that is one; fails with what is wrong with it.
+pub(super) async fn checked(
+    call: &Call<'_>,
+    collation: RawBsonRef<'_>,
+) -> Result<Option<Document>, CommandError> {
+    check_type(collation, &format!("{}.collation", call.name))?;
+    let RawBsonRef::Document(collation) = collation else {
+        return Ok(None);
+    };
+    if is_simple(collation) {
+        return Ok(None);
+    }
+    let collation = Document::try_from(collation)?;
+    // The engine looks at one where it reads.
+    let find = doc! { "find": "arena.nothing", "collation": collation.clone(), "limit": 1 };
+    reading::ids_of(call, &raw(&find)).await?;
+    Ok(Some(collation))
 }
 
 /// Fails with what is wrong with a collation, or because there can be none here.
@@ -69,15 +36,8 @@ pub(super) async fn refuse(
     collation: RawBsonRef<'_>,
     place: &str,
 ) -> Result<(), CommandError> {
-    check_type(collation, &format!("{}.collation", call.name))?;
-    if let RawBsonRef::Document(collation) = collation {
-        if is_simple(collation) {
-            return Ok(());
-        }
-        let collation = Document::try_from(collation)?;
-        // The engine looks at one where it reads.
-        let find = doc! { "find": "arena.nothing", "collation": collation, "limit": 1 };
-        reading::ids_of(call, &raw(&find)).await?;
+    if checked(call, collation).await?.is_none() && collation != RawBsonRef::Null {
+        return Ok(());
     }
     Err(CommandError::not_supported(format_args!(
         "a collation of {place}"

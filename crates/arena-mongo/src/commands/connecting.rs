@@ -74,7 +74,7 @@ async fn slow_when_refused(
 /// Every command there is, as MongoDB lists them.
 fn listed() -> Document {
     let mut commands = Document::new();
-    for (name, kind) in super::KNOWN {
+    for (name, kind) in super::known::KNOWN {
         let versions: &[&str] = if stable::is_in_version_1(name) {
             &["1"]
         } else {

@@ -5,14 +5,12 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc
 
 use super::{
     Answer, Call, GENERIC_FIELDS, collations, indexes, is_collection_name, is_database_name,
-    is_true, raw, reading, with_ok, without,
+    is_true, raw, reading, validators, with_ok, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::{Growth, PAGE_BYTES};
-use crate::pipeline::{
-    Found, Place, check_raw_expressions, rewritten_fields, stored, stored_stages,
-};
+use crate::pipeline::{Place, stored_stages};
 use crate::users::Action;
 
 const CREATE: &str = "SELECT documentdb_api.create_collection_view($1, $2)";
@@ -45,17 +43,26 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 async fn create(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
-    refuse_options(call.body())?;
-    if let Some(collation) = call.body().get("collation")? {
+    let body = call.body();
+    refuse_options(body)?;
+    if let Some(collation) = body.get("collation")? {
         collations::refuse(call, collation, "a collection or view").await?;
     }
     for option in ["size", "max"] {
-        if call
-            .body()
+        if body
             .get(option)?
             .is_some_and(|value| value != RawBsonRef::Null)
         {
             let message = format!("the '{option}' field requires capped to be true");
+            return Err(CommandError::new(72, "InvalidOptions", message));
+        }
+    }
+    for (option, other) in [
+        ("viewOn", "validator"),
+        ("expireAfterSeconds", "expireAfterSeconds"),
+    ] {
+        if body.get(option)?.is_some() && body.get(other)?.is_some() {
+            let message = format!("'{other}' is no option of such a collection");
             return Err(CommandError::new(72, "InvalidOptions", message));
         }
     }
@@ -106,20 +113,12 @@ pub(super) fn refuse_options(options: &RawDocument) -> Result<(), CommandError> 
 /// A view reads with its reader's rights, but its definition gets the same walk as a query.
 async fn checked_view(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
     let body = call.body();
-    let validator = body
-        .get("validator")?
-        .and_then(|validator| validator.as_document());
-    if let Some(validator) = validator {
-        reading::check_filter(call, validator).await?;
-        if check_raw_expressions(validator)? == Found::Rewritable {
-            let running = stored(
-                &Document::try_from(validator)?,
-                rewritten_fields(validator)?,
-            );
-            let mut spec = without(&call.spec()?, &["validator"])?;
-            spec.append(bson::cstr!("validator"), raw(&running));
-            return Ok(spec);
-        }
+    if let Some(RawBsonRef::Document(validator)) = body.get("validator")?
+        && let Some(running) = validators::checked(call, validator).await?
+    {
+        let mut spec = without(&call.spec()?, &["validator"])?;
+        spec.append(bson::cstr!("validator"), running);
+        return Ok(spec);
     }
     let Some(source) = body.get("viewOn")? else {
         return call.spec();
@@ -193,13 +192,26 @@ async fn drop_collection(call: &Call<'_>) -> Answer {
 
 async fn drop_database(call: &Call<'_>) -> Answer {
     call.allow(Action::Administer)?;
+    if call.body().get(call.name)?.and_then(super::approximate) != Some(1.0) {
+        let message = "Have to pass 1 as db parameter";
+        return Err(CommandError::new(5_255_100, "Location5255100", message));
+    }
+    if call.database == "admin" {
+        let message = "Dropping the 'admin' database is prohibited.";
+        return Err(CommandError::new(20, "IllegalOperation", message));
+    }
+    let was_there = !reading::collections(call, doc! {}).await?.is_empty();
     call.server
         .backend
         .rows(call.budget_to_change(), DROP_DATABASE, &[&call.database])
         .await?;
     call.changed();
     call.schema_changed(call.database, None);
-    Ok(raw(&doc! { "dropped": call.database, "ok": 1.0 }))
+    Ok(raw(&if was_there {
+        doc! { "dropped": call.database, "ok": 1.0 }
+    } else {
+        doc! { "ok": 1.0 }
+    }))
 }
 
 async fn collection_modify(call: &Call<'_>) -> Answer {
@@ -218,8 +230,15 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
         .await?;
     call.schema_changed(call.database, Some(collection));
     let mut answer = Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
+    // Of a time that stays as it was the engine tells nothing.
+    let asked = call
+        .body()
+        .get_document("index")
+        .ok()
+        .map(|index| index.get("expireAfterSeconds"));
+    let same = asked.transpose()?.flatten().and_then(super::integer);
     for field in ["expireAfterSeconds_old", "expireAfterSeconds_new"] {
-        let seconds = answer.get(field).and_then(super::whole);
+        let seconds = answer.get(field).and_then(super::whole).or(same);
         answer.extend(seconds.map(|seconds| (field.to_owned(), Bson::Int64(seconds))));
     }
     with_ok(raw(&answer))

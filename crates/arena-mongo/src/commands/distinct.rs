@@ -1,19 +1,21 @@
 //! The distinct command. MongoDB sorts the values, and names the first that it meets
 //! of those that are equal; the engine sorts them, too, and names any.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use bson::{Bson, Document, RawBsonRef, doc};
+use bson::{Bson, Document, RawBsonRef, RawDocumentBuf, doc};
 
-use super::{Answer, Call, collations, raw, reading, views};
+use super::{Answer, Call, aggregation, collations, raw, reading, views};
 use crate::error::CommandError;
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
+    check_positions(call).await?;
     if let Some(collation) = call.body().get("collation")? {
         views::check_collation(call, call.name).await?;
-        collations::refuse(call, collation, "a distinct").await?;
+        if let Some(collation) = collations::checked(call, collation).await? {
+            return by_collation(call, collation).await;
+        }
     }
-    check_positions(call).await?;
     let answer = reading::documents(call, reading::DISTINCT).await?;
     let mut answer = Document::try_from(answer)?;
     let values = answer.get_array("values").cloned().unwrap_or_default();
@@ -24,6 +26,87 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         answer.insert("values", values);
     }
     Ok(raw(&answer))
+}
+
+/// A distinct for which texts that are spelt otherwise may be equal, which the engine knows where it groups.
+async fn by_collation(call: &Call<'_>, collation: Document) -> Answer {
+    // What is wrong with the command itself is told by the distinct without it.
+    let spec = super::without(
+        &reading::checked_query(call, call.body(), call.name)?,
+        &["collation"],
+    )?;
+    reading::single_page(call, reading::DISTINCT, &spec).await?;
+    let path = call.body().get_str("key").unwrap_or_default();
+    let parts: Vec<&str> = path.split('.').collect();
+    let mut find = find_of(call)?;
+    find.append(bson::cstr!("collation"), raw(&collation));
+    let (mut seen, mut values) = (HashSet::new(), Vec::new());
+    for document in reading::documents_of(call, &find).await? {
+        let document = Bson::Document(Document::try_from(document)?);
+        let mut found = Vec::new();
+        collect(&document, &parts, &mut found);
+        for value in found {
+            if seen.insert(canonical(value)) {
+                values.push(value.clone());
+            }
+        }
+    }
+    let mut sorted = Vec::new();
+    for place in first_places(call, &values, collation).await? {
+        sorted.extend(values.get(place).cloned());
+    }
+    Ok(raw(&doc! { "values": sorted, "ok": 1.0 }))
+}
+
+/// Sorts values by a collation; of those that are equal the first is named, by its place.
+async fn first_places(
+    call: &Call<'_>,
+    values: &[Bson],
+    collation: Document,
+) -> Result<Vec<usize>, CommandError> {
+    let mut documents = Vec::new();
+    for (place, value) in (0_i32..).zip(values) {
+        documents.push(doc! { "value": value.clone(), "place": place });
+    }
+    if documents.is_empty() {
+        return Ok(Vec::new());
+    }
+    // In an object, since a sort by an array is one by its elements.
+    let fields = doc! { "_id": 0, "place": 1, "sorted": { "by": "$_id" } };
+    let spec = doc! {
+        "aggregate": 1, "cursor": { "batchSize": i32::MAX }, "collation": collation,
+        "pipeline": [
+            { "$documents": documents }, { "$group": { "_id": "$value", "place": { "$min": "$place" } } },
+            { "$project": fields }, { "$sort": { "sorted": 1 } },
+        ],
+    };
+    let page = reading::single_page(call, aggregation::AGGREGATE, &raw(&spec)).await?;
+    let mut places = Vec::new();
+    for group in page.get_document("cursor")?.get_array("firstBatch")? {
+        let place = group?
+            .as_document()
+            .map(|group| group.get("place"))
+            .transpose()?;
+        let place = place.flatten().and_then(super::integer);
+        places.extend(place.and_then(|place| usize::try_from(place).ok()));
+    }
+    Ok(places)
+}
+
+/// A find of what a distinct looks at: its documents, of which only the field that has the values.
+fn find_of(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
+    let path = call.body().get_str("key").unwrap_or_default();
+    let top = path.split('.').next().unwrap_or_default();
+    let mut find = bson::rawdoc! { "find": call.collection()? };
+    if let Some(RawBsonRef::Document(query)) = call.body().get("query")? {
+        find.append(bson::cstr!("filter"), query);
+    }
+    let mut fields = doc! { top: 1 };
+    if top != "_id" {
+        fields.insert("_id", 0);
+    }
+    find.append(bson::cstr!("projection"), raw(&fields));
+    Ok(find)
 }
 
 /// A position in the path of a distinct means the array's element in MongoDB, which is gone into if it is an array
@@ -76,19 +159,9 @@ async fn as_met(call: &Call<'_>, values: &[Bson]) -> Result<Option<Vec<Bson>>, C
             return Ok(None);
         }
     }
-    let top = path.split('.').next().unwrap_or_default();
-    let mut find = bson::rawdoc! { "find": call.collection()? };
-    if let Some(RawBsonRef::Document(query)) = call.body().get("query")? {
-        find.append(bson::cstr!("filter"), query);
-    }
-    let mut fields = doc! { top: 1 };
-    if top != "_id" {
-        fields.insert("_id", 0);
-    }
-    find.append(bson::cstr!("projection"), raw(&fields));
     let parts: Vec<&str> = path.split('.').collect();
     let mut met = vec![None; values.len()];
-    for document in reading::documents_of(call, &find).await? {
+    for document in reading::documents_of(call, &find_of(call)?).await? {
         let document = Bson::Document(Document::try_from(document)?);
         let mut found = Vec::new();
         collect(&document, &parts, &mut found);

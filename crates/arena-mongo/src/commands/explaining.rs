@@ -6,7 +6,7 @@
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::plans::{Planned, Stage, Statistics};
-use super::{Answer, Call, aggregation, duplicates, raw, reading};
+use super::{Answer, Call, aggregation, duplicates, fitting, known, raw, reading, shapes};
 use crate::error::CommandError;
 use crate::users::Action;
 
@@ -39,6 +39,7 @@ struct Explained<'a> {
 pub(super) async fn run(call: &Call<'_>) -> Answer {
     let needs_command =
         || CommandError::failed_to_parse("The explain command requires a nested object to explain");
+    shapes::EXPLAIN.check(call.body())?;
     let inner = match call.body().get("explain")? {
         Some(RawBsonRef::Document(inner)) => inner,
         _ => return Err(needs_command()),
@@ -52,9 +53,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         ));
     }
     let verbosity = verbosity(call.body())?;
-    let name = inner.iter().next().ok_or_else(needs_command)??.0;
-    let explained = match name.as_str() {
-        "find" | "count" | "distinct" => query(call, inner, name.as_str())?,
+    let first = inner.iter().next().transpose()?;
+    let name = first.map_or("", |(name, _)| name.as_str());
+    let explained = match name {
+        "find" | "count" | "distinct" => query(call, inner, name)?,
         "aggregate" => pipeline(call, inner)?,
         "update" => write(call, inner, "update", "updates", "UPDATE")?,
         "delete" => write(call, inner, "delete", "deletes", "DELETE")?,
@@ -62,7 +64,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             let removes = super::is_true(inner, "remove");
             let above = if removes { "DELETE" } else { "UPDATE" };
             let finding = Finding {
-                collection: super::collection_in(inner, name.as_str())?,
+                collection: super::collection_in(inner, name)?,
                 operation: inner,
                 filter: "query",
                 above,
@@ -70,6 +72,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             finding.explained(call)?
         }
         "mapReduce" => return Err(CommandError::not_supported("mapReduce")),
+        known if known::kind_of(known).is_some() => {
+            let message = format!("Cannot explain cmd: {known}");
+            return Err(CommandError::new(20, "IllegalOperation", message));
+        }
         other => {
             let message = format!("Explain failed due to unknown command: {other}");
             return Err(CommandError::new(59, "CommandNotFound", message));
@@ -349,10 +355,10 @@ fn executed(statistics: &Statistics, root: &Stage, explained: &Explained<'_>) ->
     };
     doc! {
         "executionSuccess": true,
-        "nReturned": returned,
-        "executionTimeMillis": statistics.milliseconds,
-        "totalKeysExamined": statistics.keys_examined,
-        "totalDocsExamined": statistics.documents_examined,
+        "nReturned": fitting(returned),
+        "executionTimeMillis": fitting(statistics.milliseconds),
+        "totalKeysExamined": fitting(statistics.keys_examined),
+        "totalDocsExamined": fitting(statistics.documents_examined),
     }
 }
 

@@ -4,7 +4,7 @@
 use bson::{Document, doc};
 use serde::Deserialize;
 
-use super::bounds;
+use super::{bounds, fitting};
 use crate::error::CommandError;
 
 /// What the engine calls the index over `_id`.
@@ -160,7 +160,7 @@ impl Stage {
     ) -> Document {
         let mut shown = doc! { "stage": self.name() };
         if is_executed {
-            shown.insert("nReturned", self.returned);
+            shown.insert("nReturned", fitting(self.returned));
         }
         match &self.kind {
             Kind::CollectionScan => {
@@ -183,8 +183,8 @@ impl Stage {
                 shown.extend(bounds.map(|bounds| ("indexBounds".to_owned(), bounds.into())));
             }
             Kind::Sort(pattern) => drop(shown.insert("sortPattern", pattern.clone())),
-            Kind::Limit(Some(amount)) => drop(shown.insert("limitAmount", *amount)),
-            Kind::Skip(amount) => drop(shown.insert("skipAmount", *amount)),
+            Kind::Limit(Some(amount)) => drop(shown.insert("limitAmount", fitting(*amount))),
+            Kind::Skip(amount) => drop(shown.insert("skipAmount", fitting(*amount))),
             Kind::Projection(fields) => drop(shown.insert("transformBy", fields.clone())),
             Kind::Eof | Kind::ById | Kind::Limit(None) | Kind::Plain(_) => {}
         }
@@ -408,7 +408,7 @@ mod tests {
         let sort = doc! { "stage": "SORT", "sortPattern": { "b": 1 }, "inputStage": fetch };
         assert_eq!(
             root.planned(&patterns, &doc! {}),
-            doc! { "stage": "LIMIT", "limitAmount": 3_i64, "inputStage": sort }
+            doc! { "stage": "LIMIT", "limitAmount": 3, "inputStage": sort }
         );
         let expected = Statistics {
             keys_examined: 7,

@@ -98,8 +98,8 @@ pub(super) fn checked_query(
     shapes::check_hint(query.get("hint")?)?;
     if name == "count" {
         for field in ["skip", "limit"] {
-            if let Some(other @ (RawBsonRef::String(_) | RawBsonRef::Document(_))) =
-                query.get(field)?
+            if let Some(other) = query.get(field)?
+                && !super::is_number(other)
             {
                 return Err(no_number("count", field, other)?);
             }
@@ -149,7 +149,8 @@ fn no_number(
     )))
 }
 
-fn check_not_negative(query: &RawDocument, field: &str) -> Result<(), CommandError> {
+/// Fails where a count is below 0.
+pub(super) fn check_not_negative(query: &RawDocument, field: &str) -> Result<(), CommandError> {
     match query.get(field)?.and_then(integer) {
         Some(number) if number < 0 => {
             let message =
@@ -165,14 +166,7 @@ fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
     shapes::FIND.check(query)?;
     for field in ["skip", "limit", "batchSize"] {
         if let Some(other) = query.get(field)?
-            && !matches!(
-                other,
-                RawBsonRef::Int32(_)
-                    | RawBsonRef::Int64(_)
-                    | RawBsonRef::Double(_)
-                    | RawBsonRef::Decimal128(_)
-                    | RawBsonRef::Null
-            )
+            && !super::is_number(other)
         {
             return Err(no_number("find", field, other)?);
         }
@@ -205,6 +199,7 @@ fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
 pub(super) async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
     views::check_collation(call, call.name).await?;
+    views::check_limit(call).await?;
     let row = call
         .server
         .backend

@@ -1,7 +1,7 @@
 //! Which fields a command or a part of one may have, and of which type. The engine
 //! minds some of them; of what it never sees MongoDB's rules are kept here.
 
-use bson::{Bson, RawBsonRef, RawDocument};
+use bson::{Bson, RawBsonRef, RawDocument, raw::CStr};
 
 use super::{GENERIC_FIELDS, is_number, validation};
 use crate::error::CommandError;
@@ -108,6 +108,7 @@ pub(super) const FIND: Part = Part {
     required: &[],
     is_open: true,
 };
+pub(super) const EXPLAIN: Part = command("explain", &[("explain", Object), ("verbosity", Text)]);
 pub(super) const GET_MORE: Part = Part {
     name: "getMore",
     fields: &[
@@ -128,10 +129,169 @@ pub(super) const KILL_CURSORS: Part = Part {
     is_open: false,
 };
 
+/// A part that is told by its first field, and that has others that all may be missing.
+const fn command(name: &'static str, fields: &'static [(&'static str, Shape)]) -> Part {
+    Part {
+        name,
+        fields,
+        required: &[],
+        is_open: false,
+    }
+}
+
+/// Commands that nothing else looks at as a whole. The value that names what they are about is checked where it is
+/// used.
+const COMMANDS: [Part; 19] = [
+    command("ping", &[("ping", Anything)]),
+    command("whatsmyuri", &[("whatsmyuri", Anything)]),
+    command(
+        "connectionStatus",
+        &[("connectionStatus", Anything), ("showPrivileges", Flag)],
+    ),
+    command("drop", &[("drop", Anything), ("collectionUUID", Anything)]),
+    command(
+        "dropIndexes",
+        &[
+            ("dropIndexes", Anything),
+            ("index", Anything),
+            ("collectionUUID", Anything),
+            ("isTimeseriesNamespace", Boolean),
+        ],
+    ),
+    command(
+        "renameCollection",
+        &[
+            ("renameCollection", Text),
+            ("to", Text),
+            ("dropTarget", Anything),
+            ("stayTemp", Flag),
+            ("collectionUUID", Anything),
+        ],
+    ),
+    command("dropDatabase", &[("dropDatabase", Number)]),
+    command(
+        "listCollections",
+        &[
+            ("listCollections", Anything),
+            ("cursor", Object),
+            ("filter", Object),
+            ("nameOnly", Boolean),
+            ("authorizedCollections", Boolean),
+        ],
+    ),
+    command(
+        "listIndexes",
+        &[
+            ("listIndexes", Anything),
+            ("cursor", Object),
+            ("includeBuildUUIDs", Boolean),
+            ("includeIndexBuildInfo", Boolean),
+            ("isTimeseriesNamespace", Boolean),
+        ],
+    ),
+    command(
+        "listDatabases",
+        &[
+            ("listDatabases", Anything),
+            ("filter", Object),
+            ("nameOnly", Flag),
+            ("authorizedDatabases", Flag),
+        ],
+    ),
+    command(
+        "dbStats",
+        &[
+            ("dbStats", Anything),
+            ("scale", Number),
+            ("freeStorage", Flag),
+        ],
+    ),
+    command(
+        "collStats",
+        &[
+            ("collStats", Anything),
+            ("scale", Number),
+            ("freeStorage", Flag),
+        ],
+    ),
+    command(
+        "validate",
+        &[
+            ("validate", Anything),
+            ("full", Flag),
+            ("background", Flag),
+            ("metadata", Flag),
+            ("repair", Flag),
+            ("fixMultikey", Flag),
+            ("enforceFastCount", Flag),
+            ("checkBSONConformance", Flag),
+            ("enforceTimeseriesBucketsAreAlwaysCompressed", Flag),
+        ],
+    ),
+    command("hostInfo", &[("hostInfo", Anything)]),
+    command("getLog", &[("getLog", Text)]),
+    command("startSession", &[("startSession", Anything)]),
+    command("refreshSessions", &[("refreshSessions", Array)]),
+    command("endSessions", &[("endSessions", Array)]),
+    command("killSessions", &[("killSessions", Array)]),
+];
+/// How a list's cursor may be.
+const LISTED: Part = Part {
+    name: "cursor",
+    fields: &[("batchSize", Number)],
+    required: &[],
+    is_open: false,
+};
+
+/// Fails where a command has what it may not have.
+pub(super) fn check(name: &str, body: &RawDocument) -> Result<(), CommandError> {
+    let name = match name {
+        "deleteIndexes" => "dropIndexes",
+        "dbstats" => "dbStats",
+        "collstats" => "collStats",
+        name => name,
+    };
+    let part = COMMANDS.iter().find(|part| part.name == name);
+    if let Some(part) = part {
+        let mut fields = body.iter();
+        // The command itself, which has other names, too.
+        if let (Some(first), Some((_, shape))) = (fields.next(), part.fields.first()) {
+            part.check_field(name, *shape, first?.1)?;
+        }
+        part.check_fields(fields)?;
+    }
+    match body.get("cursor")? {
+        Some(RawBsonRef::Document(cursor)) => {
+            if part.is_some() {
+                LISTED.check(cursor)?;
+            }
+            super::reading::check_not_negative(cursor, "batchSize")
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Part {
     /// Fails with the first field that may not be there, or not so, or is missing.
     pub(super) fn check(&self, document: &RawDocument) -> Result<(), CommandError> {
-        for element in document {
+        self.check_fields(document.iter())?;
+        for field in self.required {
+            if matches!(document.get(field)?, None | Some(RawBsonRef::Null)) {
+                let message = format!(
+                    "BSON field '{}.{field}' is missing but a required field",
+                    self.name
+                );
+                return Err(CommandError::new(40414, "Location40414", message));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_fields<'a>(
+        &self,
+        fields: impl Iterator<Item = bson::error::Result<(&'a CStr, RawBsonRef<'a>)>>,
+    ) -> Result<(), CommandError> {
+        for element in fields {
             let (field, value) = element?;
             let field = field.as_str();
             match self.fields.iter().find(|(name, _)| *name == field) {
@@ -143,15 +303,6 @@ impl Part {
                         format!("BSON field '{}.{field}' is an unknown field.", self.name);
                     return Err(CommandError::new(40415, "Location40415", message));
                 }
-            }
-        }
-        for field in self.required {
-            if matches!(document.get(field)?, None | Some(RawBsonRef::Null)) {
-                let message = format!(
-                    "BSON field '{}.{field}' is missing but a required field",
-                    self.name
-                );
-                return Err(CommandError::new(40414, "Location40414", message));
             }
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! Commands about databases, collections and the server, and the clear
 //! refusals of what MongoDB can and the built-in database cannot.
 
-use bson::{Bson, DateTime, RawBsonRef, RawDocument, doc, rawdoc};
+use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc, rawdoc};
 
-use super::{Answer, Call, is_true, raw, reading, with_ok};
+use super::{Answer, Call, aggregation, fitting, raw, reading, with_ok};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
+use crate::pipeline::Place;
 use crate::users::Action;
 
 const COLL_STATS: &str = "SELECT documentdb_api.coll_stats($1, $2, $3)";
@@ -38,11 +39,10 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 }
 
 fn scale(body: &RawDocument) -> Result<f64, CommandError> {
-    match body.get("scale")? {
+    match body.get("scale")?.and_then(super::approximate) {
         None => Ok(1.0),
-        Some(RawBsonRef::Int32(scale)) if scale > 0 => Ok(scale.into()),
-        Some(RawBsonRef::Double(scale)) if scale >= 1.0 => Ok(scale),
-        _ => Err(CommandError::bad_value("scale must be a positive number")),
+        Some(scale) if scale >= 1.0 => Ok(scale.trunc()),
+        Some(_) => Err(CommandError::bad_value("scale must be a positive number")),
     }
 }
 
@@ -59,12 +59,9 @@ async fn collection_statistics(call: &Call<'_>) -> Answer {
             &[&call.database, &collection, &scale],
         )
         .await?;
-    let mut answer = bson::Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
+    let mut answer = Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
     let count = reading::count_of(call, collection).await?;
-    answer.insert(
-        "count",
-        i32::try_from(count).map_or(Bson::Int64(count), Bson::Int32),
-    );
+    answer.insert("count", fitting(count));
     with_ok(raw(&answer))
 }
 
@@ -76,7 +73,10 @@ async fn database_statistics(call: &Call<'_>) -> Answer {
         .backend
         .row(call.budget(), DB_STATS, &[&call.database, &scale])
         .await?;
-    let mut answer = bson::Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
+    let mut answer = Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
+    if let Some(scale) = answer.get("scaleFactor").and_then(super::whole) {
+        answer.insert("scaleFactor", scale);
+    }
     // The engine estimates, and of small collections it estimates 0.
     if let Some((objects, bytes)) = counted(call).await {
         let mean = if objects == 0 {
@@ -141,50 +141,77 @@ async fn validate(call: &Call<'_>) -> Answer {
 
 /// Lists what this user may see, with sizes that the engine's own list leaves at 0.
 async fn list_databases(call: &Call<'_>) -> Answer {
-    let mut spec = rawdoc! { "listDatabases": 1, "nameOnly": true };
-    if let Some(filter @ RawBsonRef::Document(_)) = call.body().get("filter")? {
-        spec.append(bson::cstr!("filter"), filter);
+    if call.database != "admin" {
+        let message = "listDatabases may only be run against the admin database.";
+        return Err(CommandError::unauthorized(message));
     }
+    let name_only = match call.body().get("nameOnly")? {
+        Some(RawBsonRef::Boolean(value)) => value,
+        Some(number) => super::approximate(number).is_some_and(|number| number != 0.0),
+        None => false,
+    };
+    let spec = rawdoc! { "listDatabases": 1, "nameOnly": true };
     let row = call
         .server
         .backend
         .row(call.budget(), LIST_DATABASES, &[&BsonIn(spec.as_bytes())])
         .await?;
     let listed = row.get::<_, BsonOut>(0).document()?;
-    let name_only = is_true(call.body(), "nameOnly");
-    let (mut databases, mut total) = (Vec::new(), 0.0);
+    let mut databases = Vec::new();
     for database in listed.get_array("databases")? {
         let RawBsonRef::Document(database) = database? else {
             continue;
         };
         let name = database.get_str("name")?;
-        if !call.user.may(Action::Look, name) {
-            continue;
-        }
-        let mut shown = doc! { "name": name };
-        if !name_only {
+        if call.user.may(Action::Look, name) {
             let size = size_of(call, name).await?;
-            total += size;
-            shown.extend(doc! { "sizeOnDisk": size, "empty": false });
+            databases.push(doc! { "name": name, "sizeOnDisk": size, "empty": false });
         }
-        databases.push(Bson::Document(shown));
     }
-    let mut answer = doc! { "databases": databases };
-    if !name_only {
-        answer.extend(doc! { "totalSize": total, "totalSizeMb": (total / 1_048_576.0).floor() });
+    if let Some(RawBsonRef::Document(filter)) = call.body().get("filter")? {
+        databases = filtered(call, databases, &Document::try_from(filter)?).await?;
     }
-    answer.insert("ok", 1.0);
-    Ok(raw(&answer))
+    if name_only {
+        let names = databases.iter().map(|one| one.get_str("name"));
+        let names = names.flatten().map(|name| doc! { "name": name });
+        return Ok(raw(
+            &doc! { "databases": names.collect::<Vec<_>>(), "ok": 1.0 },
+        ));
+    }
+    let sizes = databases.iter().map(|one| one.get_i64("sizeOnDisk"));
+    let total: i64 = sizes.flatten().sum();
+    Ok(raw(&doc! {
+        "databases": databases, "totalSize": total, "totalSizeMb": total / (1024 * 1024), "ok": 1.0,
+    }))
 }
 
-async fn size_of(call: &Call<'_>, database: &str) -> Result<f64, CommandError> {
+/// Which of these documents a filter finds.
+async fn filtered(
+    call: &Call<'_>,
+    documents: Vec<Document>,
+    filter: &Document,
+) -> Result<Vec<Document>, CommandError> {
+    let stages = [Bson::Document(doc! { "$match": filter.clone() })];
+    let stages = call.reader().check_pipeline(&stages, Place::Inner)?;
+    let mut pipeline = vec![Bson::Document(doc! { "$documents": documents })];
+    pipeline.extend(stages);
+    let spec = doc! { "aggregate": 1, "pipeline": pipeline, "cursor": { "batchSize": i32::MAX } };
+    let page = reading::single_page(call, aggregation::AGGREGATE, &raw(&spec)).await?;
+    let batch = page.get_document("cursor")?.get_array("firstBatch")?;
+    let found = batch.into_iter().filter_map(|one| one.ok()?.as_document());
+    Ok(found.map(Document::try_from).collect::<Result<_, _>>()?)
+}
+
+/// A database's bytes on disk.
+async fn size_of(call: &Call<'_>, database: &str) -> Result<i64, CommandError> {
     let row = call
         .server
         .backend
         .row(call.budget(), DB_STATS, &[&database, &1.0_f64])
         .await?;
     let statistics = row.get::<_, BsonOut>(0).document()?;
-    Ok(statistics.get_f64("totalSize").unwrap_or(0.0))
+    let size = statistics.get("totalSize")?.and_then(super::integer);
+    Ok(size.unwrap_or(0))
 }
 
 fn server_status(call: &Call<'_>) -> Answer {

@@ -6,6 +6,7 @@ use bson::{Array, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, bson,
 
 use super::{Call, aggregation, raw, reading};
 use crate::error::CommandError;
+use crate::pipeline::Place;
 
 /// Codes of errors that an expression has whatever the documents are; others are those of the empty document.
 const OF_EXPRESSIONS: [i32; 68] = [
@@ -65,6 +66,30 @@ pub(super) async fn check_find(call: &Call<'_>, answer: &RawDocument) -> Result<
     command.append(bson::cstr!("pipeline"), pipeline);
     let spec = aggregation::checked_spec(call, &command)?;
     check_pipeline(call, &spec, answer).await
+}
+
+/// Fails with what is wrong in the `$expr`s of a filter that is kept for documents to come.
+pub(super) async fn check_filter(call: &Call<'_>, filter: &Document) -> Result<(), CommandError> {
+    let mut stages = Vec::new();
+    expressions_of(filter, &mut stages);
+    let stages = call.reader().check_pipeline(&stages, Place::Inner)?;
+    read(call, stages).await
+}
+
+fn expressions_of(filter: &Document, found: &mut Array) {
+    for (name, value) in filter {
+        match (name.as_str(), value) {
+            ("$expr", expression) => {
+                found.push(bson!({ "$match": { "$expr": expression.clone() } }));
+            }
+            ("$and" | "$or" | "$nor", Bson::Array(parts)) => {
+                for part in parts.iter().filter_map(Bson::as_document) {
+                    expressions_of(part, found);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 fn is_empty(answer: &RawDocument) -> Result<bool, CommandError> {

@@ -135,6 +135,11 @@ pub(crate) fn whole(value: &bson::Bson) -> Option<i64> {
     }
 }
 
+/// A count as MongoDB writes it where its size does not decide the type: an int where one is enough.
+pub(super) fn fitting(count: i64) -> bson::Bson {
+    i32::try_from(count).map_or(bson::Bson::Int64(count), bson::Bson::Int32)
+}
+
 /// MongoDB's idea of true for options: true, or a number other than 0.
 pub(super) fn is_true(document: &RawDocument, field: &str) -> bool {
     match document.get(field) {

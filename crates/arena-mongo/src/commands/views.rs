@@ -2,7 +2,7 @@
 
 use bson::RawBsonRef;
 
-use super::{Call, reading};
+use super::{Call, integer, reading};
 use crate::error::CommandError;
 
 /// A view is read by its own collation, which is the simple one here; the engine reads it by any.
@@ -16,14 +16,28 @@ pub(super) async fn check_collation(call: &Call<'_>, field: &str) -> Result<(), 
     if collation.is_empty() || matches!(collation.get_str("locale"), Ok("simple")) {
         return Ok(());
     }
-    match reading::indexes_of(call, name).await {
-        Err(error) if error.code == 166 => {
-            let message = format!(
-                "Cannot override a view's default collation: {}.{name}",
-                call.database
-            );
-            Err(CommandError::new(167, "OptionNotSupportedOnView", message))
-        }
-        _ => Ok(()),
+    if !is_view(call, name).await {
+        return Ok(());
     }
+    let message = format!(
+        "Cannot override a view's default collation: {}.{name}",
+        call.database
+    );
+    Err(CommandError::new(167, "OptionNotSupportedOnView", message))
+}
+
+/// Of a collection a count of at most 0 counts everything; of a view it is a stage, which knows no 0.
+pub(super) async fn check_limit(call: &Call<'_>) -> Result<(), CommandError> {
+    let limit = call.body().get("limit")?.and_then(integer);
+    if limit != Some(0) || !is_view(call, call.collection()?).await {
+        return Ok(());
+    }
+    let message = "the limit must be positive";
+    Err(CommandError::new(15958, "Location15958", message))
+}
+
+/// A view has no indexes.
+async fn is_view(call: &Call<'_>, name: &str) -> bool {
+    let indexes = reading::indexes_of(call, name).await;
+    indexes.is_err_and(|error| error.code == 166)
 }

@@ -92,6 +92,11 @@ pub(crate) fn is_near_inside(filter: &Document) -> bool {
     has_near(filter, true)
 }
 
+/// Whether something near is asked for anywhere in a filter.
+pub(crate) fn is_near_at_all(filter: &Document) -> bool {
+    has_near(filter, false)
+}
+
 fn has_near(filter: &Document, is_top: bool) -> bool {
     let is_near = |name: &String| matches!(name.as_str(), "$near" | "$nearSphere" | "$geoNear");
     filter.iter().any(|(name, value)| match value {

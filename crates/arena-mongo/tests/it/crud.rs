@@ -323,7 +323,7 @@ async fn indexes_and_views_are_made_listed_explained_and_dropped() {
             .await
             .get_document("executionStats")
             .unwrap()
-            .get_i64("nReturned")
+            .get_i32("nReturned")
             .unwrap(),
         1
     );

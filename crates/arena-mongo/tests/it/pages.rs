@@ -4,7 +4,7 @@
 
 use futures_util::TryStreamExt as _;
 use mongodb::Collection;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Decimal128, Document, doc};
 
 use crate::world::World;
 
@@ -73,4 +73,48 @@ async fn sorted_documents_stay_sorted_where_a_page_is_full() {
     let found: Vec<Document> = cursor.stream(&mut session).try_collect().await.unwrap();
     assert_eq!(numbers(&found), all);
     session.commit_transaction().await.unwrap();
+}
+
+/// A batch's size may be any number; a list's, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_as_large_as_its_number_read_whole() {
+    let world = World::start().await;
+    world.seat("ada");
+    let database = world.client("ada").await.database("ada");
+    let things: Collection<Document> = database.collection("things");
+    let five = (0..5).map(|n| doc! { "_id": n });
+    things.insert_many(five).await.unwrap();
+    let decimal = |text: &str| Bson::from(text.parse::<Decimal128>().unwrap());
+    for (size, documents, collections) in [
+        (Bson::from(0.9), 0, 0),
+        (Bson::from(f64::NAN), 0, 0),
+        (decimal("1.5"), 2, 1),
+        (decimal("2.5"), 2, 1),
+        (Bson::from(3.9), 3, 1),
+        (Bson::from(f64::INFINITY), 5, 1),
+        (Bson::from(i64::MAX), 5, 1),
+        (Bson::Null, 5, 1),
+    ] {
+        let cursor = doc! { "batchSize": size.clone() };
+        for (command, expected) in [
+            (doc! { "find": "things", "batchSize": size }, documents),
+            (
+                doc! { "aggregate": "things", "pipeline": [], "cursor": cursor.clone() },
+                documents,
+            ),
+            (
+                doc! { "listCollections": 1, "cursor": cursor.clone() },
+                collections,
+            ),
+            (
+                doc! { "listIndexes": "things", "cursor": cursor },
+                collections,
+            ),
+        ] {
+            let answer = database.run_command(command.clone()).await.unwrap();
+            let batch = answer.get_document("cursor").unwrap();
+            let batch = batch.get_array("firstBatch").unwrap();
+            assert_eq!(batch.len(), expected, "{command}");
+        }
+    }
 }

@@ -107,7 +107,7 @@ fn name(command: &Document) -> &str {
 
 /// The commands of the source, so that a new one cannot be forgotten here.
 fn known() -> BTreeSet<String> {
-    let source = include_str!("../../../src/commands.rs");
+    let source = include_str!("../../../src/commands/known.rs");
     let table = source.split_once("const KNOWN").unwrap().1;
     let table = table.split_once("];").unwrap().0;
     let names = table

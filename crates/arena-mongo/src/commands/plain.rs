@@ -1,0 +1,196 @@
+//! Commands in plain words: options that stand for none are left out, and counts are
+//! whole numbers, however a client wrote them, before a command runs.
+
+use bson::{RawBson, RawBsonRef, RawDocument};
+
+use super::{approximate, collations, is_number, updates};
+use crate::error::CommandError;
+use crate::wire::Request;
+
+/// Commands for which an empty collation is none.
+const MAY_BE_EMPTY: [&str; 6] = [
+    "find",
+    "aggregate",
+    "count",
+    "distinct",
+    "findAndModify",
+    "findandmodify",
+];
+/// Options that may be null.
+const MAY_BE_NULL: [&str; 7] = [
+    "collation",
+    "let",
+    "arrayFilters",
+    "bypassDocumentValidation",
+    "skip",
+    "limit",
+    "batchSize",
+];
+/// What of a `collMod` may be null, and changes nothing then.
+const MAY_STAY: [&str; 7] = [
+    "validator",
+    "validationLevel",
+    "validationAction",
+    "index",
+    "changeStreamPreAndPostImages",
+    "viewOn",
+    "pipeline",
+];
+/// Which options of a command count something.
+const COUNTS: [(&str, &[&str]); 3] = [
+    ("find", &["skip", "limit", "batchSize"]),
+    ("count", &["skip", "limit"]),
+    ("getMore", &["batchSize"]),
+];
+/// Commands whose `cursor` has a `batchSize`.
+const WITH_CURSOR: [&str; 3] = ["aggregate", "listCollections", "listIndexes"];
+
+/// Returns a request without the options that mean nothing and with whole counts, if it has others.
+pub(super) fn request(name: &str, request: &Request) -> Result<Option<Request>, CommandError> {
+    let body: &RawDocument = &request.body;
+    let mut changes: Vec<(&str, Option<RawBson>)> = Vec::new();
+    for option in MAY_BE_NULL {
+        match body.get(option)? {
+            Some(RawBsonRef::Null) => changes.push((option, None)),
+            Some(RawBsonRef::Document(collation)) if option == "collation" => {
+                let is_empty = collation.is_empty() && MAY_BE_EMPTY.contains(&name);
+                if is_empty || collations::is_simple(collation) {
+                    changes.push((option, None));
+                } else if let Some(collation) = plain_collation(collation)? {
+                    changes.push((option, Some(collation)));
+                }
+            }
+            Some(number) if option == "bypassDocumentValidation" && is_number(number) => {
+                let is_true = approximate(number).is_some_and(|number| number != 0.0);
+                changes.push((option, Some(RawBson::Boolean(is_true))));
+            }
+            _ => {}
+        }
+    }
+    if name == "collMod" {
+        for option in MAY_STAY {
+            if matches!(body.get(option)?, Some(RawBsonRef::Null)) {
+                changes.push((option, None));
+            }
+        }
+    }
+    let counts = COUNTS.iter().find(|(command, _)| *command == name);
+    for option in counts.map_or(&[][..], |(_, options)| options) {
+        if let Some(whole) = body.get(*option)?.and_then(|count| whole(option, count)) {
+            changes.push((option, Some(RawBson::Int64(whole))));
+        }
+    }
+    if WITH_CURSOR.contains(&name)
+        && let Some(RawBsonRef::Document(cursor)) = body.get("cursor")?
+        && let Some(cursor) = plain_cursor(cursor)?
+    {
+        changes.push(("cursor", Some(cursor)));
+    }
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let body = updates::with_changes(body, &changes)?;
+    Ok(body.map(|body| Request {
+        framing: request.framing,
+        is_unanswered: request.is_unanswered,
+        compressor: request.compressor,
+        body,
+        sequences: request.sequences.clone(),
+    }))
+}
+
+/// A collation whose strength is an int, without fields that are null; some may not be.
+fn plain_collation(collation: &RawDocument) -> Result<Option<RawBson>, CommandError> {
+    let mut changes = Vec::new();
+    for element in collation {
+        let (field, value) = element?;
+        let field = field.as_str();
+        match value {
+            RawBsonRef::Null if !matches!(field, "locale" | "backwards") => {
+                changes.push((field, None));
+            }
+            RawBsonRef::Int64(_) | RawBsonRef::Double(_) | RawBsonRef::Decimal128(_)
+                if field == "strength" =>
+            {
+                let read = whole(field, value).or_else(|| super::integer(value));
+                let strength = read.and_then(|strength| i32::try_from(strength).ok());
+                changes.extend(strength.map(|strength| (field, Some(RawBson::Int32(strength)))));
+            }
+            _ => {}
+        }
+    }
+    let changed = updates::with_changes(collation, &changes)?;
+    Ok(changed.map(RawBson::Document))
+}
+
+fn plain_cursor(cursor: &RawDocument) -> Result<Option<RawBson>, CommandError> {
+    let change = match cursor.get("batchSize")? {
+        Some(RawBsonRef::Null) => None,
+        Some(count) => match whole("batchSize", count) {
+            Some(whole) => Some(RawBson::Int64(whole)),
+            None => return Ok(None),
+        },
+        None => return Ok(None),
+    };
+    let changed = updates::with_changes(cursor, &[("batchSize", change)])?;
+    Ok(changed.map(RawBson::Document))
+}
+
+/// Returns a count that is not a whole number of a size that the engine takes as MongoDB reads it: a double
+/// without its fraction, a decimal rounded to even, NaN as 0, and what is too large as the largest
+/// (`BSONElement::safeNumberLong`).
+fn whole(option: &str, count: RawBsonRef<'_>) -> Option<i64> {
+    let most = if option == "batchSize" {
+        i64::from(i32::MAX)
+    } else {
+        i64::MAX
+    };
+    let read = match count {
+        RawBsonRef::Int64(count) if count > most => return Some(most),
+        RawBsonRef::Double(count) => count.trunc(),
+        RawBsonRef::Decimal128(_) => approximate(count)?.round_ties_even(),
+        _ => return None,
+    };
+    if read.is_nan() {
+        return Some(0);
+    }
+    // Doubles of 2^63 and more are no longer of this type.
+    let whole = format!("{read:.0}").parse().ok();
+    let furthest = if read > 0.0 { i64::MAX } else { i64::MIN };
+    Some(whole.unwrap_or(furthest).min(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(option: &str, count: RawBson) -> Option<i64> {
+        whole(option, count.as_raw_bson_ref())
+    }
+
+    fn decimal(text: &str) -> RawBson {
+        RawBson::Decimal128(text.parse().expect("a decimal"))
+    }
+
+    #[test]
+    fn counts_lose_their_fraction() {
+        for (count, expected) in [
+            (2.9.into(), 2),
+            ((-0.5).into(), 0),
+            (f64::NAN.into(), 0),
+            (decimal("1.5"), 2),
+            (decimal("2.5"), 2),
+            (decimal("-0"), 0),
+            (decimal("NaN"), 0),
+            (f64::NEG_INFINITY.into(), i64::MIN),
+            (f64::INFINITY.into(), i64::MAX),
+            (decimal("1E+6144"), i64::MAX),
+        ] {
+            let shown = format!("{count:?}");
+            assert_eq!(read("limit", count), Some(expected), "{shown}");
+        }
+        assert_eq!(read("batchSize", 1e300.into()), Some(i64::from(i32::MAX)));
+        assert_eq!(read("limit", RawBson::Int32(3)), None);
+        assert_eq!(read("limit", RawBson::String("3".into())), None);
+    }
+}
