@@ -83,7 +83,7 @@ use known::Kind;
 use transactions::Fields;
 use values::{
     approximate, check_namespace, collection_in, fitting, integer, invalid_namespace, is_number,
-    is_true, max_time, raw, with_ok, without,
+    is_on, is_true, max_time, raw, with_ok, without,
 };
 pub(crate) use values::{is_collection_name, is_database_name, whole};
 

@@ -32,14 +32,7 @@ pub(super) fn check(kind: Kind, name: &str, body: &RawDocument) -> Result<(), Co
         let (field, value) = element?;
         check_field(field.as_str(), value)?;
     }
-    let is_set = |field: &str| -> Result<bool, CommandError> {
-        let value = concern.get(field)?;
-        let is_number = value
-            .and_then(approximate)
-            .is_some_and(|number| number != 0.0);
-        Ok(is_number || value == Some(RawBsonRef::Boolean(true)))
-    };
-    if is_set("j")? && is_set("fsync")? {
+    if is_true(concern, "j") && is_true(concern, "fsync") {
         let message = "fsync and j options cannot be used together";
         return Err(CommandError::failed_to_parse(message));
     }

@@ -3,7 +3,7 @@
 
 use bson::{RawBson, RawBsonRef, RawDocument};
 
-use super::{approximate, collations, is_number, updates};
+use super::{approximate, collations, is_number, is_on, updates};
 use crate::error::CommandError;
 use crate::wire::Request;
 
@@ -36,55 +36,17 @@ const MAY_STAY: [&str; 7] = [
     "viewOn",
     "pipeline",
 ];
-/// Which options of a command count something.
-const COUNTS: [(&str, &[&str]); 3] = [
-    ("find", &["skip", "limit", "batchSize"]),
-    ("count", &["skip", "limit"]),
-    ("getMore", &["batchSize"]),
-];
-/// Commands whose `cursor` has a `batchSize`.
-const WITH_CURSOR: [&str; 3] = ["aggregate", "listCollections", "listIndexes"];
 
 /// Returns a request without the options that mean nothing and with whole counts, if it has others.
 pub(super) fn request(name: &str, request: &Request) -> Result<Option<Request>, CommandError> {
     let body: &RawDocument = &request.body;
     let mut changes: Vec<(&str, Option<RawBson>)> = Vec::new();
-    for option in MAY_BE_NULL {
-        match body.get(option)? {
-            Some(RawBsonRef::Null) => changes.push((option, None)),
-            Some(RawBsonRef::Document(collation)) if option == "collation" => {
-                let is_empty = collation.is_empty() && MAY_BE_EMPTY.contains(&name);
-                if is_empty || collations::is_simple(collation) {
-                    changes.push((option, None));
-                } else if let Some(collation) = plain_collation(collation)? {
-                    changes.push((option, Some(collation)));
-                }
-            }
-            Some(number) if option == "bypassDocumentValidation" && is_number(number) => {
-                let is_true = approximate(number).is_some_and(|number| number != 0.0);
-                changes.push((option, Some(RawBson::Boolean(is_true))));
-            }
-            _ => {}
+    for element in body {
+        let (option, value) = element?;
+        let option = option.as_str();
+        if let Some(change) = change(name, option, value)? {
+            changes.push((option, change));
         }
-    }
-    if name == "collMod" {
-        for option in MAY_STAY {
-            if matches!(body.get(option)?, Some(RawBsonRef::Null)) {
-                changes.push((option, None));
-            }
-        }
-    }
-    let counts = COUNTS.iter().find(|(command, _)| *command == name);
-    for option in counts.map_or(&[][..], |(_, options)| options) {
-        if let Some(whole) = body.get(*option)?.and_then(|count| whole(option, count)) {
-            changes.push((option, Some(RawBson::Int64(whole))));
-        }
-    }
-    if WITH_CURSOR.contains(&name)
-        && let Some(RawBsonRef::Document(cursor)) = body.get("cursor")?
-        && let Some(cursor) = plain_cursor(cursor)?
-    {
-        changes.push(("cursor", Some(cursor)));
     }
     if changes.is_empty() {
         return Ok(None);
@@ -97,6 +59,40 @@ pub(super) fn request(name: &str, request: &Request) -> Result<Option<Request>, 
         body,
         sequences: request.sequences.clone(),
     }))
+}
+
+/// What an option is in plain words, if those are others: another value, or nothing.
+fn change(
+    command: &str,
+    option: &str,
+    value: RawBsonRef<'_>,
+) -> Result<Option<Option<RawBson>>, CommandError> {
+    let of_collation = |collation: &RawDocument| {
+        let is_empty = collation.is_empty() && MAY_BE_EMPTY.contains(&command);
+        if is_empty || collations::is_simple(collation) {
+            return Ok(Some(None));
+        }
+        Ok(plain_collation(collation)?.map(Some))
+    };
+    match (command, option, value) {
+        ("collMod", option, RawBsonRef::Null) if MAY_STAY.contains(&option) => Ok(Some(None)),
+        (_, option, RawBsonRef::Null) if MAY_BE_NULL.contains(&option) => Ok(Some(None)),
+        (_, "collation", RawBsonRef::Document(collation)) => of_collation(collation),
+        (_, "bypassDocumentValidation", number) if is_number(number) => {
+            Ok(Some(Some(RawBson::Boolean(is_on(number)))))
+        }
+        ("find", "skip" | "limit" | "batchSize", count)
+        | ("count", "skip" | "limit", count)
+        | ("getMore", "batchSize", count) => {
+            Ok(whole(option, count).map(|count| Some(count.into())))
+        }
+        (
+            "aggregate" | "listCollections" | "listIndexes",
+            "cursor",
+            RawBsonRef::Document(cursor),
+        ) => Ok(plain_cursor(cursor)?.map(Some)),
+        _ => Ok(None),
+    }
 }
 
 /// A collation whose strength is an int, without fields that are null; some may not be.

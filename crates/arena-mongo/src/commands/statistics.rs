@@ -3,7 +3,7 @@
 
 use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc, rawdoc};
 
-use super::{Answer, Call, aggregation, fitting, raw, reading, with_ok};
+use super::{Answer, Call, aggregation, fitting, is_true, raw, reading, with_ok};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::pipeline::Place;
@@ -145,11 +145,7 @@ async fn list_databases(call: &Call<'_>) -> Answer {
         let message = "listDatabases may only be run against the admin database.";
         return Err(CommandError::unauthorized(message));
     }
-    let name_only = match call.body().get("nameOnly")? {
-        Some(RawBsonRef::Boolean(value)) => value,
-        Some(number) => super::approximate(number).is_some_and(|number| number != 0.0),
-        None => false,
-    };
+    let name_only = is_true(call.body(), "nameOnly");
     let spec = rawdoc! { "listDatabases": 1, "nameOnly": true };
     let row = call
         .server
@@ -163,10 +159,15 @@ async fn list_databases(call: &Call<'_>) -> Answer {
             continue;
         };
         let name = database.get_str("name")?;
-        if call.user.may(Action::Look, name) {
-            let size = size_of(call, name).await?;
-            databases.push(doc! { "name": name, "sizeOnDisk": size, "empty": false });
+        if !call.user.may(Action::Look, name) {
+            continue;
         }
+        let mut shown = doc! { "name": name };
+        if !name_only {
+            shown.insert("sizeOnDisk", size_of(call, name).await?);
+            shown.insert("empty", false);
+        }
+        databases.push(shown);
     }
     if let Some(RawBsonRef::Document(filter)) = call.body().get("filter")? {
         databases = filtered(call, databases, &Document::try_from(filter)?).await?;

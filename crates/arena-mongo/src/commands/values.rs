@@ -140,12 +140,22 @@ pub(super) fn fitting(count: i64) -> bson::Bson {
     i32::try_from(count).map_or(bson::Bson::Int64(count), bson::Bson::Int32)
 }
 
-/// MongoDB's idea of true for options: true, or a number other than 0.
+/// MongoDB's idea of true for options: true, or a number other than 0, which not being one is, too.
 pub(super) fn is_true(document: &RawDocument, field: &str) -> bool {
-    match document.get(field) {
-        Ok(Some(RawBsonRef::Boolean(value))) => value,
-        Ok(Some(value)) => integer(value).is_some_and(|value| value != 0),
-        _ => false,
+    document.get(field).ok().flatten().is_some_and(is_on)
+}
+
+/// Whether a value is MongoDB's idea of true.
+pub(super) fn is_on(value: RawBsonRef<'_>) -> bool {
+    match value {
+        RawBsonRef::Boolean(value) => value,
+        // Smaller ones than any double are not 0 either.
+        RawBsonRef::Decimal128(value) => {
+            let text = value.to_string();
+            let digits = text.split('E').next().unwrap_or_default();
+            digits.contains(|letter: char| !matches!(letter, '0' | '.' | '-'))
+        }
+        value => approximate(value).is_some_and(|number| number != 0.0),
     }
 }
 
@@ -163,6 +173,28 @@ pub(super) fn raw(document: &bson::Document) -> RawDocumentBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_number_but_zero_is_on() {
+        let decimal = |text: &str| bson::RawBson::Decimal128(text.parse().expect("a decimal"));
+        for on in [
+            true.into(),
+            0.5.into(),
+            f64::NAN.into(),
+            decimal("1E-6176"),
+            decimal("NaN"),
+        ] {
+            assert!(is_on(bson::RawBson::as_raw_bson_ref(&on)), "{on:?}");
+        }
+        for off in [
+            false.into(),
+            (-0.0).into(),
+            decimal("-0E-10"),
+            "1".to_owned().into(),
+        ] {
+            assert!(!is_on(bson::RawBson::as_raw_bson_ref(&off)), "{off:?}");
+        }
+    }
 
     #[test]
     fn names_that_mean_something_else_are_refused() {

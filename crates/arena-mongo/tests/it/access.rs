@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arena_mongo::{Limits, Quota, RoleName};
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::{ClientOptions, Credential, ServerAddress};
 use mongodb::{Client, error::ErrorKind};
 
@@ -433,4 +433,44 @@ async fn a_users_connections_are_counted() {
         .run_command(doc! { "ping": 1 })
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_are_listed_by_name_and_by_size() {
+    let world = World::start().await;
+    world.seat("ada");
+    let client = world.client("ada").await;
+    let things = client.database("ada").collection("things");
+    things.insert_one(doc! { "_id": 1 }).await.unwrap();
+    let admin = client.database("admin");
+    for (filter, name_only, expected) in [
+        (doc! {}, false, true),
+        (
+            doc! { "empty": false, "sizeOnDisk": { "$gt": 0 } },
+            false,
+            true,
+        ),
+        (
+            doc! { "$expr": { "$gt": ["$sizeOnDisk", 1_000_000_000_i64] } },
+            false,
+            false,
+        ),
+        (doc! { "name": { "$regex": "^ad" } }, true, true),
+        (doc! { "name": "bob" }, true, false),
+        // Who asks for names alone is told nothing by anything else.
+        (doc! { "empty": false }, true, false),
+    ] {
+        let command = doc! { "listDatabases": 1, "filter": filter, "nameOnly": name_only };
+        let answer = admin.run_command(command.clone()).await.unwrap();
+        let found = answer.get_array("databases").unwrap();
+        assert_eq!(found.len(), usize::from(expected), "{command}: {answer}");
+        assert_eq!(answer.contains_key("totalSize"), !name_only);
+        if let (Some(Bson::Document(one)), false) = (found.first(), name_only) {
+            let total = answer.get_i64("totalSize").unwrap();
+            assert_eq!(one.get_i64("sizeOnDisk").unwrap(), total);
+        }
+    }
+    let own = client.database("ada");
+    let elsewhere = own.run_command(doc! { "listDatabases": 1 });
+    assert_eq!(code(elsewhere.await), 13);
 }
