@@ -9,7 +9,9 @@ use super::{
     replacing, shapes,
 };
 use crate::error::CommandError;
-use crate::pipeline::{Found, check_raw_expressions, check_raw_value, chosen, rewritten_fields};
+use crate::pipeline::{
+    Found, check_raw_expressions, check_raw_value, chosen, chosen_to_insert, rewritten_fields,
+};
 
 /// Errors that end a command and not only one of its operations: of rights, time, connections and transactions, and
 /// of stages that do not exist.
@@ -198,8 +200,12 @@ fn prepared_part(
             }
             let found = check_raw_expressions(part)?;
             let filter = Document::try_from(part)?;
-            aggregated::check_near_inside(&filter)?;
-            let chosen = chosen(&filter);
+            aggregated::check_conditions(&filter)?;
+            let chosen = if super::is_true(operation, "upsert") {
+                chosen_to_insert(&filter)
+            } else {
+                chosen(&filter)
+            };
             let chosen = chosen.map(|chosen| raw(&chosen));
             match (found, chosen) {
                 (Found::Nothing, chosen) => Ok(chosen.map(RawBson::Document)),
