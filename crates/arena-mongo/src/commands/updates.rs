@@ -2,8 +2,12 @@
 //! stages in an update by pipeline, and written so that the engine does what
 //! MongoDB does. What the engine would silently leave out is refused.
 
+mod arrays;
+mod found;
+
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
+use super::indexes::hashed;
 use super::{
     Call, aggregated, collations, filtered, hints, modifiers, positions, raw, reading, removals,
     replacing, shapes,
@@ -67,8 +71,13 @@ pub(super) async fn prepared_one(
     operation: &RawDocument,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
     check_kind(operation)?;
-    let chosen = filtered::apart(operation)?;
+    check_options(operation)?;
+    check_array_filters(operation)?;
+    let apart = filtered::apart(operation)?;
+    let pinned = found::pinned(call, collection, apart.as_deref().unwrap_or(operation)).await?;
+    let chosen = pinned.or(apart);
     let operation = chosen.as_deref().unwrap_or(operation);
+    arrays::check(call, collection, operation).await?;
     let taken = removals::prepared(call, collection, operation).await?;
     let added = added(call, collection, taken.as_deref().unwrap_or(operation)).await?;
     let before = added.or(taken);
@@ -90,12 +99,18 @@ async fn rewritten(
     collection: &str,
     operation: &RawDocument,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
-    check_options(operation)?;
-    check_array_filters(operation)?;
     if let Some(hint) = operation.get("hint")? {
         hints::check(call, collection, hint).await?;
     }
     let mut changes: Vec<(&str, Option<RawBson>)> = Vec::new();
+    if let Some(meant) = operation
+        .get("hint")?
+        .map(hashed::meant)
+        .transpose()?
+        .flatten()
+    {
+        changes.push(("hint", Some(meant)));
+    }
     if matches!(call.name, "findAndModify" | "findandmodify") {
         // The engine takes none there; it changes how a document is found, not which.
         changes.push(("hint", None));
