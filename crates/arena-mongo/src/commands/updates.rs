@@ -4,6 +4,8 @@
 
 mod arrays;
 mod found;
+mod parsed;
+pub(super) mod stamps;
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
@@ -73,6 +75,7 @@ pub(super) async fn prepared_one(
     check_kind(operation)?;
     check_options(operation)?;
     check_array_filters(operation)?;
+    parsed::check(call, operation).await?;
     let apart = filtered::apart(operation)?;
     let pinned = found::pinned(call, collection, apart.as_deref().unwrap_or(operation)).await?;
     let chosen = pinned.or(apart);
