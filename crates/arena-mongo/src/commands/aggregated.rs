@@ -1,5 +1,7 @@
 //! Finds as aggregations, where the engine's find does not do what MongoDB's does.
 
+pub(super) mod spread;
+
 use bson::{Bson, Document, RawDocument, doc};
 
 use crate::error::CommandError;

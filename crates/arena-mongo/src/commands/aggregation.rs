@@ -2,6 +2,7 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
+use super::aggregated::spread;
 use super::indexes::hashed;
 use super::{
     Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, reading, search,
@@ -38,7 +39,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         None => {
             let spec = checked_spec(call, call.body())?;
             let spec = sorted_spec(call).await?.unwrap_or(spec);
-            let spec = search::scored(call, spec).await?;
+            let spec = spread::pipeline(call, search::scored(call, spec).await?).await?;
             hashed::with_hint(hints::in_order_of_pipeline(call, spec).await?)?
         }
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
+use super::aggregated::spread;
 use super::indexes::hashed;
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
@@ -72,6 +73,7 @@ async fn find(call: &Call<'_>) -> Answer {
             return first_page(call, call.budget(), aggregation::AGGREGATE, &spec).await;
         }
     }
+    let spec = spread::query(call, call.collection()?, spec, "filter").await?;
     let spec = positions::in_find(call, spec).await?;
     let spec = hints::in_order(call, spec).await?;
     let spec = hints::within(call, call.collection()?, spec, "filter").await?;
@@ -216,6 +218,7 @@ pub(super) async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
     views::check_collation(call, call.name).await?;
     let spec = hints::within(call, call.collection()?, spec, "query").await?;
+    let spec = spread::query(call, call.collection()?, spec, "query").await?;
     let spec = hashed::with_hint(spec)?;
     let row = call
         .server
