@@ -10,6 +10,7 @@ pub(crate) mod carried;
 mod checks;
 mod choices;
 mod clock;
+mod conditions;
 mod date_texts;
 mod dates;
 mod elements;
@@ -39,9 +40,10 @@ mod windows;
 use bson::{Bson, Document, bson};
 
 pub(crate) use self::checks::check_sort;
-pub(crate) use self::choices::chosen;
 use self::choices::with_chosen;
+pub(crate) use self::choices::{chosen, chosen_to_insert};
 pub(crate) use self::clock::cluster_time;
+pub(crate) use self::conditions::check as check_conditions;
 pub(crate) use self::elements::is_of_values;
 pub(crate) use self::expressions::{
     Found, check_raw_expressions, check_raw_value, rewritten_fields,

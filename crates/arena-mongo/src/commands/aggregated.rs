@@ -1,5 +1,7 @@
 //! Finds as aggregations, where the engine's find does not do what MongoDB's does.
 
+pub(super) mod spread;
+
 use bson::{Bson, Document, RawDocument, doc};
 
 use crate::error::CommandError;
@@ -121,7 +123,7 @@ pub(super) fn check_near(name: &str, query: &RawDocument) -> Result<(), CommandE
         return Ok(());
     };
     let filter = Document::try_from(filter)?;
-    check_near_inside(&filter)?;
+    check_conditions(&filter)?;
     if !is_least(&filter) || (name == "find" && of_near(query)?.is_some()) {
         return Ok(());
     }
@@ -130,8 +132,9 @@ pub(super) fn check_near(name: &str, query: &RawDocument) -> Result<(), CommandE
     )))
 }
 
-/// Fails where something near is asked for in a part of a filter.
-pub(super) fn check_near_inside(filter: &Document) -> Result<(), CommandError> {
+/// Fails where a filter has what MongoDB refuses, as something near in a part of it.
+pub(super) fn check_conditions(filter: &Document) -> Result<(), CommandError> {
+    crate::pipeline::check_conditions(filter)?;
     if is_near_inside(filter) {
         return Err(CommandError::bad_value("geo $near must be top-level expr"));
     }

@@ -2,6 +2,8 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
+use super::aggregated::spread;
+use super::indexes::hashed;
 use super::{
     Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, reading, search,
     sorting, texts, unread, views, without,
@@ -37,8 +39,8 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         None => {
             let spec = checked_spec(call, call.body())?;
             let spec = sorted_spec(call).await?.unwrap_or(spec);
-            let spec = search::scored(call, spec).await?;
-            hints::in_order_of_pipeline(call, spec).await?
+            let spec = spread::pipeline(call, search::scored(call, spec).await?).await?;
+            hashed::with_hint(hints::in_order_of_pipeline(call, spec).await?)?
         }
     };
     views::check_collation(call, "aggregate").await?;
@@ -295,7 +297,10 @@ fn with_pipeline(
     body: &RawDocument,
     stages: &[Bson],
 ) -> Result<RawDocumentBuf, CommandError> {
-    let checked = call.reader().check_pipeline(stages, Place::Top)?;
+    let mut checked = call.reader().check_pipeline(stages, Place::Top)?;
+    if hashed::shows_indexes(&checked) {
+        checked.insert(1, hashed::named());
+    }
     let mut spec = without(
         body,
         &[&GENERIC_FIELDS[..], &["pipeline", "explain"]].concat(),

@@ -7,7 +7,7 @@ use super::raw;
 use crate::error::CommandError;
 
 /// Whether something else may be equal to a value, and the engine does not notice: a number inside of a document or an
-/// array, or a decimal, or what has no end.
+/// array, or a decimal, or what has no end or two signs.
 pub(super) fn has_types(value: RawBsonRef<'_>) -> Result<bool, CommandError> {
     let holds = |document: &RawDocument| -> Result<bool, CommandError> {
         for element in document {
@@ -24,7 +24,7 @@ pub(super) fn has_types(value: RawBsonRef<'_>) -> Result<bool, CommandError> {
     };
     match value {
         RawBsonRef::Decimal128(_) => Ok(true),
-        RawBsonRef::Double(number) => Ok(number.is_infinite()),
+        RawBsonRef::Double(number) => Ok(number.is_infinite() || number == 0.0),
         RawBsonRef::Document(document) => holds(document),
         RawBsonRef::Array(values) => holds(RawDocument::from_bytes(values.as_bytes())?),
         _ => Ok(false),

@@ -3,6 +3,7 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
+use super::indexes::hashed;
 use super::{
     Answer, Call, GENERIC_FIELDS, collations, indexes, is_collection_name, is_database_name,
     is_true, raw, reading, validators, with_ok, without,
@@ -218,7 +219,7 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
     call.allow(Action::Administer)?;
     let collection = call.collection()?;
     refuse_options(call.body())?;
-    let spec = checked_view(call).await?;
+    let spec = hashed::with_pattern(checked_view(call).await?)?;
     let row = call
         .server
         .backend

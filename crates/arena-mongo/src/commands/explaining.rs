@@ -5,6 +5,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
+use super::indexes::hashed;
 use super::plans::{Planned, Stage, Statistics};
 use super::{Answer, Call, aggregation, duplicates, fitting, known, raw, reading, shapes};
 use crate::error::CommandError;
@@ -109,7 +110,7 @@ fn query<'a>(
     inner: &'a RawDocument,
     name: &str,
 ) -> Result<Explained<'a>, CommandError> {
-    let spec = reading::checked_query(call, inner, name)?;
+    let spec = hashed::with_hint(reading::checked_query(call, inner, name)?)?;
     let filter = if name == "find" { "filter" } else { "query" };
     let number = |field: &str| -> Result<Option<i64>, CommandError> {
         Ok(inner
@@ -143,7 +144,7 @@ fn document_in(document: &RawDocument, field: &str) -> Result<Document, CommandE
 }
 
 fn pipeline<'a>(call: &Call<'_>, body: &'a RawDocument) -> Result<Explained<'a>, CommandError> {
-    let mut spec = aggregation::checked_spec(call, body)?;
+    let mut spec = hashed::with_hint(aggregation::checked_spec(call, body)?)?;
     let stages = match Bson::try_from(RawBsonRef::Array(body.get_array("pipeline")?))? {
         Bson::Array(stages) => stages,
         _ => Vec::new(),

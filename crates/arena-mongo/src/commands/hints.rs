@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocumentBuf};
 
-use super::{Answer, Call, collection_in, raw, reading, whole, without};
+use super::{Answer, Call, collection_in, parallel, raw, reading, whole, without};
 use crate::error::CommandError;
 
 /// Returns a find in the order of the index that it names. MongoDB reads in that order where no other is asked
@@ -44,6 +44,7 @@ pub(super) async fn in_order_of_pipeline(call: &Call<'_>, spec: RawDocumentBuf) 
     let (Some(hint), Ok(collection)) = (spec.get("hint")?, spec.get_str("aggregate")) else {
         return Ok(spec);
     };
+    let held = held(call, collection, hint).await?;
     let key = match Bson::try_from(hint)? {
         Bson::Document(key) => Some(key),
         // A view has no indexes of its own.
@@ -74,6 +75,10 @@ pub(super) async fn in_order_of_pipeline(call: &Call<'_>, spec: RawDocumentBuf) 
     }
     stages.insert(begin, bson::bson!({ "$sort": order }));
     let mut ordered = without(&spec, &["pipeline"])?;
+    if let Some(held) = held {
+        stages.insert(0, bson::bson!({ "$match": held }));
+        ordered = without(&ordered, &["hint"])?;
+    }
     ordered.append(
         bson::cstr!("pipeline"),
         bson::RawBson::try_from(Bson::Array(stages))?,
@@ -127,6 +132,70 @@ async fn indexes_of(
     }
 }
 
+/// Returns what all documents of a hinted index have, where that is not every document: MongoDB reads a sparse index
+/// as a whole, the engine what a filter asks for, and of several paths only the first one.
+///
+/// # Errors
+/// Where the index is hidden, so that no hint may name it.
+pub(super) async fn held(
+    call: &Call<'_>,
+    collection: &str,
+    hint: RawBsonRef<'_>,
+) -> Result<Option<Document>, CommandError> {
+    let hint = Bson::try_from(hint)?;
+    let keys = parallel::known(call, collection).await;
+    let is_hinted = |index: &&Document| match &hint {
+        Bson::String(name) => index.get_str("name").is_ok_and(|listed| listed == name),
+        Bson::Document(key) => index.get_document("key").is_ok_and(|listed| listed == key),
+        _ => false,
+    };
+    let hinted = keys.indexes.iter().filter(is_hinted);
+    let (hidden, shown): (Vec<&Document>, Vec<&Document>) =
+        hinted.partition(|index| index.get_bool("hidden").unwrap_or(false));
+    let Some(index) = shown.first() else {
+        return if hidden.is_empty() {
+            Ok(None)
+        } else {
+            Err(unknown(call, collection))
+        };
+    };
+    let key = index.get_document("key")?;
+    let is_plain = |(path, order): (&String, &Bson)| {
+        !path.contains("$**") && (whole(order).is_some() || order.as_str() == Some("hashed"))
+    };
+    if !index.get_bool("sparse").unwrap_or(false) || !key.iter().all(is_plain) {
+        return Ok(None);
+    }
+    let paths = key
+        .keys()
+        .map(|path| bson::bson!({ path: { "$exists": true } }));
+    Ok(Some(bson::doc! { "$or": paths.collect::<Vec<Bson>>() }))
+}
+
+/// Returns a query that reads what a hinted index holds.
+pub(super) async fn within(
+    call: &Call<'_>,
+    collection: &str,
+    spec: RawDocumentBuf,
+    field: &str,
+) -> Answer {
+    let Some(hint) = spec.get("hint")? else {
+        return Ok(spec);
+    };
+    let Some(held) = held(call, collection, hint).await? else {
+        return Ok(spec);
+    };
+    let filter = match spec.get(field)? {
+        Some(RawBsonRef::Document(filter)) => {
+            bson::doc! { "$and": [held, Document::try_from(filter)?] }
+        }
+        _ => held,
+    };
+    let mut reading = Document::try_from(without(&spec, &["hint"])?)?;
+    reading.insert(field, filter);
+    Ok(raw(&reading))
+}
+
 /// A write's hint must name an index; the engine would take any.
 pub(super) async fn check(
     call: &Call<'_>,
@@ -149,10 +218,14 @@ pub(super) async fn check(
     if indexes.is_empty() || indexes.iter().any(is_hinted) {
         return Ok(());
     }
-    Err(CommandError::bad_value(format!(
+    Err(unknown(call, collection))
+}
+
+fn unknown(call: &Call<'_>, collection: &str) -> CommandError {
+    CommandError::bad_value(format!(
         "error processing query: ns={}.{collection} planner returned error :: caused by :: hint provided does not correspond to an existing index",
         call.database
-    )))
+    ))
 }
 
 #[cfg(test)]

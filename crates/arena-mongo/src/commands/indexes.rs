@@ -1,5 +1,8 @@
 //! Commands that make and drop indexes.
 
+pub(super) mod hashed;
+mod options;
+
 use bson::{Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::definitions::{COLL_MOD, refuse_options};
@@ -51,10 +54,13 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
         }
         check_raw_expressions(index)?;
         check_id_index(index)?;
+        options::check(index)?;
         let index = prepared(index, &mut hidden)?;
         parallel::check_index(call, collection, &index).await?;
+        hashed::check(call, collection, &index).await?;
         indexes.push(index);
     }
+    options::check_present(call, collection, &indexes, &hidden).await?;
     let answer = build(call, collection, indexes).await?;
     // One that was there stays as it was.
     let hidden = hidden.into_iter().filter(|_| !has_note(&answer));
@@ -136,7 +142,9 @@ fn check_id_index(index: &RawDocument) -> Result<(), CommandError> {
 
 /// Makes indexes, with what else the command says.
 pub(super) async fn build(call: &Call<'_>, collection: &str, indexes: Vec<Document>) -> Answer {
-    let mut spec = doc! { "createIndexes": collection, "indexes": indexes.clone() };
+    let mut built = indexes.clone();
+    built.iter_mut().for_each(hashed::to_build);
+    let mut spec = doc! { "createIndexes": collection, "indexes": built };
     if call.name == "createIndexes" {
         let others = without(
             call.body(),
@@ -168,6 +176,10 @@ pub(super) async fn build(call: &Call<'_>, collection: &str, indexes: Vec<Docume
     let result = match row {
         Err(error) if error.code == 11000 => {
             return Err(duplicates::while_building(call, collection, &indexes).await);
+        }
+        Err(error) => {
+            let message = hashed::told(&error.message);
+            return Err(CommandError { message, ..error });
         }
         other => other?.get::<_, BsonOut>(0).document()?,
     };
@@ -230,7 +242,8 @@ fn refused(result: &RawDocument, otherwise: (&'static str, i32)) -> CommandError
         .get_str("errmsg")
         .unwrap_or("cannot do this with the index");
     // What only the engine has.
-    CommandError::new(code, name, message.replace(", enableOrderedIndex: 1", ""))
+    let message = hashed::told(message).replace(", enableOrderedIndex: 1", "");
+    CommandError::new(code, name, message)
 }
 
 pub(super) async fn drop(call: &Call<'_>) -> Answer {
@@ -281,7 +294,10 @@ pub(super) async fn remove(call: &Call<'_>, collection: &str, index: RawBsonRef<
     match named(call, collection, index).await {
         Some(name) => spec.append(bson::cstr!("index"), name.as_str()),
         None if index == RawBsonRef::Null => {}
-        None => spec.append(bson::cstr!("index"), index),
+        None => match hashed::meant(index)? {
+            Some(meant) => spec.append(bson::cstr!("index"), meant.as_raw_bson_ref()),
+            None => spec.append(bson::cstr!("index"), index),
+        },
     }
     let row = call
         .server

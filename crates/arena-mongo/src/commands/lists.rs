@@ -2,6 +2,7 @@
 
 use bson::{Bson, Document, RawDocument, rawdoc};
 
+use super::indexes::hashed;
 use super::{Answer, Call, GENERIC_FIELDS, integer, raw, reading, without};
 use crate::error::CommandError;
 use crate::pipeline::{as_written, check_raw_expressions, stages_as_written};
@@ -49,6 +50,9 @@ async fn listed(call: &Call<'_>, page: &RawDocument, namespace: Option<String>) 
 /// Writes one collection or index of a list as MongoDB does.
 fn as_listed(one: &mut Document) {
     one.remove("storageEngine");
+    if let Ok(key) = one.get_document_mut("key") {
+        hashed::as_named(key);
+    }
     match one.remove("idIndex") {
         Some(Bson::Document(mut index)) => {
             let name = index.remove("name");

@@ -7,12 +7,13 @@ use std::cmp::Ordering;
 use bson::{Bson, Document, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 
 use super::duplicates::shell_text;
-use super::raw;
+use super::updates::stamps::stamped;
+use super::{raw, replacing};
 use crate::error::CommandError;
 use crate::pipeline::check_raw_value;
 
 /// Operators whose new fields MongoDB adds in the order of their names.
-const ADDING: [&str; 11] = [
+pub(super) const ADDING: [&str; 11] = [
     "$set",
     "$setOnInsert",
     "$inc",
@@ -39,6 +40,9 @@ pub(super) fn prepared(
     update: &RawDocument,
     way: Way,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
+    if replacing::is_replacement(update) {
+        return stamped(update);
+    }
     // What `$pull` looks for is a query; everything else in an update is data.
     if let Some(pulled) = update.get("$pull")? {
         check_raw_value(pulled)?;
@@ -334,7 +338,13 @@ fn check_operands(update: &RawDocument) -> Result<(), CommandError> {
             if let ("$currentDate", RawBsonRef::Document(kind)) = (operator.as_str(), operand) {
                 check_kind_of_date(kind)?;
             }
-            let is_nan = matches!(operand, RawBsonRef::Double(number) if number.is_nan());
+            let is_nan = match operand {
+                RawBsonRef::Double(number) => number.is_nan(),
+                RawBsonRef::Decimal128(number) => {
+                    operator.as_str() == "$min" && number.to_string() == "NaN"
+                }
+                _ => false,
+            };
             if matches!(operator.as_str(), "$min" | "$max") && is_nan {
                 // The engine takes it for greater and smaller than nothing.
                 return Err(CommandError::not_supported(format_args!(

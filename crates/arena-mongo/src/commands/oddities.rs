@@ -5,6 +5,7 @@
 //! update of a document by its `_id` that only computes leaves booleans out, and only
 //! where it finds nothing it is looked for one.
 
+mod pulled;
 mod several;
 
 use std::collections::HashMap;
@@ -33,8 +34,8 @@ enum Oddity {
     /// Something else may be equal to it.
     Set(String, Bson),
     Added(String, Bson),
-    /// Every document is taken away; the engine takes arrays of documents, too.
-    Emptied(String),
+    /// Documents that fit a condition are taken away; the engine takes arrays for documents, too.
+    Pulled(String, Document),
 }
 
 /// An update with what is odd in it.
@@ -134,8 +135,8 @@ fn add(
                 }
             }
         }
-        ("$pull", RawBsonRef::Document(all)) if all.is_empty() => {
-            oddities.push(Oddity::Emptied(path));
+        ("$pull", RawBsonRef::Document(condition)) if pulled::may_take_arrays(condition) => {
+            oddities.push(Oddity::Pulled(path, Document::try_from(condition)?));
         }
         ("$addToSet", operand) if has_types(operand)? => {
             oddities.push(Oddity::Added(path, Bson::try_from(operand)?));
@@ -155,7 +156,7 @@ impl Oddity {
             Self::Set(path, value) | Self::Added(path, value) => {
                 doc! { path: { "$eq": value, "$exists": true } }
             }
-            Self::Emptied(path) => doc! { path: { "$elemMatch": { "$type": "array" } } },
+            Self::Pulled(path, _) => doc! { path: { "$elemMatch": { "$type": "array" } } },
         }
     }
 
@@ -163,7 +164,7 @@ impl Oddity {
     fn is_of_any_value(&self) -> bool {
         matches!(
             self,
-            Self::Computes(..) | Self::Idle(_) | Self::Largest(_) | Self::Emptied(_)
+            Self::Computes(..) | Self::Idle(_) | Self::Largest(_) | Self::Pulled(..)
         )
     }
 
@@ -172,7 +173,7 @@ impl Oddity {
             Self::Computes(_, path)
             | Self::Idle(path)
             | Self::Largest(path)
-            | Self::Emptied(path) => path,
+            | Self::Pulled(path, _) => path,
             Self::Set(path, _) | Self::Added(path, _) => path,
         }
     }
@@ -276,12 +277,16 @@ impl Odd {
                 (Oddity::Idle(path), Some(Bson::Decimal128(_))) => {
                     update.get_document_mut("$inc").ok()?.remove(path);
                 }
-                (Oddity::Emptied(_), Some(Bson::Array(held)))
+                (Oddity::Pulled(path, condition), Some(Bson::Array(held)))
                     if held.iter().any(|one| matches!(one, Bson::Array(_))) =>
                 {
-                    return Some(Effect::Fails(CommandError::not_supported(
-                        "$pull of every document ({}) beside arrays",
-                    )));
+                    match pulled::of_documents(condition, held) {
+                        Ok(condition) => {
+                            let pulled = update.get_document_mut("$pull").ok()?;
+                            pulled.insert(path, condition);
+                        }
+                        Err(error) => return Some(Effect::Fails(error)),
+                    }
                 }
                 (Oddity::Largest(path), Some(value)) if is_nan(value) => {
                     let operand = update.get_document_mut("$max").ok()?.remove(path)?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bson::{Bson, Document, RawDocument, doc};
 
+use super::indexes::hashed;
 use super::{Call, raw, reading, sorting, whole};
 use crate::error::CommandError;
 
@@ -20,6 +21,8 @@ pub(super) struct Keys {
     several: Vec<Vec<String>>,
     /// The indexes as the engine lists them.
     pub(super) indexes: Vec<Document>,
+    /// The hashed paths of each index.
+    hashed: Vec<String>,
     /// The paths of each index behind its first one.
     later: Vec<String>,
     /// Whether an index has every field.
@@ -71,6 +74,9 @@ impl Indexed {
             let paths: Vec<&String> = key.into_iter().flat_map(Document::keys).collect();
             keys.later.extend(paths.iter().skip(1).copied().cloned());
             keys.has_every |= paths.first().is_some_and(|path| path.contains("$**"));
+            if !index.contains_key("partialFilterExpression") {
+                keys.hashed.extend(key.into_iter().flat_map(hashed::paths));
+            }
             keys.several.extend(paths_of(&index));
             keys.indexes.push(index);
         }
@@ -128,17 +134,41 @@ pub(super) async fn refused(
     documents: &[&RawDocument],
 ) -> Result<Vec<(usize, CommandError)>, CommandError> {
     let keys = call.server.indexed.of(call, collection).await;
-    let indexes = &keys.several;
     let mut refused = Vec::new();
-    if indexes.is_empty() {
+    if keys.take_all() {
         return Ok(refused);
     }
     for (place, document) in documents.iter().enumerate() {
         let document = Document::try_from(*document)?;
-        let several = indexes.iter().find_map(|paths| several(&document, paths));
-        refused.extend(several.map(|message| (place, error(message))));
+        refused.extend(keys.refusal(&document).map(|error| (place, error)));
     }
     Ok(refused)
+}
+
+impl Keys {
+    /// What is wrong with the arrays of a document.
+    pub(super) fn refusal(&self, document: &Document) -> Option<CommandError> {
+        let mut indexes = self.several.iter();
+        if let Some(message) = indexes.find_map(|paths| several(document, paths)) {
+            return Some(error(message));
+        }
+        let mut hashed = self.hashed.iter();
+        let path = hashed.find(|path| sorting::array_on(document, path).is_some())?;
+        Some(hashed::refused(path))
+    }
+
+    /// Whether every document may be in all indexes.
+    pub(super) fn take_all(&self) -> bool {
+        self.several.is_empty() && self.hashed.is_empty()
+    }
+
+    pub(super) fn several(&self) -> &[Vec<String>] {
+        &self.several
+    }
+
+    pub(super) fn hashed(&self) -> &[String] {
+        &self.hashed
+    }
 }
 
 /// Fails where a collection has documents that a new index may not have.
@@ -170,7 +200,7 @@ pub(super) async fn check_index(
     Ok(())
 }
 
-fn error(message: String) -> CommandError {
+pub(super) fn error(message: String) -> CommandError {
     CommandError::new(171, "CannotIndexParallelArrays", message)
 }
 

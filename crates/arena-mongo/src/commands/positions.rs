@@ -11,7 +11,7 @@ use crate::error::CommandError;
 use crate::pipeline::is_of_values;
 
 /// Operators in the order in which MongoDB looks at conditions that are otherwise alike.
-const IN_ORDER: [&str; 13] = [
+const IN_ORDER: [&str; 14] = [
     "$elemMatch",
     "$eq",
     "$lte",
@@ -20,6 +20,7 @@ const IN_ORDER: [&str; 13] = [
     "$gte",
     "$regex",
     "$mod",
+    "$exists",
     "$in",
     "$bitsAllSet",
     "$bitsAllClear",
@@ -240,7 +241,7 @@ impl Conditions {
             IN_ORDER.contains(&operator.as_str())
                 || matches!(
                     operator.as_str(),
-                    "$ne" | "$nin" | "$exists" | "$not" | "$options"
+                    "$ne" | "$nin" | "$not" | "$options" | "$all"
                 )
         });
         if !are_known {
@@ -250,7 +251,21 @@ impl Conditions {
             let negated = match (operator.as_str(), value) {
                 ("$ne", value) => doc! { "$eq": value },
                 ("$nin", value) => doc! { "$in": value },
+                // On a way through an array it is asked of its elements.
+                ("$exists", value) if is_true(value) && path.contains('.') => {
+                    self.place(path, operator, Bson::Document(doc! { operator: value }));
+                    continue;
+                }
                 ("$exists", value) if is_true(value) => doc! { "$exists": false },
+                ("$all", Bson::Array(all)) if !all.is_empty() => {
+                    self.is_changed = true;
+                    all.iter().for_each(|one| self.place_one_of_all(path, one));
+                    continue;
+                }
+                ("$all", value) => {
+                    self.place(path, "", Bson::Document(doc! { operator: value }));
+                    continue;
+                }
                 ("$exists" | "$not", value) => {
                     self.others.push(doc! { path: { operator: value } });
                     continue;
@@ -271,6 +286,18 @@ impl Conditions {
             };
             self.is_changed = true;
             self.others.push(doc! { path: { "$not": negated } });
+        }
+    }
+
+    /// Each value of `$all` is a condition of its own.
+    fn place_one_of_all(&mut self, path: &str, one: &Bson) {
+        let element = one
+            .as_document()
+            .filter(|one| one.contains_key("$elemMatch"));
+        match one {
+            _ if element.is_some() => self.place(path, "$elemMatch", one.clone()),
+            Bson::RegularExpression(_) => self.place(path, "$regex", one.clone()),
+            one => self.place(path, "$eq", Bson::Document(doc! { "$eq": one.clone() })),
         }
     }
 

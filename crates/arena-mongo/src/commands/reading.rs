@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
+use super::aggregated::spread;
+use super::indexes::hashed;
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
     lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, unread,
@@ -56,6 +58,13 @@ async fn find(call: &Call<'_>) -> Answer {
         let spec = aggregation::checked_spec(call, &raw(&near))?;
         return first_page(call, call.budget(), aggregation::AGGREGATE, &spec).await;
     }
+    let is_sorted =
+        matches!(spec.get("sort")?, Some(RawBsonRef::Document(sort)) if !sort.is_empty());
+    let spec = if is_sorted {
+        hints::within(call, call.collection()?, spec, "filter").await?
+    } else {
+        spec
+    };
     if let Some(RawBsonRef::Document(sort)) = spec.get("sort")? {
         let sort = Document::try_from(sort)?;
         let ties = sorting::ties(call, call.body(), &sort).await?;
@@ -64,8 +73,11 @@ async fn find(call: &Call<'_>) -> Answer {
             return first_page(call, call.budget(), aggregation::AGGREGATE, &spec).await;
         }
     }
+    let spec = spread::query(call, call.collection()?, spec, "filter").await?;
     let spec = positions::in_find(call, spec).await?;
     let spec = hints::in_order(call, spec).await?;
+    let spec = hints::within(call, call.collection()?, spec, "filter").await?;
+    let spec = hashed::with_hint(spec)?;
     let (sql, spec) = orders::of_find(call, spec).await?;
     let answer = match first_page(call, call.budget(), sql, &spec).await {
         Ok(answer) => unread::check_find(call, &answer).await.map(|()| answer),
@@ -200,6 +212,9 @@ pub(super) async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
     views::check_collation(call, call.name).await?;
     views::check_limit(call).await?;
+    let spec = hints::within(call, call.collection()?, spec, "query").await?;
+    let spec = spread::query(call, call.collection()?, spec, "query").await?;
+    let spec = hashed::with_hint(spec)?;
     let row = call
         .server
         .backend
@@ -545,7 +560,7 @@ pub(super) async fn indexes_of(
     let mut indexes = Vec::new();
     for index in page.get_document("cursor")?.get_array("firstBatch")? {
         if let RawBsonRef::Document(index) = index? {
-            indexes.push(index.to_owned());
+            indexes.push(hashed::listed(index)?);
         }
     }
     Ok(indexes)

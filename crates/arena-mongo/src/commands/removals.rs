@@ -192,13 +192,12 @@ impl Removal {
             // Only a way through something else is refused by the engine.
             "$unset" => bson!({ "$and": is_open }),
             // That way is refused by both.
-            "$pop" => bson!({ "$or": [is_there, { "$not": [{ "$and": is_open }] }] }),
-            _ => is_there,
+            _ => bson!({ "$or": [is_there, { "$not": [{ "$and": is_open }] }] }),
         }
     }
 }
 
-fn filter_of(statement: &RawDocument) -> Result<Document, CommandError> {
+pub(super) fn filter_of(statement: &RawDocument) -> Result<Document, CommandError> {
     for field in ["q", "query"] {
         if let Some(RawBsonRef::Document(filter)) = statement.get(field)? {
             return Ok(Document::try_from(filter)?);

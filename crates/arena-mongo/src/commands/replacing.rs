@@ -13,12 +13,15 @@ const LOOKED_AT_MAX: i32 = 1_000;
 /// Returns the document that a statement replaces another one by.
 pub(super) fn replacement(statement: &RawDocument) -> Option<&RawDocument> {
     let update = statement.get("u").ok()??.as_document()?;
-    let first = update.iter().next();
-    let is_operator = |name: &str| name.starts_with('$');
-    match first {
-        Some(Ok((name, _))) if is_operator(name.as_str()) => None,
-        Some(Err(_)) => None,
-        _ => Some(update),
+    is_replacement(update).then_some(update)
+}
+
+/// Whether an update is a document that replaces another one.
+pub(super) fn is_replacement(update: &RawDocument) -> bool {
+    match update.iter().next() {
+        Some(Ok((name, _))) => !name.as_str().starts_with('$'),
+        Some(Err(_)) => false,
+        None => true,
     }
 }
 

@@ -256,7 +256,16 @@ impl<'a> Place<'a> {
             }
             indexes => indexes.unwrap_or_default(),
         };
-        let Some(index) = indexes.iter().find_map(|index| TextIndex::of(index)) else {
+        let mut shown = indexes
+            .iter()
+            .filter(|index| !super::is_true(index, "hidden"));
+        let text_index = shown.find_map(|index| TextIndex::of(index));
+        let is_hidden = || indexes.iter().any(|index| TextIndex::of(index).is_some());
+        if text_index.is_none() && is_hidden() {
+            let message = "error processing query: planner returned error :: caused by :: failed to use text index to satisfy $text query (if text index is compound, are equality predicates given for all prefix fields?)";
+            return Err(CommandError::new(291, "NoQueryExecutionPlans", message));
+        }
+        let Some(index) = text_index else {
             return Ok(None);
         };
         let Some(question) = question(&index, &text)? else {

@@ -154,6 +154,16 @@ fn is_expressive(value: &Bson) -> bool {
     }
 }
 
+/// Fails with what is wrong in the stages of an update, which MongoDB reads before it looks for documents.
+pub(super) async fn check_stages(call: &Call<'_>, stages: Array) -> Result<(), CommandError> {
+    if call.transaction.is_some() {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    collect(&stages, &mut found);
+    read(call, found).await
+}
+
 /// Reads stages over an empty document, each one apart.
 async fn read(call: &Call<'_>, stages: Array) -> Result<(), CommandError> {
     if stages.is_empty() {

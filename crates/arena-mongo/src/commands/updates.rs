@@ -2,14 +2,22 @@
 //! stages in an update by pipeline, and written so that the engine does what
 //! MongoDB does. What the engine would silently leave out is refused.
 
+mod arrays;
+mod found;
+mod parsed;
+pub(super) mod stamps;
+
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
+use super::indexes::hashed;
 use super::{
     Call, aggregated, collations, filtered, hints, modifiers, positions, raw, reading, removals,
     replacing, shapes,
 };
 use crate::error::CommandError;
-use crate::pipeline::{Found, check_raw_expressions, check_raw_value, chosen, rewritten_fields};
+use crate::pipeline::{
+    Found, check_raw_expressions, check_raw_value, chosen, chosen_to_insert, rewritten_fields,
+};
 
 /// Errors that end a command and not only one of its operations: of rights, time, connections and transactions, and
 /// of stages that do not exist.
@@ -65,8 +73,14 @@ pub(super) async fn prepared_one(
     operation: &RawDocument,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
     check_kind(operation)?;
-    let chosen = filtered::apart(operation)?;
+    check_options(operation)?;
+    check_array_filters(operation)?;
+    parsed::check(call, operation).await?;
+    let apart = filtered::apart(operation)?;
+    let pinned = found::pinned(call, collection, apart.as_deref().unwrap_or(operation)).await?;
+    let chosen = pinned.or(apart);
     let operation = chosen.as_deref().unwrap_or(operation);
+    arrays::check(call, collection, operation).await?;
     let taken = removals::prepared(call, collection, operation).await?;
     let added = added(call, collection, taken.as_deref().unwrap_or(operation)).await?;
     let before = added.or(taken);
@@ -88,12 +102,18 @@ async fn rewritten(
     collection: &str,
     operation: &RawDocument,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
-    check_options(operation)?;
-    check_array_filters(operation)?;
     if let Some(hint) = operation.get("hint")? {
         hints::check(call, collection, hint).await?;
     }
     let mut changes: Vec<(&str, Option<RawBson>)> = Vec::new();
+    if let Some(meant) = operation
+        .get("hint")?
+        .map(hashed::meant)
+        .transpose()?
+        .flatten()
+    {
+        changes.push(("hint", Some(meant)));
+    }
     if matches!(call.name, "findAndModify" | "findandmodify") {
         // The engine takes none there; it changes how a document is found, not which.
         changes.push(("hint", None));
@@ -198,8 +218,12 @@ fn prepared_part(
             }
             let found = check_raw_expressions(part)?;
             let filter = Document::try_from(part)?;
-            aggregated::check_near_inside(&filter)?;
-            let chosen = chosen(&filter);
+            aggregated::check_conditions(&filter)?;
+            let chosen = if super::is_true(operation, "upsert") {
+                chosen_to_insert(&filter)
+            } else {
+                chosen(&filter)
+            };
             let chosen = chosen.map(|chosen| raw(&chosen));
             match (found, chosen) {
                 (Found::Nothing, chosen) => Ok(chosen.map(RawBson::Document)),

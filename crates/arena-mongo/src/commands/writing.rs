@@ -5,6 +5,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use bytes::Bytes;
 
 use super::once::{self, Write};
+use super::updates::stamps::stamped;
 use super::{
     Answer, Call, apart, duplicates, is_true, modifiers, oddities, parallel, raw, refused,
     removals, replacing, singly, texts, updates, validation,
@@ -150,6 +151,13 @@ async fn inserted(
     documents: &[&RawDocument],
 ) -> Result<updates::Prepared, CommandError> {
     let mut prepared = refused::too_large(documents);
+    let stamped: Vec<_> = documents
+        .iter()
+        .map(|document| stamped(document))
+        .collect::<Result<_, _>>()?;
+    if stamped.iter().any(Option::is_some) {
+        prepared.changed = stamped;
+    }
     let parallel = parallel::refused(call, collection, documents).await?;
     prepared.refused.extend(parallel);
     prepared.refused.sort_by_key(|(place, _)| *place);

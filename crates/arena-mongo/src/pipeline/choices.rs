@@ -8,13 +8,26 @@
 
 use bson::{Bson, Document, doc};
 
+use super::conditions::{self, BITS};
 use super::{elements, geo, references};
 use crate::error::CommandError;
 
 /// Returns a filter whose choices find what is equal, if it is another one.
 pub(crate) fn chosen(filter: &Document) -> Option<Document> {
+    written(filter, Choices::default())
+}
+
+/// The same of a filter whose equalities an upsert takes into its document.
+pub(crate) fn chosen_to_insert(filter: &Document) -> Option<Document> {
+    let choices = Choices {
+        keeps_equalities: true,
+        ..Choices::default()
+    };
+    written(filter, choices)
+}
+
+fn written(filter: &Document, mut choices: Choices) -> Option<Document> {
     let named = references::with_names(filter);
-    let mut choices = Choices::default();
     let written = choices.filter(named.as_ref().unwrap_or(filter), false);
     if choices.is_changed {
         Some(written)
@@ -33,6 +46,7 @@ pub(super) fn of_match(value: &Bson) -> Result<Bson, CommandError> {
             "$near, $nearSphere and $geoNear cannot be used here. Use $geoWithin instead.";
         return Err(CommandError::new(5_626_500, "Location5626500", message));
     }
+    conditions::check(filter)?;
     Ok(chosen(filter).map_or_else(|| value.clone(), Bson::Document))
 }
 
@@ -52,9 +66,17 @@ struct Choices {
     is_changed: bool,
     /// No index reads what is negated.
     is_negated: bool,
+    /// What is equal stays where it is.
+    keeps_equalities: bool,
 }
 
 impl Choices {
+    /// Whether a path means positions of arrays; the engine's index takes them for what is there beside, too.
+    fn is_apart(&self, path: &str) -> bool {
+        let mut parts = path.split('.').skip(1);
+        !self.is_negated && parts.any(|part| part.parse::<u32>().is_ok())
+    }
+
     /// Writes a filter; of one among several an equality is a choice, too.
     fn filter(&mut self, filter: &Document, is_one_of_several: bool) -> Document {
         let (mut written, mut conditions) = (Document::new(), Vec::new());
@@ -72,9 +94,21 @@ impl Choices {
                 }
                 (path, Bson::Document(operators)) if is_field(path) && has_operators(operators) => {
                     let others = self.operators(path, operators, &mut conditions);
-                    if !others.is_empty() {
+                    if self.is_apart(path) && is_everywhere(&others) {
+                        self.is_changed = true;
+                        conditions.push(apart(doc! { path: others }));
+                    } else if !others.is_empty() {
                         written.insert(path, others);
                     }
+                }
+                (path, value)
+                    if is_field(path)
+                        && !self.keeps_equalities
+                        && (self.is_apart(path)
+                            || (!self.is_negated && is_extreme(path, value))) =>
+                {
+                    self.is_changed = true;
+                    conditions.push(apart(doc! { path: value.clone() }));
                 }
                 (path, value) if is_field(path) && is_one_of_several && is_inexact(value) => {
                     self.is_changed = true;
@@ -104,18 +138,26 @@ impl Choices {
         let measured = geo::measured(operators);
         self.is_changed |= measured.is_some();
         for (operator, value) in measured.as_ref().unwrap_or(operators) {
+            if let Some(condition) = self.without_index(path, operator, value) {
+                self.is_changed = true;
+                conditions.push(condition);
+                continue;
+            }
             match (operator.as_str(), value) {
-                ("$geoWithin" | "$geoIntersects", shape) if geo::is_around_a_pole(shape) => {
-                    self.is_changed = true;
-                    conditions.push(unindexed(path, operator, value));
-                }
                 ("$geoWithin", shape) => {
                     let circle = geo::within(shape);
                     self.is_changed |= circle.is_some();
                     others.insert(operator, circle.unwrap_or_else(|| value.clone()));
                 }
+                ("$lte" | "$gte", Bson::Null)
+                    if self.is_negated && !operators.contains_key("$eq") =>
+                {
+                    self.is_changed = true;
+                    others.insert("$eq", Bson::Null);
+                }
                 ("$in" | "$nin", Bson::Array(values))
-                    if values.len() > 1 && values.iter().any(is_inexact) =>
+                    if is_chosen_apart(values)
+                        || values.iter().any(|value| is_extreme(path, value)) =>
                 {
                     self.is_changed = true;
                     let choice = one_of(path, values);
@@ -125,6 +167,7 @@ impl Choices {
                 ("$not", Bson::Document(negated)) => {
                     let mut inner = Self {
                         is_negated: true,
+                        keeps_equalities: self.keeps_equalities,
                         ..Self::default()
                     };
                     let only = inner.filter(&doc! { path: negated.clone() }, false);
@@ -134,14 +177,6 @@ impl Choices {
                     } else {
                         others.insert(operator, value.clone());
                     }
-                }
-                ("$type", kinds) if may_be_nan(kinds) => {
-                    self.is_changed = true;
-                    conditions.push(unindexed(path, operator, value));
-                }
-                ("$elemMatch", Bson::Document(element)) if is_lost(element) => {
-                    self.is_changed = true;
-                    conditions.push(unindexed(path, operator, value));
                 }
                 ("$elemMatch", Bson::Document(element)) if !has_operators(element) => {
                     let before = std::mem::replace(&mut self.is_negated, true);
@@ -159,12 +194,37 @@ impl Choices {
         }
         others
     }
+
+    /// Returns a condition that no index is asked for, where one would find something else.
+    fn without_index(&self, path: &str, operator: &str, value: &Bson) -> Option<Document> {
+        let finds_else = match (operator, value) {
+            ("$geoWithin" | "$geoIntersects", shape) => geo::is_around_a_pole(shape),
+            ("$type", kinds) => may_be_nan(kinds),
+            ("$elemMatch", Bson::Document(element)) => is_lost(element),
+            (operator, mask) if BITS.contains(&operator) => {
+                return Some(bits(path, operator, mask));
+            }
+            ("$eq", _) if self.keeps_equalities => false,
+            (operator, value) => {
+                !self.is_negated && is_comparison(operator) && is_extreme(path, value)
+            }
+        };
+        finds_else.then(|| unindexed(path, operator, value))
+    }
+}
+
+fn is_chosen_apart(values: &[Bson]) -> bool {
+    values.len() > 1 && values.iter().any(is_inexact)
 }
 
 fn one_of(path: &str, values: &[Bson]) -> Vec<Bson> {
+    let (extreme, others): (Vec<&Bson>, Vec<&Bson>) =
+        values.iter().partition(|value| is_extreme(path, value));
     let (inexact, plain): (Vec<&Bson>, Vec<&Bson>) =
-        values.iter().partition(|value| is_inexact(value));
-    let mut choice = Vec::new();
+        others.into_iter().partition(|value| is_inexact(value));
+    let extreme = extreme.into_iter();
+    let extreme = extreme.map(|value| Bson::Document(unindexed(path, "$eq", value)));
+    let mut choice: Vec<Bson> = extreme.collect();
     if !plain.is_empty() {
         let plain: Vec<Bson> = plain.into_iter().cloned().collect();
         choice.push(Bson::Document(doc! { path: { "$in": plain } }));
@@ -182,7 +242,74 @@ fn equal(value: &Bson) -> Document {
 /// A condition that no index is asked for: the engine's leaves NaN out of numbers, knows no sizes of arrays inside
 /// of arrays, and loses what lies in a polygon around a pole.
 fn unindexed(path: &str, operator: &str, value: &Bson) -> Document {
-    doc! { "$nor": [{ "$nor": [{ path: { operator: value.clone() } }] }] }
+    apart(doc! { path: { operator: value.clone() } })
+}
+
+/// A condition that no index is asked for.
+fn apart(condition: Document) -> Document {
+    doc! { "$nor": [{ "$nor": [condition] }] }
+}
+
+/// Whether conditions may stand anywhere in a filter.
+fn is_everywhere(operators: &Document) -> bool {
+    let near = [
+        "$near",
+        "$nearSphere",
+        "$geoNear",
+        "$maxDistance",
+        "$minDistance",
+    ];
+    !operators.is_empty()
+        && !operators
+            .keys()
+            .any(|operator| near.contains(&operator.as_str()))
+}
+
+fn is_comparison(operator: &str) -> bool {
+    operator == "$eq" || is_range(operator)
+}
+
+/// Whether the engine may take a partial index for a value that this one has not: the ends of the order and NaN.
+fn is_extreme(path: &str, value: &Bson) -> bool {
+    let is_extreme = match value {
+        Bson::MinKey | Bson::MaxKey => true,
+        Bson::Double(number) => number.is_nan(),
+        Bson::Decimal128(number) => number.to_string() == "NaN",
+        _ => false,
+    };
+    is_extreme && path != "_id"
+}
+
+/// What bits are asked for: each position once, of no decimal without an end, and without an index, which takes
+/// fractions for what they are cut to.
+fn bits(path: &str, operator: &str, mask: &Bson) -> Document {
+    let mut mask = mask.clone();
+    if let Bson::Array(positions) = &mut mask {
+        let mut seen: Vec<Option<i64>> = Vec::new();
+        positions.retain(|position| {
+            let place = crate::commands::whole(position);
+            let is_new = place.is_none() || !seen.contains(&place);
+            seen.push(place);
+            is_new
+        });
+    }
+    if path
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.parse::<u32>().is_ok())
+    {
+        // Of an array at a position no element is meant.
+        return apart(doc! { path: { operator: mask } });
+    }
+    let endless: Vec<Bson> = ["NaN", "Infinity", "-Infinity"]
+        .iter()
+        .filter_map(|text| text.parse().ok().map(Bson::Decimal128))
+        .collect();
+    let condition = doc! { operator: mask, "$nin": endless };
+    let mut alone = condition.clone();
+    alone.insert("$not", doc! { "$type": "array" });
+    let element = doc! { path: { "$not": { "$elemMatch": condition } } };
+    doc! { "$or": [apart(doc! { path: alone }), { "$nor": [element] }] }
 }
 
 /// Whether a type, or one of several, has a NaN.

@@ -39,9 +39,14 @@ pub(super) fn apart(path: &str, value: &Bson) -> Vec<Document> {
             conditions.push(condition);
             continue;
         }
+        // A position at a path's end is not gone into, as its elements are.
+        let is_position = path
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.parse::<u32>().is_ok());
         let implied = element
             .iter()
-            .filter(|(operator, value)| is_implied(operator, value));
+            .filter(|(operator, value)| !is_position && is_implied(operator, value));
         for (operator, value) in implied {
             // An upsert would take an equality into its document.
             let operators = match operator.as_str() {
