@@ -139,12 +139,20 @@ const fn command(name: &'static str, fields: &'static [(&'static str, Shape)]) -
     }
 }
 
+/// Of other fields it says nothing.
+const fn lenient(name: &'static str, fields: &'static [(&'static str, Shape)]) -> Part {
+    Part {
+        is_open: true,
+        ..command(name, fields)
+    }
+}
+
 /// Commands that nothing else looks at as a whole. The value that names what they are about is checked where it is
 /// used.
 const COMMANDS: [Part; 19] = [
     command("ping", &[("ping", Anything)]),
-    command("whatsmyuri", &[("whatsmyuri", Anything)]),
-    command(
+    lenient("whatsmyuri", &[("whatsmyuri", Anything)]),
+    lenient(
         "connectionStatus",
         &[("connectionStatus", Anything), ("showPrivileges", Flag)],
     ),
@@ -206,7 +214,7 @@ const COMMANDS: [Part; 19] = [
             ("freeStorage", Flag),
         ],
     ),
-    command(
+    lenient(
         "collStats",
         &[
             ("collStats", Anything),
@@ -214,7 +222,7 @@ const COMMANDS: [Part; 19] = [
             ("freeStorage", Flag),
         ],
     ),
-    command(
+    lenient(
         "validate",
         &[
             ("validate", Anything),
@@ -228,8 +236,8 @@ const COMMANDS: [Part; 19] = [
             ("enforceTimeseriesBucketsAreAlwaysCompressed", Flag),
         ],
     ),
-    command("hostInfo", &[("hostInfo", Anything)]),
-    command("getLog", &[("getLog", Text)]),
+    lenient("hostInfo", &[("hostInfo", Anything)]),
+    lenient("getLog", &[("getLog", Text)]),
     command("startSession", &[("startSession", Anything)]),
     command("refreshSessions", &[("refreshSessions", Array)]),
     command("endSessions", &[("endSessions", Array)]),
