@@ -137,7 +137,7 @@ fn add(
         ("$pull", RawBsonRef::Document(all)) if all.is_empty() => {
             oddities.push(Oddity::Emptied(path));
         }
-        ("$addToSet", operand) if has_types(operand)? => {
+        ("$addToSet", operand) if has_types(operand)? || is_fraction(operand) => {
             oddities.push(Oddity::Added(path, Bson::try_from(operand)?));
         }
         _ => {}
@@ -562,6 +562,11 @@ fn take_from_set(update: &mut Document, path: &str, value: &Bson) {
         }
     }
     sets.remove(path);
+}
+
+/// Whether a decimal may be equal to a double that is not whole.
+fn is_fraction(value: RawBsonRef<'_>) -> bool {
+    matches!(value, RawBsonRef::Double(number) if number.fract() != 0.0)
 }
 
 /// Whether a decimal is zero, however many digits of it are written.
