@@ -5,6 +5,7 @@
 
 mod accumulators;
 mod arithmetic;
+mod binaries;
 mod buckets;
 pub(crate) mod carried;
 mod checks;
@@ -18,7 +19,9 @@ mod expressions;
 mod geo;
 mod granularity;
 mod identity;
+mod instants;
 mod lists;
+mod metadata;
 mod missing;
 mod numbers;
 mod operands;
@@ -29,6 +32,7 @@ mod projections;
 mod raising;
 mod references;
 mod schema;
+mod sets;
 mod sorts;
 mod stages;
 mod strings;
@@ -140,6 +144,7 @@ impl Reader<'_> {
         checks::check_documents(pipeline)?;
         let carried = carried::with_keys(pipeline)?;
         let pipeline = carried.as_deref().unwrap_or(pipeline);
+        let has_metadata = metadata::is_given(pipeline);
         let mut order = orders::Order::default();
         for (position, stage) in pipeline.iter().enumerate() {
             let (name, value) = only_field(stage)?;
@@ -148,6 +153,9 @@ impl Reader<'_> {
                 let message = format!("{name} can only be the final stage in the pipeline");
                 return Err(CommandError::new(40601, "Location40601", message));
             }
+            let without = (!has_metadata).then(|| metadata::without_absent(name, value));
+            let without = without.flatten();
+            let value = without.as_ref().unwrap_or(value);
             let timed = clock::with_times(name, value, place);
             let value = self.check_stage(name, timed.as_ref().unwrap_or(value))?;
             if name == "$sort"

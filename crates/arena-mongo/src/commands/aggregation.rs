@@ -76,8 +76,8 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             let (sql, spec) = orders::of_pipeline(call, spec.clone()).await?;
             let answer = reading::first_page(call, budget, sql, &spec).await;
             match (answer, &writes_to) {
-                (Err(error), Some(target)) if outputs::is_of_missing(&error) => {
-                    outputs::emptied(call, &spec, target, error).await?
+                (Err(error), Some(target)) => {
+                    outputs::after_failure(call, (sql, &spec), target, error).await?
                 }
                 (answer, _) => read(call, &spec, answer)
                     .await
@@ -115,7 +115,7 @@ async fn copied(
 }
 
 /// An error of a pipeline's `$project` says that it is one.
-fn of_projections(error: CommandError, body: &RawDocument) -> CommandError {
+pub(super) fn of_projections(error: CommandError, body: &RawDocument) -> CommandError {
     let stages = body.get_array("pipeline").into_iter().flatten().flatten();
     let projections = stages.filter_map(|stage| stage.as_document()?.get_document("$project").ok());
     for projection in projections {

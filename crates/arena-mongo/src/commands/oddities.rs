@@ -138,7 +138,7 @@ fn add(
         ("$pull", RawBsonRef::Document(condition)) if pulled::may_take_arrays(condition) => {
             oddities.push(Oddity::Pulled(path, Document::try_from(condition)?));
         }
-        ("$addToSet", operand) if has_types(operand)? => {
+        ("$addToSet", operand) if has_types(operand)? || is_fraction(operand) => {
             oddities.push(Oddity::Added(path, Bson::try_from(operand)?));
         }
         _ => {}
@@ -567,6 +567,11 @@ fn take_from_set(update: &mut Document, path: &str, value: &Bson) {
         }
     }
     sets.remove(path);
+}
+
+/// Whether a decimal may be equal to a double that is not whole.
+fn is_fraction(value: RawBsonRef<'_>) -> bool {
+    matches!(value, RawBsonRef::Double(number) if number.fract() != 0.0)
 }
 
 /// Whether a decimal is zero, however many digits of it are written.

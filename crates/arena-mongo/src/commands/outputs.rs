@@ -3,7 +3,7 @@
 //! goes by another collection.
 
 use bson::oid::ObjectId;
-use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
+use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
 use super::{Answer, Call, aggregation, orders, raw, reading, without};
 use crate::backend::BsonIn;
@@ -32,14 +32,14 @@ pub(super) async fn check(call: &Call<'_>, spec: &RawDocument) -> Result<(), Com
 }
 
 /// Whether the engine refused to read from a collection that is not there.
-pub(super) fn is_of_missing(error: &CommandError) -> bool {
+fn is_of_missing(error: &CommandError) -> bool {
     error
         .message
         .starts_with("The query references collections that do not exist")
 }
 
 /// Leaves the target of an `$out` empty where nothing is read.
-pub(super) async fn emptied(
+async fn emptied(
     call: &Call<'_>,
     spec: &RawDocument,
     (database, collection): &(Option<String>, String),
@@ -66,6 +66,50 @@ pub(super) async fn emptied(
         "cursor": { "id": 0_i64, "ns": format!("{}.{source}", call.database), "firstBatch": [] },
         "ok": 1.0,
     })
+}
+
+/// What is left to do where a pipeline that writes has failed: its target may have to be empty, and what a `$merge`
+/// brings that matches nothing is kept.
+pub(super) async fn after_failure(
+    call: &Call<'_>,
+    (sql, spec): (&'static str, &RawDocument),
+    target: &(Option<String>, String),
+    error: CommandError,
+) -> Answer {
+    if is_of_missing(&error) {
+        return emptied(call, spec, target, error).await;
+    }
+    if error.code == DUPLICATE {
+        keep_unmatched(call, sql, spec).await?;
+    }
+    Err(aggregation::of_projections(error, call.body()))
+}
+
+const DUPLICATE: i32 = 11000;
+
+/// Writes what a `$merge` brings that matches nothing, where it failed because something matched: the engine takes all
+/// of it back, MongoDB nothing.
+async fn keep_unmatched(
+    call: &Call<'_>,
+    sql: &'static str,
+    spec: &RawDocument,
+) -> Result<(), CommandError> {
+    let mut spec = Document::try_from(spec)?;
+    let merge = spec
+        .get_array_mut("pipeline")
+        .ok()
+        .and_then(|stages| stages.last_mut()?.as_document_mut())
+        .and_then(|stage| stage.get_document_mut("$merge").ok());
+    let Some(merge) = merge.filter(|merge| {
+        merge
+            .get_str("whenMatched")
+            .is_ok_and(|mode| mode == "fail")
+    }) else {
+        return Ok(());
+    };
+    merge.insert("whenMatched", "keepExisting");
+    reading::first_page(call, call.budget_to_change(), sql, &raw(&spec)).await?;
+    Ok(())
 }
 
 /// Runs a pipeline that writes into the collection that it reads; nothing for all others. What it gives is written

@@ -159,6 +159,14 @@ fn together(
     }
 }
 
+/// Whether one of `$all` may be something else than a value that is looked for.
+fn may_be_no_value(value: &Bson) -> bool {
+    matches!(
+        value,
+        Bson::Document(_) | Bson::Array(_) | Bson::RegularExpression(_) | Bson::Null
+    )
+}
+
 /// Whether a condition is `$elemMatch` of values.
 fn is_of_element(condition: &Document) -> bool {
     let operators = condition.values().next().and_then(Bson::as_document);
@@ -237,6 +245,18 @@ impl Conditions {
     }
 
     fn add_operators(&mut self, path: &str, operators: &Document) {
+        if let Ok(values) = operators.get_array("$all")
+            && operators.len() == 1
+            && values.len() > 1
+            && !values.iter().any(may_be_no_value)
+        {
+            // Each of them is a condition, of which the last one counts.
+            self.is_changed = true;
+            for value in values {
+                self.place(path, "$eq", value.clone());
+            }
+            return;
+        }
         let are_known = operators.keys().all(|operator| {
             IN_ORDER.contains(&operator.as_str())
                 || matches!(

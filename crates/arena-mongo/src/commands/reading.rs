@@ -145,7 +145,7 @@ pub(super) fn checked_query(
         spec = raw(&rewritten_fields(&spec)?);
     }
     match name {
-        "find" => projections::with_slices(spec),
+        "find" => projections::as_read(spec),
         _ => Ok(spec),
     }
 }

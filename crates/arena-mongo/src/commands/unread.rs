@@ -134,7 +134,7 @@ fn collect(stages: &[Bson], found: &mut Array) {
             }
             (
                 "$project" | "$addFields" | "$set" | "$replaceRoot" | "$replaceWith" | "$redact"
-                | "$group" | "$bucket",
+                | "$group" | "$bucket" | "$setWindowFields",
                 _,
             ) if is_expressive(stage) => found.push(stage.clone()),
             _ => {}

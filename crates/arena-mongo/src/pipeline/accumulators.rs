@@ -4,7 +4,7 @@
 use bson::{Bson, Document, bson};
 
 use super::expressions::{only, rewritten_accumulator};
-use super::sums;
+use super::{sets, sums};
 use crate::error::CommandError;
 
 /// How fields begin that a client never sees.
@@ -73,6 +73,20 @@ impl Accumulators {
             }
             Some((operator, operand)) if operator == "$addToSet" && may_be_missing(operand) => {
                 self.set(name, operand, window.as_ref());
+            }
+            Some((operator, operand))
+                if matches!(operator.as_str(), "$concatArrays" | "$setUnion") =>
+            {
+                let pushed = bson!({ "$push": sets::listed(operator, operand) });
+                self.fields.insert(name, windowed(pushed, window.as_ref()));
+                self.corrections
+                    .insert(name, sets::joined(operator, &format!("${name}")));
+            }
+            Some((operator, operand)) if operator == "$mergeObjects" && window.is_none() => {
+                let merged = bson!({ "$mergeObjects": names_without_points(operand) });
+                self.fields.insert(name, merged);
+                self.corrections
+                    .insert(name, names_with_points(&format!("${name}")));
             }
             _ => {
                 self.fields.insert(name, accumulator);
@@ -143,11 +157,41 @@ impl Accumulators {
         let value = bson!({ "$cond": [{ "$eq": [{ "$type": operand.clone() }, "missing"] }, nothing.clone(), operand.clone()] });
         let set = windowed(bson!({ "$addToSet": value }), window);
         self.fields.insert(name, set);
-        self.corrections.insert(
-            name,
-            bson!({ "$filter": { "input": format!("${name}"), "as": "arenaItem", "cond": { "$ne": ["$$arenaItem", nothing] } } }),
-        );
+        let found = bson!({ "$filter": { "input": format!("${name}"), "as": "arenaItem", "cond": { "$ne": ["$$arenaItem", nothing] } } });
+        self.corrections.insert(name, sets::without_alike(found));
     }
+}
+
+/// Stands for a point in the name of a field.
+const POINT: &str = "\u{1}point";
+
+/// An object to merge: the engine takes a name with a point in it for a path.
+fn names_without_points(operand: &Bson) -> Bson {
+    bson!({ "$let": {
+        "vars": { "arenaMerged": operand.clone() },
+        "in": renamed("$$arenaMerged", ".", POINT),
+    } })
+}
+
+fn names_with_points(merged: &str) -> Bson {
+    renamed(merged, POINT, ".")
+}
+
+/// An object with other names, if any name holds what is looked for; what is no object stays.
+fn renamed(object: &str, found: &str, replacement: &str) -> Bson {
+    let fields = bson!({ "$objectToArray": object });
+    let holds = bson!({ "$gte": [{ "$indexOfBytes": ["$$this.k", found] }, 0] });
+    let holds =
+        bson!({ "$anyElementTrue": [{ "$map": { "input": fields.clone(), "in": holds } }] });
+    let name = bson!({ "$replaceAll": { "input": "$$this.k", "find": found, "replacement": replacement } });
+    let named = bson!({ "$arrayToObject": { "$map": { "input": fields, "in": { "k": name, "v": "$$this.v" } } } });
+    bson!({ "$switch": {
+        "branches": [
+            { "case": { "$ne": [{ "$type": object }, "object"] }, "then": object },
+            { "case": holds, "then": named },
+        ],
+        "default": object,
+    } })
 }
 
 fn windowed(accumulator: Bson, window: Option<&Bson>) -> Bson {
@@ -191,6 +235,12 @@ pub(super) fn has_operator(fields: &Document) -> bool {
 fn check(accumulator: &Bson) -> Result<(), CommandError> {
     let operators = accumulator.as_document().into_iter().flatten();
     for (name, operand) in operators.filter(|(name, _)| name.starts_with('$')) {
+        if let Bson::Array(_) = operand
+            && matches!(name.as_str(), "$concatArrays" | "$setUnion")
+        {
+            let message = format!("The {name} accumulator is a unary operator");
+            return Err(CommandError::new(40237, "Location40237", message));
+        }
         let Bson::Document(options) = operand else {
             continue;
         };

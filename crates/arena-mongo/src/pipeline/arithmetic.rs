@@ -201,7 +201,9 @@ fn to_whole(name: &str) -> Bson {
     };
     let is_double =
         bson!({ "$and": [is_type(LEFT, "double"), { "$lt": [{ "$abs": LEFT }, f64::INFINITY] }] });
-    bson!({ "$cond": [is_double, double, { name: [LEFT] }] })
+    let other = bson!({ name: [LEFT] });
+    let other = bson!({ "$cond": [is_type(LEFT, "decimal"), written_out(other.clone()), other] });
+    bson!({ "$cond": [is_double, double, other] })
 }
 
 fn to_places(name: &str) -> Bson {
@@ -240,6 +242,40 @@ fn to_places(name: &str) -> Bson {
     ) } })
 }
 
+/// `$floor` and `$ceil`: MongoDB writes a decimal without an exponent, and has no number where its 34 digits are not
+/// enough for that.
+pub(super) fn whole(name: &str, operand: &Bson) -> Bson {
+    let value = match operand {
+        Bson::Array(operands) if operands.len() == 1 => &operands[0],
+        other => other,
+    };
+    let may_be_decimal = match value {
+        Bson::String(text) => text.starts_with('$'),
+        other => matches!(other, Bson::Decimal128(_) | Bson::Document(_)),
+    };
+    if !may_be_decimal {
+        return bson!({ name: operand.clone() });
+    }
+    let size = bson!({ "$abs": LEFT });
+    let is_too_long = bson!({ "$and": [
+        { "$gte": [size.clone(), numbers::decimal("1E+34")] }, { "$lt": [size, f64::INFINITY] },
+    ] });
+    let plain = bson!({ name: [LEFT] });
+    let decimal =
+        bson!({ "$cond": [is_too_long, numbers::decimal("NaN"), written_out(plain.clone())] });
+    let body = bson!({ "$cond": [is_type(LEFT, "decimal"), decimal, plain] });
+    with_operands(value, &Bson::Int32(0), body)
+}
+
+/// A decimal from ten on without an exponent.
+fn written_out(number: Bson) -> Bson {
+    bson!({ "$let": { "vars": { "arenaWhole": number }, "in": { "$cond": [
+        { "$gte": [{ "$abs": "$$arenaWhole" }, 10] },
+        { "$add": ["$$arenaWhole", numbers::decimal("0")] },
+        "$$arenaWhole",
+    ] } } })
+}
+
 /// `$toDecimal`: the engine writes a double's zero with 15 places.
 pub(super) fn to_decimal(operand: &Bson) -> Bson {
     let value = match operand {
@@ -249,36 +285,119 @@ pub(super) fn to_decimal(operand: &Bson) -> Bson {
     if !may_be_double(value) {
         return bson!({ "$toDecimal": operand.clone() });
     }
+    bson!({ "$toDecimal": with_exact_zero(value) })
+}
+
+/// A value, of which a double's zero is a decimal.
+pub(super) fn with_exact_zero(value: &Bson) -> Bson {
     let is_zero = bson!({ "$and": [is_type(LEFT, "double"), { "$eq": [LEFT, 0] }] });
     let zero = bson!({ "$cond": [
         { "$eq": [{ "$toString": LEFT }, "-0"] }, numbers::decimal("-0"), numbers::decimal("0"),
     ] });
-    let body = bson!({ "$cond": [is_zero, zero, { "$toDecimal": LEFT }] });
-    with_operands(value, &Bson::Int32(0), body)
+    with_operands(
+        value,
+        &Bson::Int32(0),
+        bson!({ "$cond": [is_zero, zero, LEFT] }),
+    )
 }
 
-/// A date and a constant number with a fraction, which is rounded away from zero; the engine rounds otherwise.
+/// A date and a number with a fraction, which MongoDB rounds, a double away from zero and a decimal to what is even, and
+/// refuses where there is no such date.
 pub(super) fn moved_by_fraction(name: &str, operands: &[Bson]) -> Bson {
     let plain = || bson!({ name: operands });
-    let (other, number, is_first) = match operands {
-        [other, Bson::Double(number)] => (other, *number, true),
-        [Bson::Double(number), other] if name == "$add" => (other, *number, false),
-        _ => return plain(),
+    let [left, right] = operands else {
+        return plain();
     };
-    let may_be_date = match other {
-        Bson::String(path) => path.starts_with('$'),
-        other => matches!(other, Bson::Document(_) | Bson::DateTime(_)),
-    };
-    if !may_be_date || number.fract() == 0.0 || number.abs() > 9e15 {
+    let may_move = |date: &Bson, number: &Bson| may_be_date(date) && may_have_fraction(number);
+    let by_right = may_move(left, right).then(|| moved(name, (LEFT, RIGHT), RIGHT));
+    let by_left =
+        (name == "$add" && may_move(right, left)).then(|| moved(name, (RIGHT, LEFT), LEFT));
+    let branches: Vec<(Bson, Bson)> = by_right.into_iter().chain(by_left).collect();
+    if branches.is_empty() {
         return plain();
     }
-    let in_order = |number: f64| match is_first {
-        true => bson!({ name: [LEFT, number] }),
-        false => bson!({ name: [number, LEFT] }),
-    };
-    let body =
-        bson!({ "$cond": [is_type(LEFT, "date"), in_order(number.round()), in_order(number)] });
-    with_operands(other, &Bson::Int32(0), body)
+    with_operands(
+        left,
+        right,
+        switch(branches, bson!({ name: [LEFT, RIGHT] })),
+    )
+}
+
+fn may_be_date(operand: &Bson) -> bool {
+    match operand {
+        Bson::String(path) => path.starts_with('$'),
+        Bson::DateTime(_) => true,
+        Bson::Document(fields) => {
+            let operator = fields.keys().next();
+            operator
+                .is_some_and(|name| name.starts_with('$') && !OF_NUMBERS.contains(&name.as_str()))
+        }
+        _ => false,
+    }
+}
+
+/// Operators whose value is a number, and that often stand in a difference.
+const OF_NUMBERS: [&str; 12] = [
+    "$multiply",
+    "$divide",
+    "$mod",
+    "$size",
+    "$sum",
+    "$avg",
+    "$abs",
+    "$round",
+    "$pow",
+    "$sqrt",
+    "$year",
+    "$toLong",
+];
+
+fn may_have_fraction(operand: &Bson) -> bool {
+    match operand {
+        Bson::Double(number) => number.fract() != 0.0,
+        Bson::Decimal128(_) => true,
+        other => may_be_double(other),
+    }
+}
+
+/// When a date is moved by a double or a decimal, and where to.
+fn moved(name: &str, (date, by): (&str, &str), number: &str) -> (Bson, Bson) {
+    let is_so = bson!({ "$and": [is_type(date, "date"), { "$in": [{ "$type": number }, ["double", "decimal"]] }] });
+    let away = bson!({ "$cond": [
+        { "$lt": [by, 0] }, { "$ceil": { "$subtract": [by, 0.5] } }, { "$floor": { "$add": [by, 0.5] } },
+    ] });
+    let rounded = bson!({ "$cond": [is_type(by, "double"), away, { "$round": [by, 0] }] });
+    let size = bson!({ "$abs": by });
+    let has_end = bson!({ "$and": [{ "$gte": [size.clone(), 0] }, { "$lt": [size, 9.2e18] }] });
+    let said = format!("date overflow in {name} of a ");
+    let error = raise(15, &said, bson!({ "$type": by }));
+    let exactly = bson!({ name: [date, { "$toLong": rounded }] });
+    (is_so, bson!({ "$cond": [has_end, exactly, error] }))
+}
+
+/// Constants of which the engine computes the rest by doubles, told from a filter's.
+pub(super) fn with_exact_constants(value: Bson) -> Bson {
+    match value {
+        Bson::Document(fields) => {
+            let fields = fields.into_iter().map(|(name, value)| {
+                let value = match (name.as_str(), value) {
+                    ("$literal", value) => value,
+                    ("$mod", Bson::Array(mut operands)) if operands.len() == 2 => {
+                        let first = operands[0].clone();
+                        if matches!(first, Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_)) {
+                            operands[0] = bson!({ "$literal": first });
+                        }
+                        with_exact_constants(Bson::Array(operands))
+                    }
+                    (_, value) => with_exact_constants(value),
+                };
+                (name, value)
+            });
+            Bson::Document(fields.collect())
+        }
+        Bson::Array(values) => values.into_iter().map(with_exact_constants).collect(),
+        other => other,
+    }
 }
 
 /// `$ifNull`: an expression behind the first value that is there is not computed, and cannot fail.

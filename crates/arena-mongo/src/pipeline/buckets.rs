@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use bson::{Bson, Document, bson, doc};
 
 use super::accumulators::{HELPER, has_operator};
-use super::expressions::rewritten;
+use super::expressions::{only, rewritten};
 use super::granularity::Granularity;
 use crate::error::CommandError;
 
@@ -37,6 +37,7 @@ pub(super) fn rewritten_buckets(
         None => bson!({ "$ifNull": [key, Bson::Null] }),
     };
     let mut stages = beginnings(&key, &asked);
+    let mut corrected = doc! { "_id": bounds() };
     let output = asked.output;
     let bucket = doc! { "place": "$place", "begins": "$begins.at", "last": "$last" };
     let helper = format!("{HELPER}Bucket");
@@ -49,9 +50,16 @@ pub(super) fn rewritten_buckets(
             let document = bson!({ "$mergeObjects": ["$keys.of", { &helper: bucket }] });
             stages.push(bson!({ "$unwind": "$keys.of" }));
             stages.push(bson!({ "$replaceWith": document }));
-            let output = output
-                .iter()
-                .map(|(name, value)| (name.clone(), without(value, &helper)));
+            let output = output.iter().map(|(name, value)| {
+                let value = without(value, &helper);
+                match extreme(&value) {
+                    Some((order, operand)) => {
+                        corrected.insert(name, furthest(order, &format!("${name}")));
+                        (name.clone(), bson!({ "$push": operand }))
+                    }
+                    None => (name.clone(), value),
+                }
+            });
             (Bson::String(format!("${helper}")), output.collect())
         }
     };
@@ -59,8 +67,29 @@ pub(super) fn rewritten_buckets(
     group.extend(output);
     stages.extend(grouped(group)?);
     stages.push(bson!({ "$sort": { "_id.place": 1 } }));
-    stages.push(bson!({ "$set": { "_id": bounds() } }));
+    stages.push(bson!({ "$set": corrected }));
     Ok(Some(stages))
+}
+
+/// What orders the values of a bucket's `$max` or `$min`, and what they are.
+fn extreme(accumulator: &Bson) -> Option<(&'static str, Bson)> {
+    match only(accumulator.as_document()?)? {
+        ("$max", operand) => Some(("$gt", operand.clone())),
+        ("$min", operand) => Some(("$lt", operand.clone())),
+        _ => None,
+    }
+}
+
+/// The value furthest in an order: of those that are equal the first one; to the engine, as in a `$group`, the last.
+fn furthest(order: &str, values: &str) -> Bson {
+    let found = bson!({ "$filter": { "input": values, "cond": { "$ne": ["$$this", null] } } });
+    let further = bson!({ "$cond": [{ order: ["$$this", "$$value"] }, "$$this", "$$value"] });
+    let first = bson!({ "$arrayElemAt": ["$$arenaFound", 0] });
+    let furthest =
+        bson!({ "$reduce": { "input": "$$arenaFound", "initialValue": first, "in": further } });
+    bson!({ "$let": { "vars": { "arenaFound": found }, "in": {
+        "$cond": [{ "$eq": ["$$arenaFound", []] }, null, furthest],
+    } } })
 }
 
 fn asked(stage: &Document) -> Option<Buckets<'_>> {

@@ -405,6 +405,20 @@ pub(super) fn direction(order: &Bson) -> Option<f64> {
 
 /// The order of windows, and what a range over it needs.
 fn check_windows(windows: &Document) -> Result<(), CommandError> {
+    let has_no_order = windows.get_document("sortBy").is_ok_and(Document::is_empty);
+    let functions = windows.get_document("output").into_iter().flatten();
+    let functions = functions.filter_map(|(_, function)| function.as_document());
+    for (name, operand) in functions.flatten() {
+        if has_no_order && matches!(name.as_str(), "$rank" | "$denseRank" | "$documentNumber") {
+            let message = format!(
+                "{name} must be specified with a top level sortBy expression with exactly one element"
+            );
+            return Err(CommandError::new(5_371_602, "Location5371602", message));
+        }
+        if name != "window" {
+            check_expression(operand)?;
+        }
+    }
     let Ok(order) = windows.get_document("sortBy") else {
         return Ok(());
     };

@@ -23,8 +23,9 @@ pub(super) fn to_date(operand: &Bson) -> Bson {
         Bson::Array(values) if values.len() == 1 => &values[0],
         other => other,
     };
+    let value = &trimmed(value);
     if !may_be_text(value) {
-        return bson!({ "$toDate": operand.clone() });
+        return bson!({ "$toDate": value.clone() });
     }
     let read =
         |text: Bson| bson!({ "$convert": { "input": text, "to": "date", "onError": Bson::Null } });
@@ -41,10 +42,15 @@ pub(super) fn converted(arguments: &Bson) -> Option<Bson> {
         Bson::Int32(number) => *number == 9,
         _ => false,
     };
-    if !is_date || !may_be_text(input) {
+    if !is_date {
         return None;
     }
+    let input = &trimmed(input);
     let mut whole = options.clone();
+    if !may_be_text(input) {
+        whole.insert("input", input.clone());
+        return Some(bson!({ "$convert": whole }));
+    }
     whole.insert("input", "$$arenaText");
     let whole = bson!({ "$convert": whole });
     let read =
@@ -64,14 +70,59 @@ pub(super) fn from_text(arguments: &Bson) -> Bson {
         return as_it_is();
     };
     let may_have_both = options.contains_key("timezone") && !options.contains_key("format");
+    let has_format = options.contains_key("format");
     let text = options.get("dateString");
-    let Some(text) = text.filter(|text| may_be_text(text) || may_have_both) else {
+    let text = text.map(|text| {
+        if has_format {
+            text.clone()
+        } else {
+            trimmed(text)
+        }
+    });
+    let Some(text) = text else {
         return as_it_is();
     };
     if may_have_both {
-        return with_zone(text, options);
+        return with_zone(&text, options);
     }
-    by_format(text, options)
+    if !may_be_text(&text) {
+        let mut options = options.clone();
+        options.insert("dateString", text);
+        return bson!({ "$dateFromString": options });
+    }
+    by_format(&text, options)
+}
+
+/// What may stand around a date's text.
+const SPACE: [char; 5] = [' ', '\t', '\n', '\0', '\u{a0}'];
+
+/// A text without the space around it and with the sign between a date and a time that the engine wants.
+fn trimmed(text: &Bson) -> Bson {
+    match text {
+        Bson::String(path) if path.starts_with('$') => if_text(text),
+        Bson::String(text) => {
+            let text = text.trim_matches(SPACE);
+            let is_day = |date: &str| {
+                date.len() == 10 && date.bytes().all(|one| one == b'-' || one.is_ascii_digit())
+            };
+            match text.split_once([' ', '\t']) {
+                Some((date, time)) if is_day(date) => {
+                    Bson::String(format!("{date}T{}", time.trim_start_matches([' ', '\t'])))
+                }
+                _ => Bson::String(text.to_owned()),
+            }
+        }
+        Bson::Document(_) => if_text(text),
+        other => other.clone(),
+    }
+}
+
+fn if_text(value: &Bson) -> Bson {
+    let around: String = SPACE.iter().collect();
+    let is_text = bson!({ "$eq": [{ "$type": "$$arenaWritten" }, "string"] });
+    bson!({ "$let": { "vars": { "arenaWritten": value.clone() }, "in": { "$cond": [
+        is_text, { "$trim": { "input": "$$arenaWritten", "chars": around } }, "$$arenaWritten",
+    ] } } })
 }
 
 /// A text with a timezone of its own beside one is refused.

@@ -5,14 +5,19 @@
 use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
 use super::paths::check_expression;
-use super::{accumulators, arithmetic, date_texts, dates, geo, numbers, schema, sums, truncation};
-use super::{lists, patterns, strings};
+use super::{
+    accumulators, arithmetic, binaries, date_texts, dates, geo, numbers, schema, sums, truncation,
+};
+use super::{instants, lists, patterns, sets, strings};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
 const CODE_OPERATORS: [&str; 3] = ["$where", "$function", "$accumulator"];
 /// Operators that [`rewritten`] writes otherwise.
-const REWRITTEN: [&str; 29] = [
+const REWRITTEN: [&str; 30] = [
+    "$toInt",
+    "$toLong",
+    "$toDouble",
     "$toDecimal",
     "$add",
     "$subtract",
@@ -23,16 +28,12 @@ const REWRITTEN: [&str; 29] = [
     "$dateTrunc",
     "$dateAdd",
     "$dateSubtract",
-    "$dateToString",
     "$avg",
     "$sum",
     "$round",
     "$trunc",
     "$mod",
-    "$setUnion",
-    "$setIntersection",
     "$toString",
-    "$toDate",
     "$dateFromString",
     "$convert",
     "$stdDevPop",
@@ -40,12 +41,20 @@ const REWRITTEN: [&str; 29] = [
     "$median",
     "$percentile",
     "$mergeObjects",
+    "$floor",
+    "$ceil",
     "$jsonSchema",
     "$expr",
 ];
 
 /// The same for the operators of one kind.
-const BY_KIND: [&[&str]; 3] = [&strings::REWRITTEN, &patterns::REWRITTEN, &lists::REWRITTEN];
+const BY_KIND: [&[&str]; 5] = [
+    &strings::REWRITTEN,
+    &patterns::REWRITTEN,
+    &lists::REWRITTEN,
+    &sets::REWRITTEN,
+    &instants::REWRITTEN,
+];
 
 /// What a look at a filter, a projection or an update found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,11 +118,15 @@ fn check_operator(name: &str) -> Result<(), CommandError> {
 pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
     match value {
         Bson::Document(document) => {
-            let rewritten = rewritten_document(document)?;
+            let mut rewritten = rewritten_document(document)?;
+            instants::read_by(&mut rewritten);
             match only(&rewritten) {
                 Some(("$dateTrunc", arguments)) => truncation::truncated(arguments),
                 Some((name @ ("$dateAdd" | "$dateSubtract"), arguments)) => moved(name, arguments),
                 Some(("$dateToString", arguments)) => date_texts::date_text(arguments),
+                Some((name @ ("$year" | "$isoWeekYear" | "$dateToParts"), arguments)) => {
+                    Ok(instants::written(name, arguments))
+                }
                 Some(("$avg", operand)) => Ok(sums::average(operand)),
                 Some(("$sum", operand)) => Ok(sums::sum(operand)),
                 Some((name @ ("$round" | "$trunc"), operand)) => {
@@ -126,13 +139,18 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 Some(("$mod", Bson::Array(operands))) => Ok(arithmetic::rest(operands)),
                 Some(("$pow", Bson::Array(operands))) => Ok(arithmetic::power(operands)),
                 Some(("$log", Bson::Array(operands))) => Ok(arithmetic::logarithm(operands)),
+                Some((name @ ("$toInt" | "$toLong" | "$toDouble"), operand)) => {
+                    Ok(binaries::converted(name, operand))
+                }
                 Some(("$toDecimal", operand)) => Ok(arithmetic::to_decimal(operand)),
                 Some(("$sigmoid", operand)) => Ok(arithmetic::sigmoid(operand)),
                 Some(("$ifNull", Bson::Array(operands))) => Ok(arithmetic::first_found(operands)),
                 Some(("$mergeObjects", operand)) => Ok(arithmetic::merged(operand)),
-                // MongoDB keeps them in order, the engine by hash.
-                Some((name @ ("$setUnion" | "$setIntersection"), sets)) => {
-                    Ok(bson!({ "$sortArray": { "input": { name: sets.clone() }, "sortBy": 1 } }))
+                Some((name @ ("$floor" | "$ceil"), operand)) => {
+                    Ok(arithmetic::whole(name, operand))
+                }
+                Some((name, sets)) if sets::REWRITTEN.contains(&name) => {
+                    Ok(sets::rewritten(name, sets))
                 }
                 Some(("$toString", operand)) => Ok(numbers::text(operand)),
                 Some(("$convert", arguments)) => Ok(

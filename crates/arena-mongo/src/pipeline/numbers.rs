@@ -3,6 +3,10 @@
 
 use bson::{Bson, Document, bson, doc};
 
+use super::arithmetic::with_exact_zero;
+use super::binaries;
+use super::sums::may_be_double;
+
 /// Significant digits of a double's text.
 const DIGITS: i32 = 16;
 
@@ -35,7 +39,25 @@ pub(super) fn converted(arguments: &Bson) -> Bson {
             other.insert("input", "$$arenaValue");
             if_double(input, bson!({ "$convert": other }))
         }
-        _ => as_it_is(),
+        Some(input) => {
+            let to = match options.get("to") {
+                Some(Bson::String(name)) => name.as_str(),
+                Some(Bson::Int32(1)) => "double",
+                Some(Bson::Int32(16)) => "int",
+                Some(Bson::Int32(18)) => "long",
+                Some(Bson::Int32(19)) => "decimal",
+                _ => "",
+            };
+            let input = match to {
+                "double" | "int" | "long" => binaries::read(to, input),
+                "decimal" if may_be_double(input) => with_exact_zero(input),
+                _ => return as_it_is(),
+            };
+            let mut options = options.clone();
+            options.insert("input", input);
+            bson!({ "$convert": options })
+        }
+        None => as_it_is(),
     }
 }
 
@@ -135,21 +157,32 @@ pub(super) fn exact(size: &str) -> Bson {
     bson!({ "$let": { "vars": { "arenaTwo": places }, "in": exact } })
 }
 
-/// `$stdDevPop` and `$stdDevSamp` as expressions.
+/// `$stdDevPop` and `$stdDevSamp` as expressions: the mean and the sum of squares move with every number, as MongoDB's
+/// do, so that none of them is larger than it must be.
 pub(super) fn deviation(name: &str, operand: &Bson) -> Bson {
-    let least = if name == "$stdDevPop" { 1 } else { 2 };
-    let count = bson!({ "$size": "$$arenaNumbers" });
-    let divisor = match name {
-        "$stdDevPop" => count.clone(),
-        _ => bson!({ "$subtract": [count.clone(), 1] }),
-    };
-    let squares = bson!({ "$map": { "input": "$$arenaNumbers", "as": "arenaItem", "in":
-        { "$pow": [{ "$subtract": [{ "$toDouble": "$$arenaItem" }, "$$arenaMean"] }, 2] } } });
-    let root = bson!({ "$sqrt": { "$divide": [{ "$sum": squares }, divisor] } });
-    let mean = bson!({ "$toDouble": { "$avg": "$$arenaNumbers" } });
-    bson!({ "$let": { "vars": { "arenaNumbers": numbers(operand) }, "in": { "$cond": [
-        { "$lt": [count, least] }, Bson::Null,
-        { "$let": { "vars": { "arenaMean": mean }, "in": root } },
+    let less = if name == "$stdDevPop" { 0 } else { 1 };
+    let count = bson!({ "$add": ["$$value.n", 1] });
+    let moved = bson!({ "$add": ["$$value.mean", { "$divide": ["$$arenaDelta", count.clone()] }] });
+    let squares = bson!({ "$add": ["$$value.m2", { "$multiply": [
+        "$$arenaDelta", { "$subtract": [{ "$toDouble": "$$this" }, "$$arenaMean"] },
+    ] }] });
+    let next = bson!({ "$let": {
+        "vars": { "arenaMean": moved }, "in": { "n": count.clone(), "mean": "$$arenaMean", "m2": squares },
+    } });
+    let same = bson!({ "n": count, "mean": "$$value.mean", "m2": "$$value.m2" });
+    let next = bson!({ "$let": {
+        "vars": { "arenaDelta": { "$subtract": [{ "$toDouble": "$$this" }, "$$value.mean"] } },
+        "in": { "$cond": [{ "$eq": ["$$arenaDelta", 0] }, same, next] },
+    } });
+    let reduced = bson!({ "$reduce": {
+        "input": numbers(operand), "initialValue": { "n": 0, "mean": 0.0, "m2": 0.0 }, "in": next,
+    } });
+    let divisor = bson!({ "$subtract": ["$$arenaAll.n", less] });
+    let root = bson!({ "$sqrt": { "$divide": ["$$arenaAll.m2", divisor.clone()] } });
+    // The squares of what overflows have no sum.
+    let root = bson!({ "$cond": [{ "$lt": ["$$arenaAll.m2", 0] }, f64::NAN, root] });
+    bson!({ "$let": { "vars": { "arenaAll": reduced }, "in": { "$cond": [
+        { "$lt": [divisor, 1] }, Bson::Null, root,
     ] } } })
 }
 

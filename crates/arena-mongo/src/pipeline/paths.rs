@@ -30,6 +30,11 @@ pub(super) fn check_expression(value: &Bson) -> Result<(), CommandError> {
                 Some(variable) => check_variable(variable).and_then(|()| check_path(variable)),
                 None => check_path(path),
             },
+            None if text.len() >= LONGEST_TEXT => Err(CommandError::new(
+                16493,
+                "Location16493",
+                "Tried to create string longer than 16MB",
+            )),
             None => Ok(()),
         },
         Bson::Array(values) => values.iter().try_for_each(check_expression),
@@ -71,6 +76,8 @@ pub(super) fn is_operator(fields: &Document) -> bool {
     only(fields).is_some_and(|(name, _)| name.starts_with('$'))
 }
 
+/// A text in an expression is shorter than this, in bytes.
+const LONGEST_TEXT: usize = 16 * 1024 * 1024;
 /// A path goes through up to this many fields.
 const LONGEST: usize = 200;
 

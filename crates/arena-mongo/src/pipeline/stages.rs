@@ -5,16 +5,19 @@
 use bson::{Bson, Document, bson, doc};
 
 use super::accumulators::{Accumulators, HELPER, has_operator};
+use super::arithmetic::with_exact_constants;
 use super::buckets;
 use super::checks::{direction, reads};
 use super::expressions::{only, rewritten};
 use super::geo;
 use super::missing::{accumulated, or_null};
+use super::raising::{raise, refuse};
 use super::windows;
 use crate::error::CommandError;
 
 /// Returns what runs in place of one stage whose value was checked.
 pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, CommandError> {
+    let value = told_from_filters(name, value);
     Ok(match (name, value) {
         // The engine gives a count of 0 where MongoDB gives no document.
         ("$count", Bson::String(field)) if is_plain_field(&field) => vec![
@@ -48,6 +51,7 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             vec![bson!({ name: rewritten(&added(fields))? })]
         }
         ("$unwind", unwind) => unwound(unwind)?,
+        ("$densify", Bson::Document(densify)) => densified(densify)?,
         ("$sort", Bson::Document(keys)) => {
             vec![bson!({ "$sort": rewritten(&Bson::Document(directed(keys)))? })]
         }
@@ -83,6 +87,16 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
         }
         (name, value) => vec![bson!({ name: rewritten(&value)? })],
     })
+}
+
+/// A stage in which nothing is a filter.
+fn told_from_filters(name: &str, value: Bson) -> Bson {
+    match name {
+        "$project" | "$addFields" | "$set" | "$group" | "$replaceRoot" | "$replaceWith" => {
+            with_exact_constants(value)
+        }
+        _ => value,
+    }
 }
 
 fn automatic(bucket: Document) -> Result<Vec<Bson>, CommandError> {
@@ -123,6 +137,30 @@ fn added(fields: Document) -> Bson {
         fields.map(|(name, inner)| (name, value(inner))).collect()
     }
     Bson::Document(with_values(fields))
+}
+
+/// `$densify` of dates: the engine steps by seconds that have a fraction, and loses a millisecond now and then.
+fn densified(densify: Document) -> Result<Vec<Bson>, CommandError> {
+    let what = "$densify of dates with milliseconds";
+    let field = densify.get_str("field").unwrap_or_default().to_owned();
+    let range = densify.get_document("range").cloned().unwrap_or_default();
+    let stage = bson!({ "$densify": rewritten(&Bson::Document(densify))? });
+    if !range.contains_key("unit") || !is_plain_field(&field) {
+        return Ok(vec![stage]);
+    }
+    if let Ok(bounds) = range.get_array("bounds") {
+        let has_fraction = |bound: &Bson| matches!(bound, Bson::DateTime(date) if date.timestamp_millis() % 1000 != 0);
+        if bounds.first().is_some_and(has_fraction) {
+            return Err(CommandError::not_supported(what));
+        }
+        return Ok(vec![stage]);
+    }
+    let value = format!("${field}");
+    let has_fraction = bson!({ "$cond": [
+        { "$eq": [{ "$type": &value }, "date"] }, { "$ne": [{ "$millisecond": &value }, 0] }, false,
+    ] });
+    let checked = bson!({ "$cond": [has_fraction, refuse(what, &value), &value] });
+    Ok(vec![bson!({ "$set": { field: checked } }), stage])
 }
 
 /// The engine goes into an array by a number, and puts no index where the array was.
@@ -250,18 +288,6 @@ fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
         }
         _ => return Err(unsupported("looks into another database")),
     };
-    for stage in &update {
-        let stage = stage.as_document().and_then(only);
-        let may_move = match stage {
-            Some(("$set" | "$addFields", Bson::Document(fields))) => fields.contains_key("_id"),
-            Some(("$unset", Bson::String(field))) => field == "_id",
-            Some(("$unset", Bson::Array(fields))) => fields.contains(&Bson::String("_id".into())),
-            _ => true,
-        };
-        if may_move {
-            return Err(unsupported("may change '_id' or replaces the document"));
-        }
-    }
     let on = match merge.get("on") {
         None => vec!["_id".to_owned()],
         Some(Bson::String(field)) => vec![field.clone()],
@@ -271,6 +297,10 @@ fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
         }
         Some(_) => return Err(unsupported("matches on what is no field")),
     };
+    let moves = update.iter().any(may_move);
+    if moves && on != ["_id"] {
+        return Err(unsupported("may change '_id' or replaces the document"));
+    }
     let is_same = on
         .iter()
         .map(|field| bson!({ "$eq": [format!("${field}"), format!("$$new.{field}")] }));
@@ -290,6 +320,7 @@ fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
     let matched = format!("{HELPER}Matched");
     let mut pipeline = vec![bson!({ "$match": { "$expr": { "$and": is_same } } })];
     pipeline.extend(update);
+    pipeline.extend(moves.then(with_its_id));
     let lookup = bson!({ "$lookup": { "from": into, "let": variables, "pipeline": pipeline, "as": matched.clone() } });
     let field = format!("${matched}");
     let result = bson!({ "$replaceWith": { "$cond": [
@@ -299,6 +330,30 @@ fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
     ] } });
     merge.insert("whenMatched", "replace");
     Ok(vec![lookup, result, bson!({ "$merge": merge })])
+}
+
+/// Whether a stage of an update may give a document another `_id`, or none.
+fn may_move(stage: &Bson) -> bool {
+    match stage.as_document().and_then(only) {
+        Some(("$set" | "$addFields", Bson::Document(fields))) => fields.contains_key("_id"),
+        Some(("$unset", Bson::String(field))) => field == "_id",
+        Some(("$unset", Bson::Array(fields))) => fields.contains(&Bson::String("_id".into())),
+        _ => true,
+    }
+}
+
+/// A document of a `$merge` with the `_id` that it matched by: none is given back, and another one is refused.
+fn with_its_id() -> Bson {
+    let message = "$merge failed to update the matching document, did you attempt to modify the _id or the shard key? :: caused by :: Performing an update on the path '_id' would modify the immutable field '_id', now a ";
+    let other = raise(66, message, bson!({ "$type": "$_id" }));
+    let id = bson!({ "$switch": {
+        "branches": [
+            { "case": { "$eq": [{ "$type": "$_id" }, "missing"] }, "then": "$$new._id" },
+            { "case": { "$eq": ["$_id", "$$new._id"] }, "then": "$_id" },
+        ],
+        "default": other,
+    } });
+    bson!({ "$replaceWith": { "$mergeObjects": [{ "_id": id }, "$$ROOT"] } })
 }
 
 /// What a `$lookup` does not say, said by null; and fields of no name, which a pipeline does without.

@@ -13,6 +13,8 @@ use super::numbers;
 const LARGE: f64 = 6_917_529_027_641_081_856.0;
 /// The same for multiples of 2^-20 of what is left, which are exact for 2^24 numbers; 1.5 * 2^32.
 const SMALL: f64 = 6_442_450_944.0;
+/// The part of a long that is left beside a double.
+const LOW_BITS: i64 = 0xf_ffff;
 /// Up to this size the parts add up without an error; 2^61.
 const MOST: f64 = 2_305_843_009_213_693_952.0;
 
@@ -34,11 +36,20 @@ fn cut(number: &Bson) -> [Bson; 3] {
 
 /// The parts of what an accumulator adds; nothing of what is a decimal or no number.
 pub(super) fn parts(operand: &Bson) -> [Bson; 3] {
-    let is_other = bson!({ "$in": [{ "$type": "$$arenaTerm" }, ["double", "int", "long"]] });
-    cut(&Bson::String("$$arenaTerm".to_owned())).map(|part| {
-        bson!({ "$let": { "vars": { "arenaTerm": operand.clone() }, "in": { "$cond": [
-            is_other.clone(), part, 0,
-        ] } } })
+    parts_of("$$arenaTerm")
+        .map(|part| bson!({ "$let": { "vars": { "arenaTerm": operand.clone() }, "in": part } }))
+}
+
+/// The parts of any value. A long is cut where both parts are a double exactly.
+fn parts_of(term: &str) -> [Bson; 3] {
+    let low = bson!({ "$bitAnd": [term, LOW_BITS] });
+    let high = bson!({ "$toDouble": { "$subtract": [term, low.clone()] } });
+    let mut of_long = [high, low, Bson::Int32(0)].into_iter();
+    let is_number = bson!({ "$in": [{ "$type": term }, ["double", "int"]] });
+    cut(&Bson::String(term.to_owned())).map(|part| {
+        let is_long = bson!({ "$eq": [{ "$type": term }, "long"] });
+        let other = bson!({ "$cond": [is_long, of_long.next().unwrap_or(Bson::Null), 0] });
+        bson!({ "$cond": [is_number.clone(), part, other] })
     })
 }
 
@@ -49,12 +60,15 @@ pub(super) fn decimals(operand: &Bson) -> Bson {
     ] } } })
 }
 
-/// The sum of decimals and of the parts of the others, each part as what it is exactly.
+/// The sum of decimals and of the parts of the others, each part as what it is exactly. What has no end is the first one
+/// alone.
 pub(super) fn with_decimals(decimals: Bson, parts: [Bson; 3]) -> Bson {
-    let parts = parts.map(|part| {
+    let has_end = bson!({ "$lt": [{ "$abs": parts[0].clone() }, f64::INFINITY] });
+    let [first, second, third] = parts.map(|part| {
         bson!({ "$let": { "vars": { "arenaNumber": part }, "in": exactly("$$arenaNumber") } })
     });
-    bson!({ "$add": [decimals, { "$add": Bson::Array(parts.into()) }] })
+    let all = bson!({ "$add": [decimals.clone(), { "$add": [first.clone(), second, third] }] });
+    bson!({ "$cond": [has_end, all, { "$add": [decimals, first] }] })
 }
 
 /// The sum of the parts' sums, rounded once: what the first addition loses is added to the last part.
@@ -98,17 +112,23 @@ pub(super) fn may_be_double(operand: &Bson) -> bool {
 pub(super) fn sum(operand: &Bson) -> Bson {
     let terms = terms(operand);
     let is_one = match operand {
-        Bson::Array(listed) if listed.len() > 1 => !listed.iter().any(may_have_fraction),
-        _ => !may_have_fraction(terms),
+        Bson::Array(listed) if listed.len() > 1 => !listed.iter().any(may_be_large),
+        _ => !may_be_large(terms),
     };
     if is_one {
         return bson!({ "$sum": operand.clone() });
     }
-    let mut branches = vec![bson!({ "case": is_decimal("$$arenaSum"), "then": decimal_sum() })];
-    let is_rounded_once = matches!(terms, Bson::Array(two) if two.len() == 2);
-    if !is_rounded_once {
-        branches.push(bson!({ "case": is_of_parts("$$arenaSum"), "then": sum_of_parts() }));
-    }
+    let mut branches = vec![
+        bson!({ "case": is_decimal("$$arenaSum"), "then": decimal_sum() }),
+        bson!({ "case": is_beyond_long(), "then": whole_sum() }),
+    ];
+    // Two terms are rounded once, unless a double does not hold one of them.
+    let is_two = matches!(terms, Bson::Array(two) if two.len() == 2);
+    let is_of_parts = match is_two {
+        true => bson!({ "$cond": [has_long(), is_of_parts("$$arenaSum"), false] }),
+        false => is_of_parts("$$arenaSum"),
+    };
+    branches.push(bson!({ "case": is_of_parts, "then": sum_of_parts() }));
     over_terms(
         terms,
         bson!({ "$switch": { "branches": branches, "default": "$$arenaSum" } }),
@@ -178,10 +198,40 @@ fn over_terms(terms: &Bson, result: Bson) -> Bson {
 
 fn sum_of_parts() -> Bson {
     let of = |part: Bson| bson!({ "$sum": { "$map": { "input": "$$arenaNumbers", "as": "arenaNumber", "in": part } } });
-    total(cut(&Bson::String("$$arenaNumber".to_owned())).map(of))
+    total(parts_of("$$arenaNumber").map(of))
 }
 
-/// Whether a number may be a double or a decimal, as far as it can be seen.
-fn may_have_fraction(operand: &Bson) -> bool {
-    matches!(operand, Bson::Decimal128(_)) || may_be_double(operand)
+/// The sum of whole numbers of which a part does not fit a long: the engine stays with a double where the whole fits.
+fn whole_sum() -> Bson {
+    let exact = bson!({ "$map": { "input": "$$arenaNumbers", "as": "arenaNumber", "in": { "$toDecimal": "$$arenaNumber" } } });
+    let fits = bson!({ "$and": [
+        { "$gte": ["$$arenaExact", i64::MIN] }, { "$lte": ["$$arenaExact", i64::MAX] },
+    ] });
+    bson!({ "$let": { "vars": { "arenaExact": { "$sum": exact } }, "in": {
+        "$cond": [fits, { "$toLong": "$$arenaExact" }, "$$arenaSum"],
+    } } })
+}
+
+/// Whether whole numbers add up to a double.
+fn is_beyond_long() -> Bson {
+    let is_whole = bson!({ "$in": [{ "$type": "$$arenaNumber" }, ["int", "long"]] });
+    let are_whole = bson!({ "$allElementsTrue": [{
+        "$map": { "input": "$$arenaNumbers", "as": "arenaNumber", "in": is_whole },
+    }] });
+    let is_double = bson!({ "$eq": [{ "$type": "$$arenaSum" }, "double"] });
+    // Without a long there are not enough of them.
+    let may_be = bson!({ "$cond": [is_double, has_long(), false] });
+    bson!({ "$cond": [may_be, are_whole, false] })
+}
+
+fn has_long() -> Bson {
+    let is_long = bson!({ "$eq": [{ "$type": "$$arenaNumber" }, "long"] });
+    bson!({ "$anyElementTrue": [{
+        "$map": { "input": "$$arenaNumbers", "as": "arenaNumber", "in": is_long },
+    }] })
+}
+
+/// Whether a number may be another one than an int, as far as it can be seen.
+fn may_be_large(operand: &Bson) -> bool {
+    matches!(operand, Bson::Decimal128(_) | Bson::Int64(_)) || may_be_double(operand)
 }

@@ -14,6 +14,28 @@ const OF_VALUES: [&str; 8] = [
     "$first", "$last", "$top", "$bottom", "$min", "$max", "$shift", "$locf",
 ];
 
+/// Operators whose value may be an object.
+const OF_OBJECTS: [&str; 18] = [
+    "$arrayElemAt",
+    "$arrayToObject",
+    "$cond",
+    "$dateToParts",
+    "$first",
+    "$getField",
+    "$ifNull",
+    "$last",
+    "$let",
+    "$literal",
+    "$max",
+    "$mergeObjects",
+    "$min",
+    "$reduce",
+    "$regexFind",
+    "$setField",
+    "$switch",
+    "$unsetField",
+];
+
 /// Returns the stages that run in place of one.
 pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, CommandError> {
     ordered(&mut stage);
@@ -23,17 +45,7 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
             *value = rewritten(value)?;
         }
     }
-    // The engine writes null for what is missing, and takes both for one partition.
-    if let Some(Bson::Document(key)) = stage.get("partitionBy")
-        && !key.is_empty()
-        && !has_operator(key)
-    {
-        let key = bson!({ "$mergeObjects": [key.clone()] });
-        stage.insert("partitionBy", key);
-    }
-    if let Some(key) = stage.get_mut("partitionBy") {
-        *key = or_null(std::mem::replace(key, Bson::Null));
-    }
+    parted(&mut stage);
     if output.is_empty() {
         return Ok(vec![bson!({ "$setWindowFields": stage })]);
     }
@@ -48,22 +60,27 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
             tied.insert(path, without_ties(path, &format!("${helper}")));
             fields.insert(helper, peers);
         }
+        let value = format!("{HELPER}Value{}", replaced.len());
+        // Read back through an array, a field is all of its elements'; and fields come in order.
+        let is_aside = path.contains('.') || !replaced.is_empty();
+        let target = if is_aside { &value } else { path };
         let helper = format!("{HELPER}Numbers{}", computed.len());
-        if let Some(moving) = moving(path, &function, &helper) {
-            computed.insert(path, rewritten(&moving.value)?);
-            fields.insert(path, moving.written);
+        if let Some(moving) = moving(target, &function, &helper) {
+            computed.insert(target, rewritten(&moving.value)?);
+            fields.insert(target, moving.written);
             fields.extend(moving.counted.map(|counted| (helper, counted)));
+        } else if let Some(wrapped) = as_value(&function) {
+            replaced.insert(path, wrapped.unwrapped(&format!("${value}")));
+            fields.insert(value, wrapped.function);
             continue;
-        }
-        if is_average(&function) {
-            carried.insert(path, carried_on(path));
-        }
-        if may_replace_object(path, &function) {
-            let helper = format!("{HELPER}Value{}", replaced.len());
-            replaced.insert(path, format!("${helper}"));
-            fields.insert(helper, function);
         } else {
-            fields.insert(path, function);
+            if is_average(&function) {
+                carried.insert(target, carried_on(target));
+            }
+            fields.insert(target, function);
+        }
+        if is_aside {
+            replaced.insert(path, format!("${value}"));
         }
     }
     let accumulators = Accumulators::of(&accumulated(&fields))?;
@@ -86,6 +103,20 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
         stages.push(bson!({ "$unset": helpers }));
     }
     Ok(stages)
+}
+
+/// The engine writes null for what is missing in a key, and takes both for one partition.
+fn parted(stage: &mut Document) {
+    if let Some(Bson::Document(key)) = stage.get("partitionBy")
+        && !key.is_empty()
+        && !has_operator(key)
+    {
+        let key = bson!({ "$mergeObjects": [key.clone()] });
+        stage.insert("partitionBy", key);
+    }
+    if let Some(key) = stage.get_mut("partitionBy") {
+        *key = or_null(std::mem::replace(key, Bson::Null));
+    }
 }
 
 /// An order by nothing is one to MongoDB, and null is none; the engine refuses both.
@@ -162,7 +193,7 @@ fn moving(path: &str, function: &Bson, helper: &str) -> Option<Moving> {
                 value: bson!({ "$cond": [{ "$eq": [count, 0] }, null, average] }),
             })
         }
-        ("$stdDevPop" | "$stdDevSamp", _) => Some(from_values(bson!({ operator: written }))),
+        ("$stdDevPop" | "$stdDevSamp", _) => Some(from_values(deviation(operator, &written))),
         ("$covariancePop", Bson::Array(pair)) if pair.len() == 2 => {
             Some(from_values(covariance(&written, 0)))
         }
@@ -171,6 +202,16 @@ fn moving(path: &str, function: &Bson, helper: &str) -> Option<Moving> {
         }
         _ => None,
     }
+}
+
+/// A deviation of values that move off: there is none while one of them has no end, or is no number that is one.
+fn deviation(operator: &str, values: &str) -> Bson {
+    let size = bson!({ "$abs": "$$this" });
+    let has_end =
+        bson!({ "$and": [{ "$gte": [size.clone(), 0] }, { "$lt": [size, f64::INFINITY] }] });
+    let is_odd = bson!({ "$cond": [{ "$isNumber": "$$this" }, { "$not": [has_end] }, false] });
+    let is_odd = bson!({ "$anyElementTrue": [{ "$map": { "input": values, "in": is_odd } }] });
+    bson!({ "$cond": [is_odd, null, { operator: values }] })
 }
 
 /// The covariance of pairs, of those that are numbers; `less` is taken from their count.
@@ -237,6 +278,12 @@ fn checked(function: &Bson) -> Result<Bson, CommandError> {
     }
     if let Some(unknown) = unknown {
         let message = format!("Window function {operator} found an unknown argument: {unknown}");
+        if matches!(
+            operator.as_str(),
+            "$rank" | "$denseRank" | "$documentNumber"
+        ) {
+            return Err(CommandError::new(5_371_601, "Location5371601", message));
+        }
         return Err(CommandError::failed_to_parse(message));
     }
     let mut function = function.clone();
@@ -272,28 +319,73 @@ fn shifted(shift: &mut Document) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Whether a function's value may be an object that the engine would merge into one that stands there.
-fn may_replace_object(path: &str, function: &Bson) -> bool {
-    let function = function.as_document().into_iter().flatten();
-    let Some((_, operand)) = function
-        .into_iter()
-        .find(|(name, _)| OF_VALUES.contains(&name.as_str()))
-    else {
-        return false;
-    };
-    let value = match operand {
-        Bson::Document(options) => options.get("output").unwrap_or(operand),
-        other => other,
-    };
-    match value {
-        Bson::String(text) => {
-            let root = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
-            text.starts_with("$$")
-                || text
-                    .strip_prefix('$')
-                    .is_some_and(|text| root(text) == root(path))
+/// A window function whose value may be an object. The engine would merge it into one that stands there, and takes its
+/// names for paths, so that it lies in an array on the way, where the function gives it as it is.
+struct Wrapped {
+    function: Bson,
+    is_in_array: bool,
+}
+
+impl Wrapped {
+    fn unwrapped(&self, value: &str) -> Bson {
+        if self.is_in_array {
+            let first = bson!({ "$arrayElemAt": [value, 0] });
+            bson!({ "$cond": [{ "$isArray": [value] }, first, null] })
+        } else {
+            Bson::String(value.to_owned())
         }
-        Bson::Document(object) => !has_operator(object),
+    }
+}
+
+fn as_value(function: &Bson) -> Option<Wrapped> {
+    let mut function = function.as_document()?.clone();
+    let (operator, operand) = function
+        .iter()
+        .find(|(name, _)| OF_VALUES.contains(&name.as_str()))?;
+    let operator = operator.clone();
+    let option = match operator.as_str() {
+        "$top" | "$bottom" | "$shift" => Some("output"),
+        _ => None,
+    };
+    let value = match option {
+        Some(option) => operand.as_document()?.get(option)?,
+        None => operand,
+    };
+    if !may_be_object(value) {
+        return None;
+    }
+    let is_in_array = !matches!(operator.as_str(), "$min" | "$max");
+    let wrapped = match operator.as_str() {
+        "$min" | "$max" => value.clone(),
+        // What is null is carried on.
+        "$locf" => bson!({ "$cond": [
+            { "$in": [{ "$type": value.clone() }, ["null", "missing", "undefined"]] }, null, [value.clone()],
+        ] }),
+        _ => Bson::Array(vec![value.clone()]),
+    };
+    match (option, function.get_mut(&operator)?) {
+        (Some(option), Bson::Document(options)) => {
+            options.insert(option, wrapped);
+            if let Some(default) = options.get_mut("default") {
+                *default = Bson::Array(vec![default.clone()]);
+            }
+        }
+        (_, operand) => *operand = wrapped,
+    }
+    Some(Wrapped {
+        function: Bson::Document(function),
+        is_in_array,
+    })
+}
+
+/// Whether a value may be an object, as far as it can be seen.
+fn may_be_object(value: &Bson) -> bool {
+    match value {
+        Bson::String(text) => text.starts_with('$'),
+        Bson::Document(object) => match only(object) {
+            Some((operator, _)) if operator.starts_with('$') => OF_OBJECTS.contains(&operator),
+            _ => true,
+        },
         _ => false,
     }
 }
