@@ -7,12 +7,14 @@
 
 mod pulled;
 mod several;
+mod values;
 
 use std::collections::HashMap;
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, bson, doc};
 
 pub(super) use self::several::are_met;
+use self::values::{is_fraction, is_nan, is_zero, value_at};
 use super::alike::{has_types, is_alike, is_identical};
 use super::duplicates::shell_text;
 use super::singly::{self, Done};
@@ -567,36 +569,4 @@ fn take_from_set(update: &mut Document, path: &str, value: &Bson) {
         }
     }
     sets.remove(path);
-}
-
-/// Whether a decimal may be equal to a double that is not whole.
-fn is_fraction(value: RawBsonRef<'_>) -> bool {
-    matches!(value, RawBsonRef::Double(number) if number.fract() != 0.0)
-}
-
-/// Whether a decimal is zero, however many digits of it are written.
-fn is_zero(value: RawBsonRef<'_>) -> bool {
-    matches!(value, RawBsonRef::Decimal128(_)) && super::approximate(value) == Some(0.0)
-}
-
-fn is_nan(value: &Bson) -> bool {
-    match value {
-        Bson::Double(number) => number.is_nan(),
-        Bson::Decimal128(number) => number.to_string() == "NaN",
-        _ => false,
-    }
-}
-
-/// The value on a path through documents and positions of arrays.
-fn value_at<'a>(document: &'a Document, path: &str) -> Option<&'a Bson> {
-    let mut parts = path.split('.');
-    let mut value = document.get(parts.next()?)?;
-    for part in parts {
-        value = match value {
-            Bson::Document(inner) => inner.get(part)?,
-            Bson::Array(values) => values.get(part.parse::<usize>().ok()?)?,
-            _ => return None,
-        };
-    }
-    Some(value)
 }

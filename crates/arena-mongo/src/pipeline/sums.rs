@@ -118,17 +118,19 @@ pub(super) fn sum(operand: &Bson) -> Bson {
     if is_one {
         return bson!({ "$sum": operand.clone() });
     }
+    let of_parts = bson!({ "case": is_of_parts("$$arenaSum"), "then": sum_of_parts() });
+    let with_long = bson!({ "$switch": {
+        "branches": [{ "case": are_beyond_long(), "then": whole_sum() }, of_parts.clone()],
+        "default": "$$arenaSum",
+    } });
     let mut branches = vec![
         bson!({ "case": is_decimal("$$arenaSum"), "then": decimal_sum() }),
-        bson!({ "case": is_beyond_long(), "then": whole_sum() }),
+        bson!({ "case": has_long(), "then": with_long }),
     ];
     // Two terms are rounded once, unless a double does not hold one of them.
-    let is_two = matches!(terms, Bson::Array(two) if two.len() == 2);
-    let is_of_parts = match is_two {
-        true => bson!({ "$cond": [has_long(), is_of_parts("$$arenaSum"), false] }),
-        false => is_of_parts("$$arenaSum"),
-    };
-    branches.push(bson!({ "case": is_of_parts, "then": sum_of_parts() }));
+    if !matches!(terms, Bson::Array(two) if two.len() == 2) {
+        branches.push(of_parts);
+    }
     over_terms(
         terms,
         bson!({ "$switch": { "branches": branches, "default": "$$arenaSum" } }),
@@ -213,15 +215,13 @@ fn whole_sum() -> Bson {
 }
 
 /// Whether whole numbers add up to a double.
-fn is_beyond_long() -> Bson {
+fn are_beyond_long() -> Bson {
     let is_whole = bson!({ "$in": [{ "$type": "$$arenaNumber" }, ["int", "long"]] });
     let are_whole = bson!({ "$allElementsTrue": [{
         "$map": { "input": "$$arenaNumbers", "as": "arenaNumber", "in": is_whole },
     }] });
     let is_double = bson!({ "$eq": [{ "$type": "$$arenaSum" }, "double"] });
-    // Without a long there are not enough of them.
-    let may_be = bson!({ "$cond": [is_double, has_long(), false] });
-    bson!({ "$cond": [may_be, are_whole, false] })
+    bson!({ "$cond": [is_double, are_whole, false] })
 }
 
 fn has_long() -> Bson {
