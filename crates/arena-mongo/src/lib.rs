@@ -33,7 +33,7 @@ mod wording;
 
 pub use guard::{Guard, Quota, SlowStatement, Stored, Usage};
 pub use scram::{InvalidVerifier, ScramVerifier};
-pub use server::{ServeError, serve};
+pub use server::{STACK_BYTES, ServeError, serve};
 pub use settings::{Limits, Listener, OnSchemaChange, SchemaChange, Settings, Socket};
 pub use tls::{Tls, TlsError};
 pub use users::{Role, RoleName, User, Users};

@@ -6,6 +6,7 @@
 mod accumulators;
 mod arithmetic;
 mod binaries;
+mod bindings;
 mod buckets;
 pub(crate) mod carried;
 mod checks;
@@ -176,7 +177,8 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(order.stages)
+        let stages = order.stages.into_iter();
+        stages.map(bindings::computed_once).collect()
     }
 
     /// Checks one stage and returns its value as it has to run.

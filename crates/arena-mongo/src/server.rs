@@ -111,6 +111,10 @@ impl Server {
     }
 }
 
+/// The stack, in bytes, that a runtime's threads should have which run [`serve`]. Only what is used of it is taken.
+/// Documents of a hundred levels become deeper ones on their way to the engine, and are read level by level.
+pub const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 /// Serves clients on every listener that arrives, until `shutdown`; then connections have a moment to
 /// finish what they do. The caller binds sockets; it may send listeners as long as the server runs.
 ///

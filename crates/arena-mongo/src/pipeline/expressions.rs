@@ -6,7 +6,8 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, bson, doc};
 
 use super::paths::check_expression;
 use super::{
-    accumulators, arithmetic, binaries, date_texts, dates, geo, numbers, schema, sums, truncation,
+    accumulators, arithmetic, binaries, bindings, date_texts, dates, geo, numbers, schema, sums,
+    truncation,
 };
 use super::{instants, lists, patterns, sets, strings};
 use crate::error::CommandError;
@@ -383,7 +384,7 @@ fn parts(date: &str, read_in: Option<&str>, written_in: Option<&str>) -> Documen
 /// Returns a filter, a projection or an update as it has to run.
 pub(crate) fn rewritten_fields(document: &RawDocument) -> Result<Document, CommandError> {
     let document = Document::try_from(document)?;
-    match rewritten(&Bson::Document(document))? {
+    match bindings::computed_once(rewritten(&Bson::Document(document))?)? {
         Bson::Document(document) => Ok(document),
         other => Ok(doc! { "$expr": other }),
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arena_mongo::{Limits, Quota};
 use mongodb::Database;
-use mongodb::bson::{Binary, Document, Regex, doc, spec::BinarySubtype};
+use mongodb::bson::{Binary, Bson, DateTime, Document, Regex, bson, doc, spec::BinarySubtype};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::Attack;
 use crate::bytes::Wire;
 use crate::crud::slow_pipeline;
-use crate::world::{PASSWORD, World, code_of};
+use crate::world::{PASSWORD, World, code, code_of};
 
 /// Reads that make one figure.
 const READS: u32 = 30;
@@ -425,4 +425,53 @@ async fn those_who_have_transactions_and_want_more_stand_behind_a_newcomer() {
     }
 
     assert_eq!(codes, [24, 24]);
+}
+
+type Operator = fn(Bson) -> Bson;
+
+/// The engine computes a variable wherever it is read, so that what is nested in each other would take twice or three
+/// times as long with each level.
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_nested_in_each_other_are_answered_in_time() {
+    let attack = Attack::begin().await;
+    let own = attack.ada.clone();
+    let one = doc! { "_id": 1, "a": [1], "n": 3, "d": DateTime::from_millis(90_000_000) };
+    let things = own.collection::<Document>("nested");
+    things.insert_one(one).await.unwrap();
+    let day = DateTime::from_millis(86_400_000);
+    let operators: [(Operator, &str, Bson); 6] = [
+        (|e| bson!({ "$avg": [e, "$n"] }), "$n", 3.0.into()),
+        (|e| bson!({ "$mod": [e, 5] }), "$n", 3.into()),
+        (|e| bson!({ "$pow": [e, 1] }), "$n", 3.into()),
+        (|e| bson!({ "$setUnion": [e, "$a"] }), "$a", bson!([1])),
+        (
+            |e| bson!({ "$dateTrunc": { "date": e, "unit": "day" } }),
+            "$d",
+            day.into(),
+        ),
+        (
+            |e| bson!({ "$let": { "vars": { "x": e }, "in": { "$max": ["$$x", "$$x", "$$x"] } } }),
+            "$n",
+            3.into(),
+        ),
+    ];
+    for (operator, innermost, expected) in operators {
+        let nested = (0..10).fold(Bson::from(innermost), |inner, _| operator(inner));
+        let asked = doc! { "aggregate": "nested", "cursor": {}, "pipeline": [{ "$project": { "_id": 0, "r": nested } }] };
+        let answer = own.run_command(asked.clone()).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{error}: {asked}"));
+        let found = answer
+            .get_document("cursor")
+            .unwrap()
+            .get_array("firstBatch")
+            .unwrap();
+        assert_eq!(found, &[bson!({ "r": expected })], "{asked}");
+    }
+    // A client's levels would become too many for everybody's stack.
+    let deep = (0..90).fold(bson!("$d"), |inner, _| bson!({ "$toDate": inner }));
+    let refused = own.run_command(
+        doc! { "aggregate": "nested", "cursor": {}, "pipeline": [{ "$project": { "r": deep } }] },
+    );
+    assert_eq!(code(refused.await), 115);
+    assert_eq!(things.count_documents(doc! {}).await.unwrap(), 1);
 }
