@@ -9,7 +9,7 @@ use super::{
     accumulators, arithmetic, binaries, bindings, date_texts, dates, geo, numbers, schema, sums,
     truncation,
 };
-use super::{instants, lists, patterns, sets, strings};
+use super::{instants, lists, operands, patterns, sets, strings};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
@@ -49,12 +49,13 @@ const REWRITTEN: [&str; 30] = [
 ];
 
 /// The same for the operators of one kind.
-const BY_KIND: [&[&str]; 5] = [
+const BY_KIND: [&[&str]; 6] = [
     &strings::REWRITTEN,
     &patterns::REWRITTEN,
     &lists::REWRITTEN,
     &sets::REWRITTEN,
     &instants::REWRITTEN,
+    &operands::PARTS_OF_DATES,
 ];
 
 /// What a look at a filter, a projection or an update found.

@@ -4,24 +4,11 @@
 use bson::{Bson, Document, bson};
 
 use super::accumulators::has_operator;
-use super::operands::constant;
+use super::operands::{PARTS_OF_DATES, constant};
 use super::raising::raise;
 
-/// What [`read_by`] writes otherwise.
-pub(super) const REWRITTEN: [&str; 18] = [
-    "$year",
-    "$month",
-    "$week",
-    "$dayOfMonth",
-    "$dayOfWeek",
-    "$dayOfYear",
-    "$hour",
-    "$minute",
-    "$second",
-    "$millisecond",
-    "$isoDayOfWeek",
-    "$isoWeek",
-    "$isoWeekYear",
+/// What [`read_by`] writes otherwise, beside the operators that name a part of a date.
+pub(super) const REWRITTEN: [&str; 5] = [
     "$dateDiff",
     "$dateToParts",
     "$dateFromParts",
@@ -46,17 +33,18 @@ const NO_ZONE: &str = "^[a-z]|/[a-z]|^[A-Z]{3,}/|/[A-Z_]{4,}";
 
 /// Makes an operator on dates read its arguments as it has to.
 pub(super) fn read_by(expression: &mut Document) {
-    if expression.len() == 1 {
-        for (name, arguments) in expression.iter_mut() {
+    if expression.len() != 1 {
+        return;
+    }
+    for (name, arguments) in expression.iter_mut() {
+        let is_read = |names: &[&str]| names.contains(&name.as_str());
+        if is_read(&PARTS_OF_DATES) || is_read(&REWRITTEN) || is_read(&OTHERS) {
             *arguments = read(name, arguments);
         }
     }
 }
 
 fn read(name: &str, arguments: &Bson) -> Bson {
-    if !REWRITTEN.contains(&name) && !OTHERS.contains(&name) {
-        return arguments.clone();
-    }
     match arguments {
         Bson::Document(options) if !has_operator(options) => {
             let is_to_date = name != "$convert"

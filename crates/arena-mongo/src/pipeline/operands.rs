@@ -6,8 +6,8 @@ use bson::{Bson, Document};
 use super::expressions::only;
 use crate::error::CommandError;
 
-/// Operators whose options have a timezone; those of one part of a date among them.
-const ZONED: [&str; 20] = [
+/// Operators that name one part of a date.
+pub(super) const PARTS_OF_DATES: [&str; 13] = [
     "$year",
     "$month",
     "$week",
@@ -21,6 +21,9 @@ const ZONED: [&str; 20] = [
     "$isoDayOfWeek",
     "$isoWeek",
     "$isoWeekYear",
+];
+/// Others whose options have a timezone.
+const ZONED: [&str; 7] = [
     "$dateAdd",
     "$dateSubtract",
     "$dateDiff",
@@ -33,7 +36,7 @@ const ZONED: [&str; 20] = [
 /// Checks the operands of one operator; not what is inside them.
 pub(super) fn check_operands(name: &str, operands: &Bson) -> Result<(), CommandError> {
     if let Bson::Document(options) = operands
-        && ZONED.contains(&name)
+        && (PARTS_OF_DATES.contains(&name) || ZONED.contains(&name))
         && let Some(Bson::String(zone)) = options.get("timezone").and_then(constant)
     {
         check_zone(zone)?;
