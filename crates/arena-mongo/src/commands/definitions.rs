@@ -58,12 +58,11 @@ async fn create(call: &Call<'_>) -> Answer {
             return Err(CommandError::new(72, "InvalidOptions", message));
         }
     }
-    for (option, other) in [
-        ("viewOn", "validator"),
-        ("expireAfterSeconds", "expireAfterSeconds"),
-    ] {
-        if body.get(option)?.is_some() && body.get(other)?.is_some() {
-            let message = format!("'{other}' is no option of such a collection");
+    let is_view = body.get("viewOn")?.is_some();
+    // Validators are of collections, times to expire of time series, which are refused above.
+    for (option, is_out_of_place) in [("validator", is_view), ("expireAfterSeconds", true)] {
+        if is_out_of_place && body.get(option)?.is_some() {
+            let message = format!("'{option}' is not an option of what is to be created");
             return Err(CommandError::new(72, "InvalidOptions", message));
         }
     }

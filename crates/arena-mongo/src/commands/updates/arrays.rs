@@ -154,7 +154,7 @@ async fn of_some(
             }
             let there = sorting::has_array(other);
             for document in found(call, collection, operation, Some(there)).await? {
-                if let Some((_, _, _)) = sorting::array_on(&document, other) {
+                if sorting::array_on(&document, other).is_some() {
                     return Err(refused(array, other));
                 }
             }
