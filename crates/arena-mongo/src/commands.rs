@@ -378,7 +378,6 @@ impl<'a> Call<'a> {
 
     /// Counts the command, and keeps its shape if it was slow.
     fn note(&self, kind: Kind, answer: &Answer, time: Duration) {
-        let sequences = &self.request.sequences;
         let done = Done {
             reads: matches!(
                 kind,
@@ -388,11 +387,7 @@ impl<'a> Call<'a> {
             refused: answer
                 .as_ref()
                 .is_err_and(|error| matches!(error.code, 13 | 8000)),
-            bytes_in: self.body().as_bytes().len()
-                + sequences
-                    .iter()
-                    .map(|(_, bytes)| bytes.len())
-                    .sum::<usize>(),
+            bytes_in: self.request.bytes(),
             bytes_out: answer.as_ref().map_or(0, |answer| answer.as_bytes().len()),
             time,
         };

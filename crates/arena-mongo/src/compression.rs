@@ -63,6 +63,17 @@ pub(crate) struct Inflated {
     pub(crate) compressor: Compressor,
 }
 
+/// How long what follows a header says that it is once it is inflated.
+pub(crate) fn inflated_length(header: &Header, payload: &[u8]) -> usize {
+    let stated = payload
+        .get(4..8)
+        .filter(|_| header.op_code == OP_COMPRESSED);
+    let stated = stated.map(|mut stated| stated.get_i32_le());
+    stated
+        .and_then(|stated| usize::try_from(stated).ok())
+        .unwrap_or(payload.len())
+}
+
 /// Reads what follows the header of a compressed message.
 pub(crate) fn inflate(
     header: &Header,

@@ -9,13 +9,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::RawDocumentBuf;
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::aside::{Aside, Turn};
 use crate::commands;
 use crate::compression;
 use crate::error::CommandError;
@@ -60,6 +60,10 @@ impl Session {
             slot: None,
         }
     }
+
+    fn turn(&self) -> Option<&Turn> {
+        self.slot.as_ref().map(Slot::turn)
+    }
 }
 
 #[derive(Debug, Error)]
@@ -83,7 +87,7 @@ pub(crate) async fn run(
     loop {
         // A half-read message is worth nothing once the connection ends.
         let request = tokio::select! {
-            request = client.request(session.user.is_some()) => request,
+            request = client.request(&session) => request,
             () = ending.cancelled() => return,
         };
         let (request_id, request) = match request {
@@ -96,19 +100,14 @@ pub(crate) async fn run(
         };
         let answer = match request {
             Ok(request) => {
-                let Some(result) = attended(server, &mut client, &mut session, &request).await
-                else {
+                let asked = (request_id, &request);
+                let Some(answer) = attended(server, &mut client, &mut session, asked).await else {
                     return;
                 };
                 if request.is_unanswered {
                     continue;
                 }
-                let body = result.unwrap_or_else(|error| error.to_answer());
-                let answer = wire::encode_reply(request.framing, request_id, &body);
-                match request.compressor {
-                    Some(compressor) => compression::deflate(answer, compressor),
-                    None => answer,
-                }
+                answer
             }
             Err(malformed) => {
                 let error = CommandError::new(22, "InvalidBSON", malformed.to_string());
@@ -126,20 +125,30 @@ pub(crate) async fn run(
     }
 }
 
-/// Runs a command as long as its client is there; nothing when it has left. A command without an answer is
-/// nobody's to wait for, and runs in any case.
+/// Runs a command as long as its client is there, and returns the message to send; nothing when it has left. A command
+/// without an answer is nobody's to wait for, and runs in any case.
 async fn attended(
     server: &Server,
     client: &mut Client,
     session: &mut Session,
-    request: &Request,
-) -> Option<Result<RawDocumentBuf, CommandError>> {
+    (request_id, request): (i32, &Request),
+) -> Option<BytesMut> {
     let interruption = CancellationToken::new();
-    let mut command = pin!(commands::run(server, session, request, &interruption));
+    let turn = session.turn().cloned();
+    let command = pin!(async {
+        let result = commands::run(server, session, request, &interruption).await;
+        let body = result.unwrap_or_else(|error| error.to_answer());
+        let answer = wire::encode_reply(request.framing, request_id, &body);
+        match request.compressor {
+            Some(compressor) => compression::deflate(answer, compressor),
+            None => answer,
+        }
+    });
+    let mut command = Aside::new(command, request.bytes(), turn.as_ref());
     // The command goes on below when the client has left; what was read of the next message is kept.
     tokio::select! {
         biased;
-        result = &mut command => return Some(result),
+        answer = &mut command => return Some(answer),
         () = client.left(), if !request.is_unanswered => {}
     }
     if timeout(commands::patience(request), &mut command)
@@ -171,11 +180,11 @@ impl Client {
 
     /// Reads one message; nothing when the client has left between two. A document that breaks a rule leaves
     /// the stream usable, anything else does not.
-    async fn request(&mut self, is_logged_in: bool) -> Result<Option<Read>, ConnectionError> {
+    async fn request(&mut self, session: &Session) -> Result<Option<Read>, ConnectionError> {
         if self.ahead.is_empty() && !self.read_ahead().await.map_err(ConnectionError::Io)? {
             return Ok(None);
         }
-        let length_max = if is_logged_in {
+        let length_max = if session.user.is_some() {
             MESSAGE_BYTES_MAX
         } else {
             MESSAGE_BYTES_BEFORE_LOGIN_MAX
@@ -189,7 +198,9 @@ impl Client {
         let (head, header, payload) = timeout(MESSAGE_TIME_MAX, rest)
             .await
             .map_err(|_| ConnectionError::Slow)??;
-        match Request::parse(&header, &head, payload, length_max) {
+        let bytes = compression::inflated_length(&header, &payload);
+        let parsing = pin!(async { Request::parse(&header, &head, payload, length_max) });
+        match Aside::new(parsing, bytes, session.turn()).await {
             Ok(request) => Ok(Some((header.request_id, Ok(request)))),
             Err(WireError::Document(malformed)) => Ok(Some((header.request_id, Err(malformed)))),
             Err(error) => Err(ConnectionError::Wire(error)),

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::aside::Turn;
 use crate::backend::Share;
 use crate::settings::Limits;
 pub(crate) use look::{admit, watch};
@@ -194,6 +195,7 @@ impl Guard {
 pub(crate) struct Place {
     pub(crate) share: Share,
     pub(crate) transactions: Arc<Semaphore>,
+    turn: Turn,
     connections: AtomicUsize,
     cursors: AtomicUsize,
     counts: Counts,
@@ -227,6 +229,7 @@ impl Place {
         Self {
             share: Share::of(limits.statements_per_user),
             transactions: Arc::new(Semaphore::new(limits.transactions_per_user)),
+            turn: Turn::default(),
             connections: AtomicUsize::new(0),
             cursors: AtomicUsize::new(0),
             counts: Counts::default(),
@@ -302,6 +305,11 @@ impl Slot {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()?;
         Some(Self(place))
+    }
+
+    /// The user's turn for long work.
+    pub(crate) fn turn(&self) -> &Turn {
+        &self.0.turn
     }
 }
 

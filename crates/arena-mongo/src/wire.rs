@@ -113,6 +113,12 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// How long it is.
+    pub(crate) fn bytes(&self) -> usize {
+        let sequences = self.sequences.iter().map(|(_, bytes)| bytes.len());
+        self.body.as_bytes().len() + sequences.sum::<usize>()
+    }
+
     /// Reads what follows the header.
     pub(crate) fn parse(
         header: &Header,
