@@ -49,6 +49,7 @@ mod sorting;
 mod stable;
 mod statistics;
 mod texts;
+mod ties;
 mod transactions;
 mod unread;
 mod updates;

@@ -40,6 +40,8 @@ struct Cursor {
     session: Option<[u8; 16]>,
     transaction: Option<i64>,
     rest: Rest,
+    /// Its collection was dropped or renamed since it was opened.
+    is_killed: bool,
     is_in_use: bool,
     touched: Instant,
 }
@@ -69,12 +71,14 @@ impl Cursors {
         let too_many = (own.len() + 1).saturating_sub(per_owner.max(1));
         let gone: Vec<i64> = own.iter().take(too_many).map(|(_, id)| *id).collect();
         gone.iter().for_each(|id| drop(open.remove(id)));
+        let is_killed = open.get(&id).is_some_and(|cursor| cursor.is_killed);
         let cursor = Cursor {
             owner: reader.owner.to_owned(),
             namespace: reader.namespace.to_owned(),
             session: reader.session,
             transaction: reader.transaction,
             rest,
+            is_killed,
             is_in_use: false,
             touched: Instant::now(),
         };
@@ -101,9 +105,25 @@ impl Cursors {
             let message = format!("cursor id {id} is already in use");
             return Err(CommandError::new(143, "CursorInUse", message));
         }
+        if cursor.is_killed {
+            let message = format!("collection dropped or renamed: {}", cursor.namespace);
+            open.remove(&id);
+            return Err(CommandError::new(175, "QueryPlanKilled", message));
+        }
         cursor.is_in_use = true;
         cursor.touched = Instant::now();
         Ok(cursor.rest.clone())
+    }
+
+    /// Cursors over a collection that is no more, or over all of a database, cannot be read on.
+    pub(crate) fn kill(&self, database: &str, collection: Option<&str>) {
+        for cursor in self.open().values_mut() {
+            let name = cursor.namespace.strip_prefix(database);
+            let name = name.and_then(|rest| rest.strip_prefix('.'));
+            let is_over_it =
+                name.is_some_and(|name| collection.is_none_or(|dropped| dropped == name));
+            cursor.is_killed |= is_over_it;
+        }
     }
 
     /// Forgets a cursor of this user in this database; returns whether there was one.
@@ -278,6 +298,23 @@ mod tests {
             assert_eq!(code(cursors.take(id, &with)), expected, "{id} {with:?}");
         }
         assert_eq!(cursors.end_sessions(Some("ada"), Some(&[[2; 16]])), [2]);
+    }
+
+    #[test]
+    fn a_cursor_ends_with_its_collection() {
+        let cursors = Cursors::default();
+        for (id, namespace) in [(1, "ada.c"), (2, "ada.c.d"), (3, "ada.b"), (4, "adam.c")] {
+            cursors.keep(id, &reader("ada", namespace), nothing(), 10);
+        }
+        cursors.kill("ada", Some("c"));
+        // Read on while it was dropped.
+        cursors.keep(1, &reader("ada", "ada.c"), nothing(), 10);
+        assert_eq!(code(cursors.take(1, &reader("ada", "ada.c"))), 175);
+        assert_eq!(code(cursors.take(1, &reader("ada", "ada.c"))), 43);
+        assert_eq!(code(cursors.take(2, &reader("ada", "ada.c.d"))), 0);
+        cursors.kill("ada", None);
+        assert_eq!(code(cursors.take(3, &reader("ada", "ada.b"))), 175);
+        assert_eq!(code(cursors.take(4, &reader("ada", "adam.c"))), 0);
     }
 
     #[test]

@@ -67,23 +67,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     };
     let answer = match written {
         Some(answer) => answer?,
-        None => {
-            let budget = if replaces(&spec) {
-                call.budget_to_change()
-            } else {
-                call.budget()
-            };
-            let (sql, spec) = orders::of_pipeline(call, spec.clone()).await?;
-            let answer = reading::first_page(call, budget, sql, &spec).await;
-            match (answer, &writes_to) {
-                (Err(error), Some(target)) => {
-                    outputs::after_failure(call, (sql, &spec), target, error).await?
-                }
-                (answer, _) => read(call, &spec, answer)
-                    .await
-                    .map_err(|error| of_projections(error, call.body()))?,
-            }
-        }
+        None => by_engine(call, &spec, writes_to.as_ref()).await?,
     };
     if let Some((database, collection)) = writes_to {
         call.schema_changed(
@@ -92,6 +76,32 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         );
     }
     Ok(answer)
+}
+
+/// Runs a pipeline as the engine does, that may write.
+async fn by_engine(
+    call: &Call<'_>,
+    spec: &RawDocument,
+    writes_to: Option<&(Option<String>, String)>,
+) -> Answer {
+    let budget = if replaces(spec) {
+        call.budget_to_change()
+    } else {
+        call.budget()
+    };
+    let (sql, spec) = orders::of_pipeline(call, spec.to_owned()).await?;
+    let Some(target) = writes_to else {
+        let answer = reading::first_page(call, budget, sql, &spec).await;
+        let read = read(call, &spec, answer).await;
+        return read.map_err(|error| of_projections(error, call.body()));
+    };
+    let sql = outputs::statement(sql, call.body());
+    match reading::first_page(call, budget, sql, &spec).await {
+        Err(error) => outputs::after_failure(call, (sql, &spec), target, error).await,
+        answer => read(call, &spec, answer)
+            .await
+            .map_err(|error| of_projections(error, call.body())),
+    }
 }
 
 /// An answer, if nothing is wrong with expressions that no document reached.

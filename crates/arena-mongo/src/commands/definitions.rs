@@ -181,6 +181,7 @@ async fn drop_collection(call: &Call<'_>) -> Answer {
         return Ok(raw(&doc! { "ok": 1.0 }));
     }
     call.changed();
+    call.server.cursors.kill(call.database, Some(collection));
     call.schema_changed(call.database, Some(collection));
     let mut answer = doc! { "ns": format!("{}.{collection}", call.database) };
     // A view has none.
@@ -206,6 +207,7 @@ async fn drop_database(call: &Call<'_>) -> Answer {
         .rows(call.budget_to_change(), DROP_DATABASE, &[&call.database])
         .await?;
     call.changed();
+    call.server.cursors.kill(call.database, None);
     call.schema_changed(call.database, None);
     Ok(raw(&if was_there {
         doc! { "dropped": call.database, "ok": 1.0 }
@@ -265,8 +267,10 @@ async fn rename(call: &Call<'_>) -> Answer {
         .row(call.budget_to_change(), RENAME, &[&BsonIn(spec.as_bytes())])
         .await?;
     call.changed();
-    call.schema_changed(database, Some(from));
-    call.schema_changed(database, Some(to));
+    for name in [from, to] {
+        call.server.cursors.kill(database, Some(name));
+        call.schema_changed(database, Some(name));
+    }
     row.get::<_, BsonOut>(0).document()
 }
 

@@ -5,7 +5,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Call, aggregation, hints, parallel, raw, reading, sorting, without};
+use super::{Call, aggregation, hints, parallel, raw, reading, sorting, ties, without};
 use crate::error::CommandError;
 
 /// Reads what is found as it was inserted. The settings end with the function, and begin before it.
@@ -31,6 +31,12 @@ const AGGREGATE_AS_INSERTED: &str =
     as_inserted!("aggregate_cursor_first_page", "enable_indexonlyscan");
 /// Before it knows a collection the engine would sort for a group, which loses the order in it.
 const GROUP_AS_INSERTED: &str = as_inserted!("aggregate_cursor_first_page", "enable_sort");
+
+/// Groups what comes as it comes, whatever that is: sorting for a group would lose the order in it. Sorts that were
+/// asked for are still done.
+const GROUP_IN_SEQUENCE: &str = "SELECT cursorpage, continuation, cursorid, set_config('enable_sort', 'on', true) FROM \
+    (SELECT CASE WHEN set_config('enable_sort', 'off', true) IS NOT NULL THEN $1::text END AS of OFFSET 0) AS asked, \
+    LATERAL documentdb_api.aggregate_cursor_first_page(asked.of, $2)";
 
 /// Operators that order what they find.
 const ORDERING: [&str; 4] = ["$text", "$near", "$nearSphere", "$geoNear"];
@@ -85,32 +91,39 @@ pub(super) async fn of_pipeline(
     call: &Call<'_>,
     spec: RawDocumentBuf,
 ) -> Result<(&'static str, RawDocumentBuf), CommandError> {
-    let engines = aggregation::AGGREGATE;
-    let Ok(collection) = spec.get_str("aggregate") else {
-        return Ok((engines, spec));
-    };
     let Bson::Array(mut stages) = Bson::try_from(RawBsonRef::Array(spec.get_array("pipeline")?))?
     else {
-        return Ok((engines, spec));
+        return Ok((aggregation::AGGREGATE, spec));
+    };
+    let collection = spec.get_str("aggregate").ok();
+    let written = stages.clone();
+    ties::in_pipeline(call, collection, &mut stages).await;
+    let is_grouped = stages.iter().any(groups_in_sequence);
+    let mut sql = if is_grouped {
+        GROUP_IN_SEQUENCE
+    } else {
+        aggregation::AGGREGATE
     };
     let filter = |stage: &Bson| stage.as_document()?.get_document("$match").ok().map(raw);
     let filters: Vec<RawDocumentBuf> = stages.iter().map_while(filter).collect();
-    if is_given(spec.get("hint")?) || !is_in_sequence(&stages[filters.len()..]) {
-        return Ok((engines, spec));
-    }
-    let borrowed: Vec<&RawDocument> = filters.iter().map(|filter| &**filter).collect();
-    match of(call, &spec, collection, &borrowed).await? {
-        Order::Engines => Ok((engines, spec)),
-        Order::AsInserted if is_grouped(&stages) => Ok((GROUP_AS_INSERTED, spec)),
-        Order::AsInserted => Ok((AGGREGATE_AS_INSERTED, spec)),
-        Order::By(key) => {
-            stages.insert(filters.len(), bson::bson!({ "$sort": key }));
-            let mut ordered = without(&spec, &["pipeline"])?;
-            let stages = bson::RawBson::try_from(Bson::Array(stages))?;
-            ordered.append(bson::cstr!("pipeline"), stages);
-            Ok((engines, ordered))
+    let is_read_in_sequence =
+        !is_given(spec.get("hint")?) && is_in_sequence(&stages[filters.len()..]);
+    if let Some(collection) = collection.filter(|_| is_read_in_sequence) {
+        let borrowed: Vec<&RawDocument> = filters.iter().map(|filter| &**filter).collect();
+        match of(call, &spec, collection, &borrowed).await? {
+            Order::Engines => {}
+            Order::AsInserted if is_grouped => sql = GROUP_AS_INSERTED,
+            Order::AsInserted => sql = AGGREGATE_AS_INSERTED,
+            Order::By(key) => stages.insert(filters.len(), bson::bson!({ "$sort": key })),
         }
     }
+    if stages == written {
+        return Ok((sql, spec));
+    }
+    let mut ordered = without(&spec, &["pipeline"])?;
+    let stages = bson::RawBson::try_from(Bson::Array(stages))?;
+    ordered.append(bson::cstr!("pipeline"), stages);
+    Ok((sql, ordered))
 }
 
 /// Whether what comes out of stages depends on the order of what goes in.
@@ -130,35 +143,16 @@ pub(super) fn is_in_sequence(stages: &[Bson]) -> bool {
     true
 }
 
-/// Whether a stage groups so that its values depend on the order.
+/// Whether a stage, or one inside it, groups so that its values depend on the order.
 pub(super) fn groups_in_sequence(stage: &Bson) -> bool {
-    let stage = stage.as_document().and_then(|stage| stage.iter().next());
-    stage.is_some_and(|(name, value)| {
-        matches!(name.as_str(), "$group" | "$bucket") && names(value, &IN_SEQUENCE)
-    })
-}
-
-/// Whether stages group, and need no sort of the engine's own.
-fn is_grouped(stages: &[Bson]) -> bool {
-    let name = |stage: &Bson| Some(stage.as_document()?.keys().next()?.clone());
-    let mut names = stages.iter().filter_map(name);
-    let only = [
-        "$match",
-        "$group",
-        "$project",
-        "$set",
-        "$addFields",
-        "$unset",
-        "$unwind",
-        "$limit",
-        "$skip",
-        "$sort",
-    ];
-    let mut is_grouped = false;
-    names.all(|name| {
-        is_grouped |= name == "$group";
-        only.contains(&name.as_str())
-    }) && is_grouped
+    match stage {
+        Bson::Document(fields) => fields.iter().any(|(name, value)| match name.as_str() {
+            "$group" | "$bucket" => names(value, &IN_SEQUENCE),
+            _ => groups_in_sequence(value),
+        }),
+        Bson::Array(values) => values.iter().any(groups_in_sequence),
+        _ => false,
+    }
 }
 
 fn names(value: &Bson, wanted: &[&str]) -> bool {

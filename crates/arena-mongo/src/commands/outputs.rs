@@ -18,6 +18,20 @@ const DROP: &str = "SELECT documentdb_api.drop_collection($1, $2)";
 /// Stages that give documents where there is none.
 const SOURCES: [&str; 2] = ["$unionWith", "$facet"];
 
+/// Writes what a collection's validator would not let in. The setting ends with the statement.
+const UNVALIDATED: &str = "SELECT cursorpage, continuation, cursorid FROM \
+    (SELECT CASE WHEN set_config('documentdb.enableSchemaValidation', 'off', true) IS NOT NULL THEN $1::text END AS of \
+    OFFSET 0) AS asked, LATERAL documentdb_api.aggregate_cursor_first_page(asked.of, $2)";
+
+/// The statement for a pipeline that writes: without validators where that is asked for.
+pub(super) fn statement(sql: &'static str, body: &RawDocument) -> &'static str {
+    if super::is_true(body, "bypassDocumentValidation") {
+        UNVALIDATED
+    } else {
+        sql
+    }
+}
+
 /// Refuses a `$merge` that would not write what it should.
 pub(super) async fn check(call: &Call<'_>, spec: &RawDocument) -> Result<(), CommandError> {
     let Ok(source) = spec.get_str("aggregate") else {

@@ -1,7 +1,7 @@
 //! Commands in plain words: options that stand for none are left out, and counts are
 //! whole numbers, however a client wrote them, before a command runs.
 
-use bson::{RawBson, RawBsonRef, RawDocument};
+use bson::{RawBson, RawBsonRef, RawDocument, rawdoc};
 
 use super::{approximate, collations, is_number, is_on, updates};
 use crate::error::CommandError;
@@ -78,8 +78,16 @@ fn change(
         ("collMod", option, RawBsonRef::Null) if MAY_STAY.contains(&option) => Ok(Some(None)),
         (_, option, RawBsonRef::Null) if MAY_BE_NULL.contains(&option) => Ok(Some(None)),
         (_, "collation", RawBsonRef::Document(collation)) => of_collation(collation),
+        ("find" | "aggregate" | "count" | "distinct", "hint", RawBsonRef::Document(hint)) => {
+            plain_hint(hint)
+        }
         (_, "bypassDocumentValidation", number) if is_number(number) => {
             Ok(Some(Some(RawBson::Boolean(is_on(number)))))
+        }
+        ("getMore", "batchSize", count)
+            if whole(option, count).or_else(|| super::integer(count)) == Some(0) =>
+        {
+            Ok(Some(None))
         }
         ("find", "skip" | "limit" | "batchSize", count)
         | ("count", "skip" | "limit", count)
@@ -93,6 +101,16 @@ fn change(
         ) => Ok(plain_cursor(cursor)?.map(Some)),
         _ => Ok(None),
     }
+}
+
+/// An empty hint is none, and the one for a scan has an int.
+fn plain_hint(hint: &RawDocument) -> Result<Option<Option<RawBson>>, CommandError> {
+    if hint.is_empty() {
+        return Ok(Some(None));
+    }
+    let way = hint.get("$natural")?;
+    let way = way.and_then(|way| whole("$natural", way));
+    Ok(way.map(|way| Some(RawBson::Document(rawdoc! { "$natural": way }))))
 }
 
 /// A collation whose strength is an int, without fields that are null; some may not be.

@@ -38,8 +38,17 @@ pub(super) fn as_read(spec: RawDocumentBuf) -> Answer {
     let Some(RawBsonRef::Document(projection)) = spec.get("projection")? else {
         return Ok(spec);
     };
-    let projection = Document::try_from(projection)?;
-    check(&projection)?;
+    let Some(changed) = read(&Document::try_from(projection)?)? else {
+        return Ok(spec);
+    };
+    let mut whole = Document::try_from(spec)?;
+    whole.insert("projection", changed);
+    Ok(raw(&whole))
+}
+
+/// Returns the projection of a find or a findAndModify as the engine has to read it, if that is another one.
+pub(super) fn read(projection: &Document) -> Result<Option<Document>, CommandError> {
+    check(projection)?;
     let mut changed = projection.clone();
     for (_, value) in changed.iter_mut() {
         if let Some(read) = with_slice(value) {
@@ -49,12 +58,7 @@ pub(super) fn as_read(spec: RawDocumentBuf) -> Answer {
     if is_inclusion_unseen(&changed) {
         changed.insert(NOTHING, 1);
     }
-    if changed == projection {
-        return Ok(spec);
-    }
-    let mut whole = Document::try_from(spec)?;
-    whole.insert("projection", changed);
-    Ok(raw(&whole))
+    Ok((changed != *projection).then_some(changed))
 }
 
 /// A field that no document has.
@@ -136,6 +140,7 @@ fn check(projection: &Document) -> Result<(), CommandError> {
         let Bson::Document(operators) = value else {
             continue;
         };
+        check_has_fields(operators)?;
         if operators.len() > 1
             && let Some(name) = operators.keys().find(|name| name.starts_with('$'))
         {
@@ -156,6 +161,17 @@ fn check(projection: &Document) -> Result<(), CommandError> {
         }
     }
     Ok(())
+}
+
+/// A projection of a field's own fields names some, in every depth.
+fn check_has_fields(fields: &Document) -> Result<(), CommandError> {
+    if fields.is_empty() {
+        let message = "An empty sub-projection is not a valid value. Found empty object at path";
+        return Err(CommandError::new(51270, "Location51270", message));
+    }
+    let fields = fields.iter().filter(|(name, _)| !name.starts_with('$'));
+    let mut inner = fields.filter_map(|(_, value)| value.as_document());
+    inner.try_for_each(check_has_fields)
 }
 
 fn check_slice(slice: &Bson, has_position: bool) -> Result<(), CommandError> {

@@ -8,8 +8,8 @@ use super::aggregated::spread;
 use super::indexes::hashed;
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
-    lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, unread,
-    views, without,
+    lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, ties,
+    unread, views, without,
 };
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::cursors::{Reader, Rest};
@@ -65,6 +65,7 @@ async fn find(call: &Call<'_>) -> Answer {
     } else {
         spec
     };
+    let spec = ties::in_find(call, spec).await?;
     if let Some(RawBsonRef::Document(sort)) = spec.get("sort")? {
         let sort = Document::try_from(sort)?;
         let ties = sorting::ties(call, call.body(), &sort).await?;

@@ -11,8 +11,8 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::indexes::hashed;
 use super::{
-    Call, aggregated, collations, filtered, hints, modifiers, positions, raw, reading, removals,
-    replacing, shapes,
+    Call, aggregated, collations, filtered, hints, modifiers, positions, projections, raw, reading,
+    removals, replacing, shapes, ties,
 };
 use crate::error::CommandError;
 use crate::pipeline::{
@@ -121,6 +121,9 @@ async fn rewritten(
     // The simple one is none, and constants are refused where there are some.
     changes.push(("collation", None));
     changes.push(("c", None));
+    if let Some(sort) = ties::in_operation(operation)? {
+        changes.push(("sort", Some(sort)));
+    }
     let finds = call.name.eq_ignore_ascii_case("findAndModify");
     let field = if finds { "query" } else { "q" };
     if let Some(found) = collated(call, collection, operation).await? {
@@ -229,6 +232,17 @@ fn prepared_part(
                 (Found::Nothing, chosen) => Ok(chosen.map(RawBson::Document)),
                 (Found::Rewritable, chosen) => {
                     let part = rewritten_fields(chosen.as_deref().unwrap_or(part))?;
+                    Ok(Some(RawBson::Document(raw(&part))))
+                }
+            }
+        }
+        RawBsonRef::Document(part) if field == "fields" => {
+            let found = check_raw_expressions(part)?;
+            let read = projections::read(&Document::try_from(part)?)?.map(|read| raw(&read));
+            match (found, read) {
+                (Found::Nothing, read) => Ok(read.map(RawBson::Document)),
+                (Found::Rewritable, read) => {
+                    let part = rewritten_fields(read.as_deref().unwrap_or(part))?;
                     Ok(Some(RawBson::Document(raw(&part))))
                 }
             }

@@ -76,6 +76,13 @@ pub(super) fn is_operator(fields: &Document) -> bool {
     only(fields).is_some_and(|(name, _)| name.starts_with('$'))
 }
 
+/// Whether a name is one that operators alone have; those of a reference to a document are fields.
+fn is_operators(name: &str) -> bool {
+    name.starts_with('$') && !REFERENCE.contains(&name)
+}
+
+/// The fields of a DBRef.
+const REFERENCE: [&str; 3] = ["$ref", "$id", "$db"];
 /// A text in an expression is shorter than this, in bytes.
 const LONGEST_TEXT: usize = 16 * 1024 * 1024;
 /// A path goes through up to this many fields.
@@ -95,7 +102,7 @@ pub(super) fn check_path(path: &str) -> Result<(), CommandError> {
         (16411, "Location16411", message)
     } else if path.split('.').count() > LONGEST {
         (15, "Overflow", "FieldPath is too long")
-    } else if path.split('.').any(|part| part.starts_with('$')) {
+    } else if path.split('.').any(is_operators) {
         let message =
             "FieldPath field names may not start with '$'. Consider using $getField or $setField.";
         (16410, "Location16410", message)
