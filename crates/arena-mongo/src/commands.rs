@@ -251,6 +251,7 @@ impl Task<'_> {
             .map_err(|error| call.worded(error));
         if let Some(scope) = &scope {
             answer = scope.leave(server, answer).await;
+            answer = answer.map(transactions::with_token);
         }
         call.note(self.kind, &answer, started.elapsed());
         answer
