@@ -48,6 +48,7 @@ mod singly;
 mod sorting;
 mod stable;
 mod statistics;
+mod storage;
 mod texts;
 mod transactions;
 mod unread;
