@@ -17,6 +17,7 @@ mod copying;
 mod definitions;
 mod distinct;
 mod duplicates;
+mod expected;
 mod explaining;
 mod filtered;
 mod hints;
@@ -48,6 +49,7 @@ mod singly;
 mod sorting;
 mod stable;
 mod statistics;
+mod storage;
 mod texts;
 mod ties;
 mod transactions;
@@ -247,11 +249,12 @@ impl Task<'_> {
             connection: session.id,
         };
         let started = Instant::now();
-        let mut answer = dispatch(self.kind, &call)
+        let mut answer = expecting(self.kind, &call)
             .await
             .map_err(|error| call.worded(error));
         if let Some(scope) = &scope {
             answer = scope.leave(server, answer).await;
+            answer = answer.map(transactions::with_token);
         }
         call.note(self.kind, &answer, started.elapsed());
         answer
@@ -272,6 +275,13 @@ impl Task<'_> {
             interruption: self.interruption.clone(),
         }
     }
+}
+
+/// Runs a command, if the collection is the one that it expects.
+async fn expecting(kind: Kind, call: &Call<'_>) -> Answer {
+    let changed = expected::checked(call).await?;
+    let request = changed.as_ref().unwrap_or(call.request);
+    dispatch(kind, &Call { request, ..*call }).await
 }
 
 async fn dispatch(kind: Kind, call: &Call<'_>) -> Answer {

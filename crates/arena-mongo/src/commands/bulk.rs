@@ -291,8 +291,10 @@ fn command(
     if !variables.is_empty() {
         command.append(bson::cstr!("let"), raw(&variables));
     }
-    if let Some(value) = call.body().get("bypassDocumentValidation")? {
-        command.append(bson::cstr!("bypassDocumentValidation"), value);
+    for option in ["bypassDocumentValidation", "bypassEmptyTsReplacement"] {
+        if let Some(value) = call.body().get(option)? {
+            command.append(key(option)?, value);
+        }
     }
     Ok(command)
 }

@@ -6,7 +6,7 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc
 use super::indexes::hashed;
 use super::{
     Answer, Call, GENERIC_FIELDS, collations, indexes, is_collection_name, is_database_name,
-    is_true, raw, reading, validators, with_ok, without,
+    is_true, raw, reading, storage, validators, with_ok, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -46,6 +46,7 @@ async fn create(call: &Call<'_>) -> Answer {
     let collection = call.collection()?;
     let body = call.body();
     refuse_options(body)?;
+    storage::check_collection(body)?;
     if let Some(collation) = body.get("collation")? {
         collations::refuse(call, collation, "a collection or view").await?;
     }
@@ -220,6 +221,7 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
     call.allow(Action::Administer)?;
     let collection = call.collection()?;
     refuse_options(call.body())?;
+    refuse_uniqueness(call.body())?;
     let spec = hashed::with_pattern(checked_view(call).await?)?;
     let row = call
         .server
@@ -244,6 +246,21 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
         answer.extend(seconds.map(|seconds| (field.to_owned(), Bson::Int64(seconds))));
     }
     with_ok(raw(&answer))
+}
+
+/// The engine makes an index unique later only if it was built for that.
+fn refuse_uniqueness(body: &RawDocument) -> Result<(), CommandError> {
+    let Some(RawBsonRef::Document(index)) = body.get("index")? else {
+        return Ok(());
+    };
+    for option in ["prepareUnique", "unique"] {
+        if index.get(option)?.is_some() {
+            return Err(CommandError::not_supported(format_args!(
+                "the option '{option}' of an index that is there"
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn rename(call: &Call<'_>) -> Answer {

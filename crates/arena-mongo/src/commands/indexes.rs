@@ -193,6 +193,8 @@ fn prepared(index: &RawDocument, hidden: &mut Vec<String>) -> Result<Document, C
     let mut index = Document::try_from(index)?;
     // Another than the simple one is refused.
     index.remove("collation");
+    // One that is on is refused.
+    index.remove("prepareUnique");
     if is_hidden {
         index.remove("hidden");
         hidden.push(index.get_str("name").unwrap_or_default().to_owned());

@@ -74,12 +74,18 @@ fn as_listed(one: &mut Document) {
     {
         *stages = written;
     }
+    if let Some(bits) = one.get_mut("bits") {
+        as_int(bits);
+    }
     if let Ok(weights) = one.get_document_mut("weights") {
-        for (_, weight) in weights.iter_mut() {
-            if let Some(whole) = super::whole(weight).and_then(|whole| i32::try_from(whole).ok()) {
-                *weight = Bson::Int32(whole);
-            }
-        }
+        weights.iter_mut().for_each(|(_, weight)| as_int(weight));
         one.insert("textIndexVersion", 3);
+    }
+}
+
+/// The engine keeps whole numbers as doubles.
+fn as_int(number: &mut Bson) {
+    if let Some(whole) = super::whole(number).and_then(|whole| i32::try_from(whole).ok()) {
+        *number = Bson::Int32(whole);
     }
 }

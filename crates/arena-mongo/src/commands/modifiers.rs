@@ -33,6 +33,8 @@ pub(super) struct Way {
     pub(super) is_upsert: bool,
     /// A findAndModify, in which the engine knows an operator once.
     pub(super) finds: bool,
+    /// Whether empty timestamps of a replacement stay.
+    pub(super) keeps_empty: bool,
 }
 
 /// Returns an update by operators as it has to run, if that is not as it came.
@@ -41,7 +43,10 @@ pub(super) fn prepared(
     way: Way,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
     if replacing::is_replacement(update) {
-        return stamped(update);
+        return match way.keeps_empty {
+            true => Ok(None),
+            false => stamped(update),
+        };
     }
     // What `$pull` looks for is a query; everything else in an update is data.
     if let Some(pulled) = update.get("$pull")? {

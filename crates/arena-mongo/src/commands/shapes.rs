@@ -43,6 +43,7 @@ pub(super) const BULK: Part = Part {
         ("let", Object),
         ("cursor", Object),
         ("bypassDocumentValidation", Flag),
+        ("bypassEmptyTsReplacement", Boolean),
     ],
     required: &[],
     is_open: false,

@@ -244,6 +244,7 @@ fn parameter(call: &Call<'_>) -> Answer {
             Bson::from(doc! { "version": "8.0" }),
         ),
         ("enableTestCommands", false.into()),
+        ("requireApiVersion", false.into()),
     ] {
         if all || body.get(name)?.is_some() {
             answer.insert(name, value);

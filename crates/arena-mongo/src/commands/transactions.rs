@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::{RawBsonRef, RawDocument, doc, spec::BinarySubtype};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc, spec::BinarySubtype};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
@@ -500,7 +500,14 @@ pub(super) async fn end(server: &Server, fields: &Fields, name: &str, database: 
             Phase::None | Phase::Aborted | Phase::Unknown => return Err(aborted(number)),
         }
     }
-    Ok(raw(&doc! { "ok": 1.0 }))
+    Ok(with_token(raw(&doc! { "ok": 1.0 })))
+}
+
+/// Adds what a `mongos` gives with every answer of a transaction, for another one to commit by. Drivers send the last
+/// one back with the commit. It is empty: a commit is found again by the note that it left.
+pub(super) fn with_token(mut answer: RawDocumentBuf) -> RawDocumentBuf {
+    answer.append(bson::cstr!("recoveryToken"), rawdoc! {});
+    answer
 }
 
 async fn commit(

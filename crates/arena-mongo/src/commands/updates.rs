@@ -202,6 +202,7 @@ fn prepared_part(
             let way = modifiers::Way {
                 is_upsert: super::is_true(operation, "upsert"),
                 finds: call.name.eq_ignore_ascii_case("findAndModify"),
+                keeps_empty: stamps::keeps_empty(call.body()),
             };
             Ok(modifiers::prepared(update, way)?.map(RawBson::Document))
         }

@@ -5,7 +5,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use bytes::Bytes;
 
 use super::once::{self, Write};
-use super::updates::stamps::stamped;
+use super::updates::stamps;
 use super::{
     Answer, Call, apart, duplicates, is_true, modifiers, oddities, parallel, raw, refused,
     removals, replacing, singly, texts, updates, validation,
@@ -21,6 +21,7 @@ const BATCH_MAX: usize = 100_000;
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
     call.allow(Action::Write)?;
+    stamps::check_bypass(call.name, call.body())?;
     let collection = call.collection()?;
     match call.name {
         "insert" => batch(call, collection, once::INSERT, "documents").await,
@@ -151,12 +152,14 @@ async fn inserted(
     documents: &[&RawDocument],
 ) -> Result<updates::Prepared, CommandError> {
     let mut prepared = refused::too_large(documents);
-    let stamped: Vec<_> = documents
-        .iter()
-        .map(|document| stamped(document))
-        .collect::<Result<_, _>>()?;
-    if stamped.iter().any(Option::is_some) {
-        prepared.changed = stamped;
+    if !stamps::keeps_empty(call.body()) {
+        let stamped: Vec<_> = documents
+            .iter()
+            .map(|document| stamps::stamped(document))
+            .collect::<Result<_, _>>()?;
+        if stamped.iter().any(Option::is_some) {
+            prepared.changed = stamped;
+        }
     }
     let parallel = parallel::refused(call, collection, documents).await?;
     prepared.refused.extend(parallel);

@@ -360,6 +360,31 @@ async fn what_does_not_belong_into_a_transaction_is_refused_as_mongodb_refuses_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_answer_of_a_transaction_has_a_token_that_its_commit_takes_back() {
+    let world = World::start().await;
+    world.seat("ada");
+    let mut wire = Wire::log_in_as(&world, "ada").await;
+    let mut run = async |mut command: Document, more: Document| {
+        command.extend(doc! { "lsid": lsid(1), "txnNumber": 1_i64 });
+        command.extend(more);
+        wire.run(&command).await
+    };
+    let go_on = || doc! { "autocommit": false };
+    let start = doc! { "startTransaction": true, "autocommit": false };
+    let read = run(doc! { "find": "c", "$db": "ada" }, start).await;
+    let write = doc! { "insert": "c", "documents": [{ "_id": 1 }], "$db": "ada" };
+    let written = run(write, go_on()).await;
+    let token = written.get_document("recoveryToken").unwrap().clone();
+    let commit = doc! { "commitTransaction": 1, "recoveryToken": token, "$db": "admin" };
+    for answer in [read, written, run(commit, go_on()).await] {
+        assert_eq!(answer.get_f64("ok").unwrap(), 1.0, "{answer}");
+        assert!(answer.get_document("recoveryToken").is_ok(), "{answer}");
+    }
+    let found = wire.run(&doc! { "find": "c", "$db": "ada" }).await;
+    assert!(!found.contains_key("recoveryToken"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn numbers_of_transactions_only_go_up() {
     let world = World::start().await;
     world.seat("ada");

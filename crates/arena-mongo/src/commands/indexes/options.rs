@@ -4,14 +4,26 @@ use std::collections::BTreeSet;
 
 use bson::{Bson, Document, RawBsonRef, RawDocument};
 
-use crate::commands::{Call, approximate, integer, parallel, validation};
+use crate::commands::duplicates::shell_text;
+use crate::commands::{Call, approximate, integer, is_true, parallel, storage, validation};
 use crate::error::CommandError;
 
 /// Weights of texts are less.
 const WEIGHT_MAX: f64 = 1e9;
 
+/// Options of indexes that the engine has and MongoDB has not.
+const ENGINE_ONLY: [&str; 5] = [
+    "buildAsUnique",
+    "cosmosSearchOptions",
+    "enableCompositeTerm",
+    "enableLargeIndexKeys",
+    "enableOrderedIndex",
+];
+
 /// Fails where an index has options that it may not have.
 pub(super) fn check(index: &RawDocument) -> Result<(), CommandError> {
+    check_known(index)?;
+    check_storage(index)?;
     let refused = |message: String| CommandError::new(67, "CannotCreateIndex", message);
     if let Some(hidden) = index.get("hidden")?
         && hidden.as_bool().is_none()
@@ -48,6 +60,47 @@ pub(super) fn check(index: &RawDocument) -> Result<(), CommandError> {
         }
     }
     Ok(())
+}
+
+/// Fails with an option that is none, or that the engine has no equal of.
+fn check_known(index: &RawDocument) -> Result<(), CommandError> {
+    for option in ENGINE_ONLY {
+        if index.get(option)?.is_some() {
+            let whole = shell_text(&Bson::Document(Document::try_from(index)?));
+            let message = format!(
+                "The field '{option}' is not valid for an index specification. Specification: {whole}"
+            );
+            return Err(CommandError::new(
+                197,
+                "InvalidIndexSpecificationOption",
+                message,
+            ));
+        }
+    }
+    if is_true(index, "prepareUnique") {
+        return Err(CommandError::not_supported(
+            "the option 'prepareUnique' of an index",
+        ));
+    }
+    Ok(())
+}
+
+/// How an index lies on disk is the engine's own matter; MongoDB tells with the index what was asked for.
+fn check_storage(index: &RawDocument) -> Result<(), CommandError> {
+    let refused = |message: &str| Err(CommandError::new(67, "CannotCreateIndex", message));
+    match index.get("storageEngine")? {
+        None => Ok(()),
+        Some(RawBsonRef::Document(options)) if options.iter().next().is_none() => refused(
+            "Empty \"storageEngine\" options are invalid. Please remove the field or include valid options.",
+        ),
+        Some(RawBsonRef::Document(options)) => {
+            storage::check(options)?;
+            Err(CommandError::not_supported(
+                "the option 'storageEngine' of an index",
+            ))
+        }
+        Some(_) => refused("\"storageEngine\" options must be a document if present"),
+    }
 }
 
 /// Fails where an index of the same name is there that differs in what the engine does not compare.

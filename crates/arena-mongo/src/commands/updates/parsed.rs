@@ -36,6 +36,7 @@ pub(super) async fn check(call: &Call<'_>, operation: &RawDocument) -> Result<()
             let way = modifiers::Way {
                 is_upsert: is_true(operation, "upsert"),
                 finds: false,
+                keeps_empty: true,
             };
             // What the front refuses itself it says in MongoDB's words.
             modifiers::prepared(update, way)?;

@@ -3,10 +3,34 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf, Timestamp};
+use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp};
 
+use crate::commands::{is_true, validation};
 use crate::error::CommandError;
 use crate::pipeline::cluster_time;
+
+const BYPASS: &str = "bypassEmptyTsReplacement";
+
+/// Whether a command asks for empty timestamps to stay, as restores do.
+pub(in crate::commands) fn keeps_empty(command: &RawDocument) -> bool {
+    is_true(command, BYPASS)
+}
+
+/// Fails where a command says otherwise than by a boolean whether they stay.
+pub(in crate::commands) fn check_bypass(
+    command: &str,
+    body: &RawDocument,
+) -> Result<(), CommandError> {
+    match body.get(BYPASS)? {
+        None | Some(RawBsonRef::Boolean(_) | RawBsonRef::Null) => Ok(()),
+        Some(other) => {
+            let kind = validation::type_name(&Bson::try_from(other)?);
+            Err(CommandError::type_mismatch(format!(
+                "BSON field '{command}.{BYPASS}' is the wrong type '{kind}', expected type 'bool'"
+            )))
+        }
+    }
+}
 
 /// The next of those of one second.
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -47,7 +71,7 @@ pub(in crate::commands) fn stamped(
 
 #[cfg(test)]
 mod tests {
-    use bson::{Bson, Document, doc};
+    use bson::{Document, doc};
 
     use super::*;
     use crate::commands::raw;
