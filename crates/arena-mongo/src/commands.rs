@@ -53,6 +53,7 @@ mod storage;
 mod texts;
 mod ties;
 mod transactions;
+mod unpushed;
 mod unread;
 mod updates;
 mod validation;

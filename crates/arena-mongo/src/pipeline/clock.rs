@@ -1,11 +1,13 @@
-//! Variables of the time. The engine has no `$$CLUSTER_TIME`, and no `$$NOW` in an
-//! update of all documents; both are the same for a whole command, so that constants do.
+//! Variables of the time. The engine has no `$$CLUSTER_TIME`, and no `$$NOW` in
+//! groups or in an update of all documents; both are the same for a whole command, so that constants do.
 
 use bson::{Bson, Document, Timestamp};
 
 use super::Place;
 
 const NOW: &str = "$$NOW";
+/// Stages in which the engine knows no time.
+const GROUPING: [&str; 4] = ["$group", "$bucket", "$bucketAuto", "$sortByCount"];
 const CLUSTER_TIME: &str = "$$CLUSTER_TIME";
 
 /// Returns a stage's value with the time in place of variables, if it has any that the engine lacks.
@@ -17,38 +19,39 @@ pub(super) fn with_times(name: &str, value: &Bson, place: Place) -> Option<Bson>
     ) {
         return None;
     }
-    let is_update = place == Place::Update;
-    is_named(value, is_update).then(|| replaced(value, is_update))
+    // A view's pipeline is read at another time.
+    let is_without = place == Place::Update || (place == Place::Top && GROUPING.contains(&name));
+    is_named(value, is_without).then(|| replaced(value, is_without))
 }
 
-fn is_time(text: &str, is_update: bool) -> bool {
-    text == CLUSTER_TIME || (is_update && text == NOW)
+fn is_time(text: &str, is_without_now: bool) -> bool {
+    text == CLUSTER_TIME || (is_without_now && text == NOW)
 }
 
-fn is_named(value: &Bson, is_update: bool) -> bool {
+fn is_named(value: &Bson, is_without_now: bool) -> bool {
     match value {
-        Bson::String(text) => is_time(text, is_update),
-        Bson::Array(values) => values.iter().any(|value| is_named(value, is_update)),
+        Bson::String(text) => is_time(text, is_without_now),
+        Bson::Array(values) => values.iter().any(|value| is_named(value, is_without_now)),
         Bson::Document(fields) => fields
             .iter()
-            .any(|(name, value)| name != "$literal" && is_named(value, is_update)),
+            .any(|(name, value)| name != "$literal" && is_named(value, is_without_now)),
         _ => false,
     }
 }
 
-fn replaced(value: &Bson, is_update: bool) -> Bson {
+fn replaced(value: &Bson, is_without_now: bool) -> Bson {
     match value {
-        Bson::String(text) if is_time(text, is_update) => time(text),
+        Bson::String(text) if is_time(text, is_without_now) => time(text),
         Bson::Array(values) => values
             .iter()
-            .map(|value| replaced(value, is_update))
+            .map(|value| replaced(value, is_without_now))
             .collect(),
         Bson::Document(fields) => Bson::Document(
             fields
                 .iter()
                 .map(|(name, value)| match name.as_str() {
                     "$literal" => (name.clone(), value.clone()),
-                    _ => (name.clone(), replaced(value, is_update)),
+                    _ => (name.clone(), replaced(value, is_without_now)),
                 })
                 .collect::<Document>(),
         ),

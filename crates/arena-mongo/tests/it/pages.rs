@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use mongodb::Collection;
 use mongodb::bson::{Bson, Decimal128, Document, doc};
 
-use crate::world::World;
+use crate::world::{World, code};
 
 const DOCUMENTS: i32 = 60;
 
@@ -117,4 +117,33 @@ async fn a_batch_is_as_large_as_its_number_read_whole() {
             assert_eq!(batch.len(), expected, "{command}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_page_of_no_size_is_the_rest_and_ends_with_its_collection() {
+    let world = World::start().await;
+    world.seat("ada");
+    let ada = world.client("ada").await.database("ada");
+    let things = ada.collection::<Document>("things");
+    let documents = (0..10).map(|n| doc! { "_id": n });
+    things.insert_many(documents).await.unwrap();
+    let open = || async {
+        let find = doc! { "find": "things", "batchSize": 2 };
+        let opened = ada.run_command(find).await.unwrap();
+        let cursor = opened.get_document("cursor").unwrap();
+        cursor.get_i64("id").unwrap()
+    };
+    for size in [Bson::Int32(0), Bson::Double(0.5), Bson::Double(f64::NAN)] {
+        let more = doc! { "getMore": open().await, "collection": "things", "batchSize": size };
+        let rest = ada.run_command(more).await.unwrap();
+        let cursor = rest.get_document("cursor").unwrap();
+        let batch = cursor.get_array("nextBatch").unwrap();
+        assert_eq!((batch.len(), cursor.get_i64("id").unwrap()), (8, 0));
+    }
+    let id = open().await;
+    things.drop().await.unwrap();
+    things.insert_one(doc! { "_id": 11 }).await.unwrap();
+    let more = || ada.run_command(doc! { "getMore": id, "collection": "things" });
+    assert_eq!(code(more().await), 175);
+    assert_eq!(code(more().await), 43);
 }

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use arena_mongo::{
-    Guard, Limits, Listener, Quota, Role, RoleName, SchemaChange, ScramVerifier, Settings, Socket,
-    Tls, User, Users,
+    Guard, Limits, Listener, Quota, Role, RoleName, STACK_BYTES, SchemaChange, ScramVerifier,
+    Settings, Socket, Tls, User, Users,
 };
 use mongodb::Client;
 use mongodb::bson::Document;
 use mongodb::options::ClientOptions;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -314,6 +315,7 @@ pub(crate) struct World {
     listeners: mpsc::Sender<Listener>,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<()>>,
+    threads: Option<Runtime>,
     limits: Limits,
     pub(crate) guard: Guard,
 }
@@ -353,6 +355,7 @@ impl World {
             listeners,
             shutdown: CancellationToken::new(),
             serving: None,
+            threads: None,
             limits,
             guard: Guard::new(quota),
         };
@@ -375,7 +378,7 @@ impl World {
         self.listeners = sender;
         self.shutdown = CancellationToken::new();
         let shutdown = self.shutdown.clone();
-        self.serving = Some(tokio::spawn(async move {
+        self.serving = Some(self.threads().spawn(async move {
             arena_mongo::serve(settings, receiver, shutdown)
                 .await
                 .unwrap();
@@ -386,6 +389,16 @@ impl World {
             .send(Listener::new(Socket::Tcp(socket)))
             .await
             .unwrap();
+    }
+
+    /// The front's thread, as large as the platform's are; one alone shows what holds up others.
+    fn threads(&mut self) -> &Runtime {
+        let threads = || {
+            let mut threads = Builder::new_multi_thread();
+            let threads = threads.worker_threads(1).enable_all();
+            threads.thread_stack_size(STACK_BYTES).build().unwrap()
+        };
+        self.threads.get_or_insert_with(threads)
     }
 
     /// Ends the front and does not wait for it.
@@ -464,6 +477,9 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.shutdown.cancel();
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
     }
 }
 
