@@ -53,7 +53,6 @@ mod storage;
 mod texts;
 mod ties;
 mod transactions;
-mod unpushed;
 mod unread;
 mod updates;
 mod validation;

@@ -6,7 +6,7 @@ use super::aggregated::spread;
 use super::indexes::hashed;
 use super::{
     Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, reading, search,
-    sorting, texts, unpushed, unread, views, without,
+    sorting, texts, unread, views, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -91,13 +91,7 @@ async fn by_engine(
     };
     let (sql, spec) = orders::of_pipeline(call, spec.to_owned()).await?;
     let Some(target) = writes_to else {
-        let mut answer = reading::first_page(call, budget, sql, &spec).await;
-        if let Err(error) = &answer
-            && call.transaction.is_none()
-            && let Some(spec) = unpushed::after(error, &spec)?
-        {
-            answer = reading::first_page(call, budget, sql, &spec).await;
-        }
+        let answer = reading::first_page(call, budget, sql, &spec).await;
         let read = read(call, &spec, answer).await;
         return read.map_err(|error| of_projections(error, call.body()));
     };

@@ -70,29 +70,23 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
         ("$merge", Bson::Document(merge)) if merge.get_array("whenMatched").is_ok() => {
             merged(merge)?
         }
-        ("$lookup" | "$unionWith" | "$merge", Bson::Document(stage)) => joined(name, stage)?,
+        ("$lookup" | "$unionWith" | "$merge", Bson::Document(mut stage)) => {
+            if name == "$lookup" {
+                without_nothing(&mut stage);
+            }
+            if let Some(variables) = stage.get("let") {
+                let variables = rewritten(variables)?;
+                stage.insert("let", variables);
+            }
+            match stage.get_str("as").map(str::to_owned) {
+                Ok(path) if name == "$lookup" && path.contains('.') => {
+                    looked_up_inside(&path, stage)
+                }
+                _ => vec![bson!({ name: stage })],
+            }
+        }
         (name, value) => vec![bson!({ name: rewritten(&value)? })],
     })
-}
-
-/// A stage that reads or writes another collection.
-fn joined(name: &str, mut stage: Document) -> Result<Vec<Bson>, CommandError> {
-    if name == "$lookup" {
-        without_nothing(&mut stage);
-    }
-    if let Some(variables) = stage.get("let") {
-        let variables = rewritten(variables)?;
-        stage.insert("let", variables);
-    }
-    if name != "$lookup" {
-        return Ok(vec![bson!({ name: stage })]);
-    }
-    let outer = outer_variables(&mut stage);
-    let stages = match stage.get_str("as").map(str::to_owned) {
-        Ok(path) if path.contains('.') => looked_up_inside(&path, stage),
-        _ => vec![bson!({ name: stage })],
-    };
-    Ok(beside(outer, stages))
 }
 
 /// A stage in which nothing is a filter.
@@ -377,48 +371,6 @@ fn without_nothing(lookup: &mut Document) {
             lookup.remove(field);
         }
     }
-}
-
-/// Takes those variables out of a `$lookup` that read others; the engine computes them without those of a `$lookup`
-/// around. As fields they are computed with all.
-fn outer_variables(lookup: &mut Document) -> Document {
-    let mut fields = Document::new();
-    if let Some(Bson::Document(variables)) = lookup.get_mut("let") {
-        for (_, value) in variables
-            .iter_mut()
-            .filter(|(_, value)| has_variable(value))
-        {
-            let field = format!("{HELPER}Let{}", fields.len());
-            let read = Bson::String(format!("${field}"));
-            fields.insert(field, std::mem::replace(value, read));
-        }
-    }
-    fields
-}
-
-/// Whether an expression reads a variable that somebody named; MongoDB's own have capitals.
-fn has_variable(value: &Bson) -> bool {
-    match value {
-        Bson::String(text) => {
-            let variable = text.strip_prefix("$$");
-            variable.is_some_and(|name| !name.starts_with(|first: char| first.is_ascii_uppercase()))
-        }
-        Bson::Array(values) => values.iter().any(has_variable),
-        Bson::Document(fields) => fields
-            .iter()
-            .any(|(name, value)| name != "$literal" && has_variable(value)),
-        _ => false,
-    }
-}
-
-/// Stages with fields that are there for them alone.
-fn beside(fields: Document, mut stages: Vec<Bson>) -> Vec<Bson> {
-    if !fields.is_empty() {
-        let names: Vec<Bson> = fields.keys().cloned().map(Bson::String).collect();
-        stages.insert(0, bson!({ "$set": fields }));
-        stages.push(bson!({ "$unset": names }));
-    }
-    stages
 }
 
 /// `$lookup` with a pipeline into a field inside another: the engine finds nothing.
