@@ -109,16 +109,36 @@ fn automatic(bucket: Document) -> Result<Vec<Bson>, CommandError> {
     Ok(stages)
 }
 
-/// The engine gives facets in an order of its own.
-fn faceted(facets: Document) -> Vec<Bson> {
-    let in_order: Document = facets
-        .keys()
-        .map(|name| (name.clone(), Bson::String(format!("${name}"))))
-        .collect();
-    let is_several = in_order.len() > 1;
+/// The engine gives facets in an order of its own, and loses documents without fields in them: where there may be
+/// some, documents are carried in a field.
+fn faceted(mut facets: Document) -> Vec<Bson> {
+    let carried = format!("{HELPER}Carried");
+    let mut in_order = Document::new();
+    for (name, stages) in facets.iter_mut() {
+        let mut read = Bson::String(format!("${name}"));
+        if let Some(stages) = stages.as_array_mut().filter(|stages| may_empty(stages)) {
+            stages.push(bson!({ "$replaceWith": { &carried: "$$ROOT" } }));
+            let document = format!("$$this.{carried}");
+            read = bson!({ "$map": { "input": read, "in": document } });
+        }
+        in_order.insert(name, read);
+    }
+    let is_as_it_is =
+        matches!(in_order.values().next(), Some(Bson::String(_)) if in_order.len() == 1);
     let mut stages = vec![bson!({ "$facet": facets })];
-    stages.extend(is_several.then(|| bson!({ "$replaceWith": in_order })));
+    stages.extend((!is_as_it_is).then(|| bson!({ "$replaceWith": in_order })));
     stages
+}
+
+/// Whether stages may leave documents without any field.
+fn may_empty(stages: &[Bson]) -> bool {
+    let mut names = stages.iter().filter_map(|stage| only(stage.as_document()?));
+    names.any(|(name, _)| {
+        matches!(
+            name,
+            "$project" | "$unset" | "$replaceRoot" | "$replaceWith" | "$redact"
+        )
+    })
 }
 
 /// Fields that are added: an empty object is a value, into which the engine would merge what is there. Nothing may be
