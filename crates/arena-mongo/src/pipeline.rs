@@ -24,6 +24,7 @@ mod instants;
 mod lists;
 mod metadata;
 mod missing;
+mod near;
 mod numbers;
 mod operands;
 mod orders;

@@ -5,7 +5,7 @@ use bson::{Bson, Document};
 use super::accumulators::has_operator;
 use super::expressions::only;
 use super::paths::{check_expression, check_path, check_specification};
-use super::{only_field, projections};
+use super::{near, only_field, projections};
 use crate::error::CommandError;
 
 /// The engine ends, or writes nothing, where documents that are in no collection are to be written into one.
@@ -53,7 +53,7 @@ pub(super) fn check_plain(name: &str, value: &Bson) -> Result<(), CommandError> 
             Err(CommandError::new(6_050_203, "Location6050203", message))
         }
         ("$densify", Bson::Document(densify)) => check_densify(densify),
-        ("$geoNear", Bson::Document(near)) => check_near(near),
+        ("$geoNear", near) => near::check(near),
         ("$bucket", Bson::Document(bucket)) => {
             check_bucket(bucket).and_then(|()| check_grouping(bucket))
         }
@@ -182,33 +182,6 @@ pub(super) fn reads(expression: &Bson, meets: &dyn Fn(&str) -> bool) -> bool {
             .iter()
             .any(|(name, value)| name != "$literal" && reads(value, meets)),
         _ => false,
-    }
-}
-
-/// What `$geoNear` needs; the engine measures from 0, 0 where it is not said from where.
-fn check_near(near: &Document) -> Result<(), CommandError> {
-    for (field, code, name) in [
-        ("distanceField", 16606, "Location16606"),
-        ("includeLocs", 16607, "Location16607"),
-    ] {
-        if near
-            .get(field)
-            .is_some_and(|path| !matches!(path, Bson::String(_)))
-        {
-            let message = format!("$geoNear requires that '{field}' option is a String");
-            return Err(CommandError::new(code, name, message));
-        }
-    }
-    match near.get("near") {
-        None => {
-            let message = "$geoNear requires a 'near' option as an Array or Object";
-            Err(CommandError::new(5_860_400, "Location5860400", message))
-        }
-        Some(Bson::String(_)) => {
-            let message = "$geoNear requires that 'near' is an Array or Object";
-            Err(CommandError::new(5_860_401, "Location5860401", message))
-        }
-        Some(_) => Ok(()),
     }
 }
 

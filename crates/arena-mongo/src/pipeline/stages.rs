@@ -9,8 +9,8 @@ use super::arithmetic::with_exact_constants;
 use super::buckets;
 use super::checks::{direction, reads};
 use super::expressions::{only, rewritten};
-use super::geo;
 use super::missing::{accumulated, or_null};
+use super::near;
 use super::raising::{raise, refuse};
 use super::windows;
 use crate::error::CommandError;
@@ -41,7 +41,7 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             stages
         }
         ("$bucketAuto", Bson::Document(bucket)) => automatic(bucket)?,
-        ("$geoNear", Bson::Document(near)) => geo::near(near),
+        ("$geoNear", Bson::Document(near)) => near::stages(near),
         ("$setWindowFields", Bson::Document(windows)) => windows::rewritten_windows(windows)?,
         ("$graphLookup", Bson::Document(lookup)) => graph_looked_up(lookup)?,
         // Their pipelines have had the same walk.
