@@ -4,7 +4,8 @@ use bson::{Bson, Document};
 
 use super::accumulators::has_operator;
 use super::expressions::only;
-use super::paths::{check_expression, check_path, check_specification};
+use super::geo::number;
+use super::paths::{check_expression, check_path, check_specification, with_empty};
 use super::{near, only_field, projections};
 use crate::error::CommandError;
 
@@ -187,12 +188,27 @@ pub(super) fn reads(expression: &Bson, meets: &dyn Fn(&str) -> bool) -> bool {
 
 /// The engine takes an expression of a default for an object.
 fn check_bucket(bucket: &Document) -> Result<(), CommandError> {
-    if matches!(bucket.get("groupBy"), Some(Bson::String(path)) if !path.starts_with('$')) {
-        let message =
-            "The $bucket 'groupBy' field must be defined as a $-prefixed path or an expression";
-        return Err(CommandError::new(40202, "Location40202", message));
+    for (field, value) in bucket {
+        match (field.as_str(), value) {
+            ("groupBy", Bson::String(path)) if !path.starts_with('$') => {
+                let message = "The $bucket 'groupBy' field must be defined as a $-prefixed path or an expression";
+                return Err(CommandError::new(40202, "Location40202", message));
+            }
+            ("boundaries", boundaries) if boundaries.as_array().is_none() => {
+                let message = "The $bucket 'boundaries' field must be an array";
+                return Err(CommandError::new(40200, "Location40200", message));
+            }
+            ("groupBy" | "boundaries" | "default" | "output", _) => {}
+            _ => break,
+        }
     }
-    let boundaries = bucket.get_array("boundaries");
+    let boundaries = bucket.get_array("boundaries").ok();
+    if let (Some(boundaries), Some(default)) = (boundaries, bucket.get("default"))
+        && is_between(default, boundaries)
+    {
+        let message = "The $bucket 'default' field must be less than the lowest boundary or greater than or equal to the highest boundary.";
+        return Err(CommandError::new(40199, "Location40199", message));
+    }
     let mut constants = boundaries
         .into_iter()
         .flatten()
@@ -204,6 +220,17 @@ fn check_bucket(bucket: &Document) -> Result<(), CommandError> {
         ));
     }
     Ok(())
+}
+
+/// Whether a number is one that a bucket takes; the engine compares those of one type only.
+fn is_between(default: &Bson, boundaries: &[Bson]) -> bool {
+    let (Some(first), Some(last)) = (boundaries.first(), boundaries.last()) else {
+        return false;
+    };
+    match (number(first), number(default), number(last)) {
+        (Some(first), Some(default), Some(last)) => first <= default && default < last,
+        _ => false,
+    }
 }
 
 fn check_grouping(bucket: &Document) -> Result<(), CommandError> {
@@ -229,11 +256,24 @@ fn check_densify(densify: &Document) -> Result<(), CommandError> {
 
 fn check_group(group: &Document) -> Result<(), CommandError> {
     for (field, value) in group {
+        if field != "_id" && field.starts_with('$') {
+            let message = format!("The field name '{field}' cannot be an operator name");
+            return Err(CommandError::new(40236, "Location40236", message));
+        }
         let Bson::Document(fields) = value else {
             check_expression(value)?;
             continue;
         };
         match only(fields) {
+            _ if field != "_id"
+                && !fields
+                    .keys()
+                    .next()
+                    .is_some_and(|name| name.starts_with('$')) =>
+            {
+                let message = format!("The field '{field}' must be an accumulator object");
+                return Err(CommandError::new(40234, "Location40234", message));
+            }
             Some((operator, Bson::Array(_))) if field != "_id" => {
                 let message = format!("The {operator} accumulator is a unary operator");
                 return Err(CommandError::new(40237, "Location40237", message));
@@ -253,6 +293,9 @@ fn check_group(group: &Document) -> Result<(), CommandError> {
 
 /// A key's fields are expressions; a number or a boolean looks like a projection's.
 fn check_key(fields: &Document) -> Result<(), CommandError> {
+    if fields.contains_key("") {
+        return Err(with_empty());
+    }
     let is_inclusion = |value: &Bson| {
         matches!(
             value,
