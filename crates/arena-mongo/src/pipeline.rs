@@ -21,6 +21,7 @@ mod geo;
 mod granularity;
 mod identity;
 mod instants;
+mod joins;
 mod lists;
 mod metadata;
 mod missing;
@@ -56,6 +57,7 @@ pub(crate) use self::expressions::{
 };
 pub(crate) use self::geo::{as_stage, has_least, is_near_at_all, is_near_inside};
 use self::identity::with_one_identity;
+pub(crate) use self::joins::without_index;
 pub(crate) use self::raising::raised;
 pub(crate) use self::schema::{as_written, stages_as_written, stored, stored_stages};
 use crate::error::CommandError;

@@ -14,6 +14,11 @@ pub(super) fn check_documents(pipeline: &[Bson]) -> Result<(), CommandError> {
     let [first, .., last] = pipeline else {
         return Ok(());
     };
+    let is_documents = |stage: &Bson| matches!(only_field(stage), Ok(("$documents", _)));
+    if pipeline.iter().skip(1).any(is_documents) {
+        let message = "$documents is only valid as the first stage in a pipeline";
+        return Err(CommandError::new(40602, "Location40602", message));
+    }
     match (only_field(first)?, only_field(last)?) {
         (("$documents", _), (name @ ("$out" | "$merge"), _)) => Err(CommandError::not_supported(
             format_args!("{name} of a pipeline that begins with $documents"),
@@ -487,6 +492,7 @@ pub(super) fn check_lookup(lookup: &Bson) -> Result<(), CommandError> {
     let Bson::Document(lookup) = lookup else {
         return Ok(());
     };
+    check_lookup_fields(lookup)?;
     for field in ["localField", "foreignField", "as"] {
         let is_given =
             |path: &&str| !path.is_empty() || field == "as" || !lookup.contains_key("pipeline");
@@ -515,4 +521,29 @@ pub(super) fn check_lookup(lookup: &Bson) -> Result<(), CommandError> {
             Err(CommandError::type_mismatch(message))
         }
     }
+}
+
+/// The fields of a `$lookup` and their types; what another database is named by is refused elsewhere.
+fn check_lookup_fields(lookup: &Document) -> Result<(), CommandError> {
+    for (field, value) in lookup {
+        match (field.as_str(), value) {
+            ("localField" | "foreignField" | "as", Bson::String(_) | Bson::Null) => {}
+            ("localField" | "foreignField" | "as", _) => {
+                let message = format!(
+                    "BSON field '$lookup.{field}' is the wrong type, expected type 'string'"
+                );
+                return Err(CommandError::type_mismatch(message));
+            }
+            ("from" | "let" | "pipeline" | "db" | "coll", _) => {}
+            _ => {
+                let message = format!("BSON field '$lookup.{field}' is an unknown field.");
+                return Err(CommandError::new(40415, "IDLUnknownField", message));
+            }
+        }
+    }
+    if matches!(lookup.get("as"), None | Some(Bson::Null)) {
+        let message = "BSON field '$lookup.as' is missing but a required field";
+        return Err(CommandError::new(40414, "IDLFailedToParse", message));
+    }
+    Ok(())
 }

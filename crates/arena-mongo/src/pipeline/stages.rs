@@ -9,6 +9,7 @@ use super::arithmetic::with_exact_constants;
 use super::buckets;
 use super::checks::{direction, reads};
 use super::expressions::{only, rewritten};
+use super::joins;
 use super::missing::{accumulated, or_null};
 use super::near;
 use super::raising::{raise, refuse};
@@ -70,21 +71,9 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
         ("$merge", Bson::Document(merge)) if merge.get_array("whenMatched").is_ok() => {
             merged(merge)?
         }
-        ("$lookup" | "$unionWith" | "$merge", Bson::Document(mut stage)) => {
-            if name == "$lookup" {
-                without_nothing(&mut stage);
-            }
-            if let Some(variables) = stage.get("let") {
-                let variables = rewritten(variables)?;
-                stage.insert("let", variables);
-            }
-            match stage.get_str("as").map(str::to_owned) {
-                Ok(path) if name == "$lookup" && path.contains('.') => {
-                    looked_up_inside(&path, stage)
-                }
-                _ => vec![bson!({ name: stage })],
-            }
-        }
+        ("$merge", merge) => vec![bson!({ "$merge": merge })],
+        ("$lookup", Bson::Document(lookup)) => joins::stages(lookup)?,
+        ("$unionWith", Bson::Document(union)) => vec![bson!({ "$unionWith": union })],
         (name, value) => vec![bson!({ name: rewritten(&value)? })],
     })
 }
@@ -354,37 +343,6 @@ fn with_its_id() -> Bson {
         "default": other,
     } });
     bson!({ "$replaceWith": { "$mergeObjects": [{ "_id": id }, "$$ROOT"] } })
-}
-
-/// What a `$lookup` does not say, said by null; and fields of no name, which a pipeline does without.
-fn without_nothing(lookup: &mut Document) {
-    if lookup.get("let") == Some(&Bson::Null) {
-        lookup.remove("let");
-    }
-    let fields = ["localField", "foreignField"];
-    let is_nothing = |field: &&str| match lookup.get(*field) {
-        Some(Bson::String(path)) => path.is_empty(),
-        value => value == Some(&Bson::Null),
-    };
-    if lookup.contains_key("pipeline") && fields.iter().any(is_nothing) {
-        for field in fields {
-            lookup.remove(field);
-        }
-    }
-}
-
-/// `$lookup` with a pipeline into a field inside another: the engine finds nothing.
-fn looked_up_inside(path: &str, mut lookup: Document) -> Vec<Bson> {
-    if lookup.get_array("pipeline").map_or(true, Vec::is_empty) {
-        return vec![bson!({ "$lookup": lookup })];
-    }
-    let found = format!("{HELPER}Found");
-    lookup.insert("as", found.as_str());
-    vec![
-        bson!({ "$lookup": lookup }),
-        bson!({ "$set": { path: format!("${found}") } }),
-        bson!({ "$unset": found }),
-    ]
 }
 
 /// Whether it is what `$sortByCount` takes; the engine says what is wrong with others.
