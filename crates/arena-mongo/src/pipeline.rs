@@ -23,6 +23,7 @@ mod identity;
 mod instants;
 mod joins;
 mod lists;
+mod merges;
 mod metadata;
 mod missing;
 mod near;

@@ -48,10 +48,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     };
     views::check_collation(call, "aggregate").await?;
     let writes_to = writes_to(&spec);
-    if writes_to.is_some() {
-        outputs::check_level(call.body())?;
-        outputs::check(call, &spec).await?;
-    }
+    let made = outputs::checked(call, &spec, writes_to.as_ref()).await?;
     let _let_in = match &writes_to {
         Some((database, collection)) => {
             let database = database.as_deref().unwrap_or(call.database);
@@ -73,6 +70,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         None => by_engine(call, &spec, writes_to.as_ref()).await?,
     };
     if let Some((database, collection)) = writes_to {
+        outputs::drop_empty(call, made, &collection).await?;
         call.schema_changed(
             database.as_deref().unwrap_or(call.database),
             Some(&collection),

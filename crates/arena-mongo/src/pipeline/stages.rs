@@ -10,9 +10,10 @@ use super::buckets;
 use super::checks::{direction, reads};
 use super::expressions::{only, rewritten};
 use super::joins;
+use super::merges;
 use super::missing::{accumulated, or_null};
 use super::near;
-use super::raising::{raise, refuse};
+use super::raising::refuse;
 use super::windows;
 use crate::error::CommandError;
 
@@ -68,10 +69,7 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             bson!({ "$redact": rewritten(&decided(decision))? }),
             bson!({ "$match": { format!("{HELPER}Nothing"): { "$exists": false } } }),
         ],
-        ("$merge", Bson::Document(merge)) if merge.get_array("whenMatched").is_ok() => {
-            merged(merge)?
-        }
-        ("$merge", merge) => vec![bson!({ "$merge": merge })],
+        ("$merge", merge) => merges::stages(merge)?,
         ("$lookup", Bson::Document(lookup)) => joins::stages(lookup)?,
         ("$unionWith", Bson::Document(union)) => vec![bson!({ "$unionWith": union })],
         (name, value) => vec![bson!({ name: rewritten(&value)? })],
@@ -260,89 +258,6 @@ fn decided(decision: Bson) -> Bson {
     }
     let is_text = bson!({ "$in": [decision.clone(), { "$literal": DECISIONS.to_vec() }] });
     bson!({ "$cond": [is_text, 0, decision] })
-}
-
-/// `$merge` with a pipeline, which the engine lacks: the document that matches is looked up, the pipeline runs
-/// over it, and what comes out replaces it.
-fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
-    let unsupported =
-        |what: &str| CommandError::not_supported(format_args!("$merge whose pipeline {what}"));
-    let Some(Bson::Array(update)) = merge.remove("whenMatched") else {
-        return Err(CommandError::internal());
-    };
-    let into = match merge.get("into") {
-        Some(Bson::String(collection)) => collection.clone(),
-        Some(Bson::Document(target)) if !target.contains_key("db") => {
-            target.get_str("coll").unwrap_or_default().to_owned()
-        }
-        _ => return Err(unsupported("looks into another database")),
-    };
-    let on = match merge.get("on") {
-        None => vec!["_id".to_owned()],
-        Some(Bson::String(field)) => vec![field.clone()],
-        Some(Bson::Array(fields)) => {
-            let names = fields.iter().filter_map(Bson::as_str);
-            names.map(str::to_owned).collect()
-        }
-        Some(_) => return Err(unsupported("matches on what is no field")),
-    };
-    let moves = update.iter().any(may_move);
-    if moves && on != ["_id"] {
-        return Err(unsupported("may change '_id' or replaces the document"));
-    }
-    let is_same = on
-        .iter()
-        .map(|field| bson!({ "$eq": [format!("${field}"), format!("$$new.{field}")] }));
-    let is_same: Vec<Bson> = is_same.collect();
-    let mut variables = match merge.remove("let") {
-        Some(variables) => match rewritten(&variables)? {
-            Bson::Document(variables) => variables,
-            _ => {
-                return Err(CommandError::type_mismatch(
-                    "'let' of $merge must be an object",
-                ));
-            }
-        },
-        None => Document::new(),
-    };
-    variables.insert("new", "$$ROOT");
-    let matched = format!("{HELPER}Matched");
-    let mut pipeline = vec![bson!({ "$match": { "$expr": { "$and": is_same } } })];
-    pipeline.extend(update);
-    pipeline.extend(moves.then(with_its_id));
-    let lookup = bson!({ "$lookup": { "from": into, "let": variables, "pipeline": pipeline, "as": matched.clone() } });
-    let field = format!("${matched}");
-    let result = bson!({ "$replaceWith": { "$cond": [
-        { "$eq": [field.clone(), []] },
-        { "$unsetField": { "field": matched, "input": "$$ROOT" } },
-        { "$first": field },
-    ] } });
-    merge.insert("whenMatched", "replace");
-    Ok(vec![lookup, result, bson!({ "$merge": merge })])
-}
-
-/// Whether a stage of an update may give a document another `_id`, or none.
-fn may_move(stage: &Bson) -> bool {
-    match stage.as_document().and_then(only) {
-        Some(("$set" | "$addFields", Bson::Document(fields))) => fields.contains_key("_id"),
-        Some(("$unset", Bson::String(field))) => field == "_id",
-        Some(("$unset", Bson::Array(fields))) => fields.contains(&Bson::String("_id".into())),
-        _ => true,
-    }
-}
-
-/// A document of a `$merge` with the `_id` that it matched by: none is given back, and another one is refused.
-fn with_its_id() -> Bson {
-    let message = "$merge failed to update the matching document, did you attempt to modify the _id or the shard key? :: caused by :: Performing an update on the path '_id' would modify the immutable field '_id', now a ";
-    let other = raise(66, message, bson!({ "$type": "$_id" }));
-    let id = bson!({ "$switch": {
-        "branches": [
-            { "case": { "$eq": [{ "$type": "$_id" }, "missing"] }, "then": "$$new._id" },
-            { "case": { "$eq": ["$_id", "$$new._id"] }, "then": "$_id" },
-        ],
-        "default": other,
-    } });
-    bson!({ "$replaceWith": { "$mergeObjects": [{ "_id": id }, "$$ROOT"] } })
 }
 
 /// Whether it is what `$sortByCount` takes; the engine says what is wrong with others.
