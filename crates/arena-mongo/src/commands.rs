@@ -24,6 +24,7 @@ mod hints;
 mod indexes;
 mod known;
 mod lists;
+mod merging;
 mod modifiers;
 mod oddities;
 mod once;

@@ -100,6 +100,9 @@ const CREATION_RACES: [&str; 2] = [
     "Unable to create metadata database sentinel collection.",
 ];
 
+/// What the engine fails with where one statement is to write one document several times.
+pub(crate) const WRITTEN_TWICE: &str = "several documents are to be written to the same one";
+
 /// The failure of one command; the connection stays usable.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CommandError {
@@ -270,6 +273,9 @@ impl CommandError {
         }
         if *state == SqlState::FEATURE_NOT_SUPPORTED {
             return Self::new(115, "CommandNotSupported", error.message());
+        }
+        if *state == SqlState::CARDINALITY_VIOLATION {
+            return Self::new(1, "InternalError", WRITTEN_TWICE);
         }
         let conflicts = [
             SqlState::T_R_SERIALIZATION_FAILURE,

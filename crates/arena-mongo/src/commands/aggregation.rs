@@ -5,17 +5,20 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc
 use super::aggregated::spread;
 use super::indexes::hashed;
 use super::{
-    Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, reading, search,
-    sorting, texts, unread, views, without,
+    Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, raw, reading,
+    search, sorting, texts, unread, views, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
-use crate::pipeline::Place;
+use crate::pipeline::{Place, without_index};
 use crate::users::Action;
 use crate::wording::{Asked, reworded};
 
 pub(super) const AGGREGATE: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.aggregate_cursor_first_page($1, $2)";
+
+/// What the engine says where an index is to find a value that is missing.
+const NO_KEY: &str = "Should not have empty document";
 
 /// For texts that name no command.
 const NOBODY: Asked<'_> = Asked {
@@ -45,10 +48,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     };
     views::check_collation(call, "aggregate").await?;
     let writes_to = writes_to(&spec);
-    if writes_to.is_some() {
-        outputs::check_level(call.body())?;
-        outputs::check(call, &spec).await?;
-    }
+    let made = outputs::checked(call, &spec, writes_to.as_ref()).await?;
     let _let_in = match &writes_to {
         Some((database, collection)) => {
             let database = database.as_deref().unwrap_or(call.database);
@@ -70,6 +70,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         None => by_engine(call, &spec, writes_to.as_ref()).await?,
     };
     if let Some((database, collection)) = writes_to {
+        outputs::drop_empty(call, made, &collection).await?;
         call.schema_changed(
             database.as_deref().unwrap_or(call.database),
             Some(&collection),
@@ -92,23 +93,45 @@ async fn by_engine(
     let (sql, spec) = orders::of_pipeline(call, spec.to_owned()).await?;
     let Some(target) = writes_to else {
         let answer = reading::first_page(call, budget, sql, &spec).await;
-        let read = read(call, &spec, answer).await;
+        let read = read(call, (sql, &spec), answer).await;
         return read.map_err(|error| of_projections(error, call.body()));
     };
     let sql = outputs::statement(sql, call.body());
     match reading::first_page(call, budget, sql, &spec).await {
         Err(error) => outputs::after_failure(call, (sql, &spec), target, error).await,
-        answer => read(call, &spec, answer)
+        answer => read(call, (sql, &spec), answer)
             .await
             .map_err(|error| of_projections(error, call.body())),
     }
 }
 
 /// An answer, if nothing is wrong with expressions that no document reached.
-async fn read(call: &Call<'_>, spec: &RawDocument, answer: Answer) -> Answer {
-    let answer = answer?;
+async fn read(
+    call: &Call<'_>,
+    (sql, spec): (&'static str, &RawDocument),
+    answer: Answer,
+) -> Answer {
+    let answer = match answer {
+        Err(error) if error.message.ends_with(NO_KEY) => joined(call, sql, spec, error).await?,
+        answer => answer?,
+    };
     unread::check_pipeline(call, spec, &answer).await?;
     Ok(answer)
+}
+
+/// Runs a pipeline once more in which an index was to find what equals a variable that is missing.
+async fn joined(
+    call: &Call<'_>,
+    sql: &'static str,
+    spec: &RawDocument,
+    error: CommandError,
+) -> Answer {
+    let mut spec = Document::try_from(spec)?;
+    let stages = spec.get_array_mut("pipeline").ok();
+    if call.transaction.is_some() || !stages.is_some_and(|stages| without_index(stages)) {
+        return Err(error);
+    }
+    reading::first_page(call, call.budget(), sql, &raw(&spec)).await
 }
 
 /// Runs a pipeline that only copies a collection; nothing for all others.
@@ -230,7 +253,7 @@ pub(super) async fn first(
     pipeline: Vec<Document>,
 ) -> Option<Document> {
     let spec = doc! { "aggregate": collection, "pipeline": pipeline, "cursor": {} };
-    let spec = super::raw(&spec);
+    let spec = raw(&spec);
     let row = call
         .server
         .backend

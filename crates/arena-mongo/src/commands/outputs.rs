@@ -3,9 +3,10 @@
 //! goes by another collection.
 
 use bson::oid::ObjectId;
-use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
+use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
+use tokio_postgres::types::ToSql;
 
-use super::{Answer, Call, aggregation, orders, raw, reading, without};
+use super::{Answer, Call, aggregation, merging, orders, raw, reading, without};
 use crate::backend::BsonIn;
 use crate::error::CommandError;
 
@@ -32,17 +33,37 @@ pub(super) fn statement(sql: &'static str, body: &RawDocument) -> &'static str {
     }
 }
 
-/// Refuses a `$merge` that would not write what it should.
-pub(super) async fn check(call: &Call<'_>, spec: &RawDocument) -> Result<(), CommandError> {
-    let Ok(source) = spec.get_str("aggregate") else {
-        return Ok(());
+/// What a pipeline makes by beginning to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    Nothing,
+    /// The target of a `$merge`, which MongoDB makes only with something to write.
+    Target,
+}
+
+/// Refuses what would not write as it should, and tells what writing makes.
+pub(super) async fn checked(
+    call: &Call<'_>,
+    spec: &RawDocument,
+    target: Option<&(Option<String>, String)>,
+) -> Result<Made, CommandError> {
+    let Some((database, collection)) = target else {
+        return Ok(Made::Nothing);
     };
-    if aggregation::replaces(spec) || !has_source(spec) || !is_missing(call, source).await {
-        return Ok(());
+    check_level(call.body())?;
+    let Ok(source) = spec.get_str("aggregate") else {
+        return Ok(Made::Nothing);
+    };
+    if aggregation::replaces(spec) {
+        return Ok(Made::Nothing);
     }
-    Err(CommandError::not_supported(
-        "$merge of other documents from a collection that does not exist",
-    ))
+    if has_source(spec) && is_missing(call, source).await {
+        return Err(CommandError::not_supported(
+            "$merge of other documents from a collection that does not exist",
+        ));
+    }
+    let is_new = database.is_none() && is_missing(call, collection).await;
+    Ok(if is_new { Made::Target } else { Made::Nothing })
 }
 
 /// Whether the engine refused to read from a collection that is not there.
@@ -82,8 +103,8 @@ async fn emptied(
     })
 }
 
-/// What is left to do where a pipeline that writes has failed: its target may have to be empty, and what a `$merge`
-/// brings that matches nothing is kept.
+/// What is left to do where a pipeline that writes has failed: its target may have to be empty or to be made, and a
+/// `$merge` writes one document after the other.
 pub(super) async fn after_failure(
     call: &Call<'_>,
     (sql, spec): (&'static str, &RawDocument),
@@ -91,38 +112,55 @@ pub(super) async fn after_failure(
     error: CommandError,
 ) -> Answer {
     if is_of_missing(&error) {
-        return emptied(call, spec, target, error).await;
+        return if aggregation::replaces(spec) {
+            emptied(call, spec, target, error).await
+        } else {
+            into_new(call, (sql, spec), target, error).await
+        };
     }
-    if error.code == DUPLICATE {
-        keep_unmatched(call, sql, spec).await?;
+    if let Some(answer) = merging::one_by_one(call, (sql, spec), target, &error).await? {
+        return Ok(answer);
     }
     Err(aggregation::of_projections(error, call.body()))
 }
 
-const DUPLICATE: i32 = 11000;
-
-/// Writes what a `$merge` brings that matches nothing, where it failed because something matched: the engine takes all
-/// of it back, MongoDB nothing.
-async fn keep_unmatched(
+/// Makes the target of a `$merge` by a pipeline, which looks into it before anything is written.
+async fn into_new(
     call: &Call<'_>,
-    sql: &'static str,
-    spec: &RawDocument,
+    (sql, spec): (&'static str, &RawDocument),
+    (database, collection): &(Option<String>, String),
+    error: CommandError,
+) -> Answer {
+    let source = spec.get_str("aggregate").unwrap_or_default();
+    let is_new = database.is_none() && is_missing(call, collection).await;
+    if !is_new || is_missing(call, source).await {
+        return Err(error);
+    }
+    let parameters: [&(dyn ToSql + Sync); 2] = [&call.database, collection];
+    let backend = &call.server.backend;
+    backend
+        .row(call.budget_to_change(), CREATE, &parameters)
+        .await?;
+    reading::first_page(call, call.budget_to_change(), sql, spec).await
+}
+
+/// Takes a target away that was made for nothing.
+pub(super) async fn drop_empty(
+    call: &Call<'_>,
+    made: Made,
+    collection: &str,
 ) -> Result<(), CommandError> {
-    let mut spec = Document::try_from(spec)?;
-    let merge = spec
-        .get_array_mut("pipeline")
-        .ok()
-        .and_then(|stages| stages.last_mut()?.as_document_mut())
-        .and_then(|stage| stage.get_document_mut("$merge").ok());
-    let Some(merge) = merge.filter(|merge| {
-        merge
-            .get_str("whenMatched")
-            .is_ok_and(|mode| mode == "fail")
-    }) else {
+    if made == Made::Nothing
+        || is_missing(call, collection).await
+        || reading::count_of(call, collection).await? > 0
+    {
         return Ok(());
-    };
-    merge.insert("whenMatched", "keepExisting");
-    reading::first_page(call, call.budget_to_change(), sql, &raw(&spec)).await?;
+    }
+    let parameters: [&(dyn ToSql + Sync); 2] = [&call.database, &collection];
+    let backend = &call.server.backend;
+    backend
+        .row(call.budget_to_change(), DROP, &parameters)
+        .await?;
     Ok(())
 }
 
@@ -216,7 +254,7 @@ async fn is_missing(call: &Call<'_>, source: &str) -> bool {
 }
 
 /// MongoDB promises no linearizable reads where what is read is written.
-pub(super) fn check_level(body: &RawDocument) -> Result<(), CommandError> {
+fn check_level(body: &RawDocument) -> Result<(), CommandError> {
     let concern = body.get_document("readConcern").ok();
     let level = concern.and_then(|concern| concern.get_str("level").ok());
     if level != Some("linearizable") {

@@ -4,8 +4,9 @@ use bson::{Bson, Document};
 
 use super::accumulators::has_operator;
 use super::expressions::only;
-use super::paths::{check_expression, check_path, check_specification};
-use super::{only_field, projections};
+use super::geo::number;
+use super::paths::{check_expression, check_path, check_specification, with_empty};
+use super::{near, only_field, projections};
 use crate::error::CommandError;
 
 /// The engine ends, or writes nothing, where documents that are in no collection are to be written into one.
@@ -13,6 +14,11 @@ pub(super) fn check_documents(pipeline: &[Bson]) -> Result<(), CommandError> {
     let [first, .., last] = pipeline else {
         return Ok(());
     };
+    let is_documents = |stage: &Bson| matches!(only_field(stage), Ok(("$documents", _)));
+    if pipeline.iter().skip(1).any(is_documents) {
+        let message = "$documents is only valid as the first stage in a pipeline";
+        return Err(CommandError::new(40602, "Location40602", message));
+    }
     match (only_field(first)?, only_field(last)?) {
         (("$documents", _), (name @ ("$out" | "$merge"), _)) => Err(CommandError::not_supported(
             format_args!("{name} of a pipeline that begins with $documents"),
@@ -53,7 +59,7 @@ pub(super) fn check_plain(name: &str, value: &Bson) -> Result<(), CommandError> 
             Err(CommandError::new(6_050_203, "Location6050203", message))
         }
         ("$densify", Bson::Document(densify)) => check_densify(densify),
-        ("$geoNear", Bson::Document(near)) => check_near(near),
+        ("$geoNear", near) => near::check(near),
         ("$bucket", Bson::Document(bucket)) => {
             check_bucket(bucket).and_then(|()| check_grouping(bucket))
         }
@@ -185,41 +191,29 @@ pub(super) fn reads(expression: &Bson, meets: &dyn Fn(&str) -> bool) -> bool {
     }
 }
 
-/// What `$geoNear` needs; the engine measures from 0, 0 where it is not said from where.
-fn check_near(near: &Document) -> Result<(), CommandError> {
-    for (field, code, name) in [
-        ("distanceField", 16606, "Location16606"),
-        ("includeLocs", 16607, "Location16607"),
-    ] {
-        if near
-            .get(field)
-            .is_some_and(|path| !matches!(path, Bson::String(_)))
-        {
-            let message = format!("$geoNear requires that '{field}' option is a String");
-            return Err(CommandError::new(code, name, message));
-        }
-    }
-    match near.get("near") {
-        None => {
-            let message = "$geoNear requires a 'near' option as an Array or Object";
-            Err(CommandError::new(5_860_400, "Location5860400", message))
-        }
-        Some(Bson::String(_)) => {
-            let message = "$geoNear requires that 'near' is an Array or Object";
-            Err(CommandError::new(5_860_401, "Location5860401", message))
-        }
-        Some(_) => Ok(()),
-    }
-}
-
 /// The engine takes an expression of a default for an object.
 fn check_bucket(bucket: &Document) -> Result<(), CommandError> {
-    if matches!(bucket.get("groupBy"), Some(Bson::String(path)) if !path.starts_with('$')) {
-        let message =
-            "The $bucket 'groupBy' field must be defined as a $-prefixed path or an expression";
-        return Err(CommandError::new(40202, "Location40202", message));
+    for (field, value) in bucket {
+        match (field.as_str(), value) {
+            ("groupBy", Bson::String(path)) if !path.starts_with('$') => {
+                let message = "The $bucket 'groupBy' field must be defined as a $-prefixed path or an expression";
+                return Err(CommandError::new(40202, "Location40202", message));
+            }
+            ("boundaries", boundaries) if boundaries.as_array().is_none() => {
+                let message = "The $bucket 'boundaries' field must be an array";
+                return Err(CommandError::new(40200, "Location40200", message));
+            }
+            ("groupBy" | "boundaries" | "default" | "output", _) => {}
+            _ => break,
+        }
     }
-    let boundaries = bucket.get_array("boundaries");
+    let boundaries = bucket.get_array("boundaries").ok();
+    if let (Some(boundaries), Some(default)) = (boundaries, bucket.get("default"))
+        && is_between(default, boundaries)
+    {
+        let message = "The $bucket 'default' field must be less than the lowest boundary or greater than or equal to the highest boundary.";
+        return Err(CommandError::new(40199, "Location40199", message));
+    }
     let mut constants = boundaries
         .into_iter()
         .flatten()
@@ -231,6 +225,17 @@ fn check_bucket(bucket: &Document) -> Result<(), CommandError> {
         ));
     }
     Ok(())
+}
+
+/// Whether a number is one that a bucket takes; the engine compares those of one type only.
+fn is_between(default: &Bson, boundaries: &[Bson]) -> bool {
+    let (Some(first), Some(last)) = (boundaries.first(), boundaries.last()) else {
+        return false;
+    };
+    match (number(first), number(default), number(last)) {
+        (Some(first), Some(default), Some(last)) => first <= default && default < last,
+        _ => false,
+    }
 }
 
 fn check_grouping(bucket: &Document) -> Result<(), CommandError> {
@@ -256,11 +261,24 @@ fn check_densify(densify: &Document) -> Result<(), CommandError> {
 
 fn check_group(group: &Document) -> Result<(), CommandError> {
     for (field, value) in group {
+        if field != "_id" && field.starts_with('$') {
+            let message = format!("The field name '{field}' cannot be an operator name");
+            return Err(CommandError::new(40236, "Location40236", message));
+        }
         let Bson::Document(fields) = value else {
             check_expression(value)?;
             continue;
         };
         match only(fields) {
+            _ if field != "_id"
+                && !fields
+                    .keys()
+                    .next()
+                    .is_some_and(|name| name.starts_with('$')) =>
+            {
+                let message = format!("The field '{field}' must be an accumulator object");
+                return Err(CommandError::new(40234, "Location40234", message));
+            }
             Some((operator, Bson::Array(_))) if field != "_id" => {
                 let message = format!("The {operator} accumulator is a unary operator");
                 return Err(CommandError::new(40237, "Location40237", message));
@@ -280,6 +298,9 @@ fn check_group(group: &Document) -> Result<(), CommandError> {
 
 /// A key's fields are expressions; a number or a boolean looks like a projection's.
 fn check_key(fields: &Document) -> Result<(), CommandError> {
+    if fields.contains_key("") {
+        return Err(with_empty());
+    }
     let is_inclusion = |value: &Bson| {
         matches!(
             value,
@@ -471,6 +492,7 @@ pub(super) fn check_lookup(lookup: &Bson) -> Result<(), CommandError> {
     let Bson::Document(lookup) = lookup else {
         return Ok(());
     };
+    check_lookup_fields(lookup)?;
     for field in ["localField", "foreignField", "as"] {
         let is_given =
             |path: &&str| !path.is_empty() || field == "as" || !lookup.contains_key("pipeline");
@@ -499,4 +521,29 @@ pub(super) fn check_lookup(lookup: &Bson) -> Result<(), CommandError> {
             Err(CommandError::type_mismatch(message))
         }
     }
+}
+
+/// The fields of a `$lookup` and their types; what another database is named by is refused elsewhere.
+fn check_lookup_fields(lookup: &Document) -> Result<(), CommandError> {
+    for (field, value) in lookup {
+        match (field.as_str(), value) {
+            ("localField" | "foreignField" | "as", Bson::String(_) | Bson::Null) => {}
+            ("localField" | "foreignField" | "as", _) => {
+                let message = format!(
+                    "BSON field '$lookup.{field}' is the wrong type, expected type 'string'"
+                );
+                return Err(CommandError::type_mismatch(message));
+            }
+            ("from" | "let" | "pipeline" | "db" | "coll", _) => {}
+            _ => {
+                let message = format!("BSON field '$lookup.{field}' is an unknown field.");
+                return Err(CommandError::new(40415, "IDLUnknownField", message));
+            }
+        }
+    }
+    if matches!(lookup.get("as"), None | Some(Bson::Null)) {
+        let message = "BSON field '$lookup.as' is missing but a required field";
+        return Err(CommandError::new(40414, "IDLFailedToParse", message));
+    }
+    Ok(())
 }

@@ -1,6 +1,5 @@
-//! Distances on the globe. The engine measures on another sphere than MongoDB, lets
-//! only what is nearer than `minDistance` through an index, loses a `$geoNear` before
-//! `$match`, and takes `$centerSphere` for a circle on an ellipsoid.
+//! Places on the globe. The engine measures on another sphere than MongoDB, and takes
+//! `$centerSphere` for a circle on an ellipsoid.
 
 use std::f64::consts::PI;
 
@@ -17,7 +16,7 @@ const EXTENT_MAX: f64 = 40.0;
 
 /// The engine's radius of the globe (PostGIS' mean radius of WGS 84) in MongoDB's, which are 6,378.1 km
 /// (`kRadiusOfEarthInMeters` of its source).
-const RADII: f64 = 6_371_008.771_415_059 / 6_378_100.0;
+pub(super) const RADII: f64 = 6_371_008.771_415_059 / 6_378_100.0;
 
 /// Corners of a circle, which reach out of it by less than a ten-thousandth of its radius.
 const CORNERS: u16 = 256;
@@ -27,38 +26,6 @@ const CORNERS: u16 = 256;
 /// their complement.
 const RADIUS_MAX: f64 = 0.65;
 const REACH_MAX: (f64, f64) = (179.9, 89.9);
-
-/// Returns the stages that run in place of a `$geoNear`.
-pub(super) fn near(mut stage: Document) -> Vec<Bson> {
-    let is_geojson = stage.get_document("near").is_ok_and(is_geojson);
-    let is_spherical = match stage.get("spherical") {
-        Some(Bson::Boolean(value)) => *value,
-        Some(other) => number(other).is_some_and(|value| value != 0.0),
-        None => false,
-    };
-    let multiplier = stage.get("distanceMultiplier").map_or(Some(1.0), number);
-    let least = stage.get("minDistance").and_then(number);
-    let field = stage.get_str("distanceField").map(str::to_owned);
-    if is_geojson || is_spherical {
-        scale(&mut stage, "maxDistance");
-    }
-    if let Some(multiplier) = multiplier.filter(|_| is_geojson) {
-        stage.insert("distanceMultiplier", multiplier / RADII);
-    }
-    // A limit that is none keeps the engine from filtering before it has measured.
-    let mut after = vec![bson!({ "$limit": i64::MAX })];
-    if let (Some(least), Some(multiplier), Ok(field)) = (least, multiplier, field) {
-        stage.remove("minDistance");
-        if least > 0.0 {
-            // What lies on the edge is in, however the last digit comes out.
-            let least = least * multiplier * (1.0 - 1e-12);
-            after.push(bson!({ "$match": { field: { "$gte": least } } }));
-        }
-    }
-    std::iter::once(bson!({ "$geoNear": stage }))
-        .chain(after)
-        .collect()
-}
 
 /// Returns the operators of a field with the distances of `$near` and `$nearSphere` as the engine measures them, if
 /// there are any.
@@ -275,12 +242,12 @@ fn destination((longitude, latitude): (f64, f64), direction: f64, distance: f64)
     (longitude + east.to_degrees(), height.asin().to_degrees())
 }
 
-fn is_geojson(point: &Document) -> bool {
+pub(super) fn is_geojson(point: &Document) -> bool {
     point.contains_key("type") || point.contains_key("coordinates")
 }
 
 /// Writes a distance as the engine measures it; false where there is none.
-fn scale(document: &mut Document, field: &str) -> bool {
+pub(super) fn scale(document: &mut Document, field: &str) -> bool {
     let Some(distance) = document.get(field).and_then(number) else {
         return false;
     };
@@ -288,7 +255,7 @@ fn scale(document: &mut Document, field: &str) -> bool {
     true
 }
 
-fn number(value: &Bson) -> Option<f64> {
+pub(super) fn number(value: &Bson) -> Option<f64> {
     match value {
         Bson::Int32(number) => Some(f64::from(*number)),
         Bson::Int64(_) | Bson::Decimal128(_) => value.to_string().parse().ok(),

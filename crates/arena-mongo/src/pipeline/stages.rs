@@ -9,9 +9,11 @@ use super::arithmetic::with_exact_constants;
 use super::buckets;
 use super::checks::{direction, reads};
 use super::expressions::{only, rewritten};
-use super::geo;
+use super::joins;
+use super::merges;
 use super::missing::{accumulated, or_null};
-use super::raising::{raise, refuse};
+use super::near;
+use super::raising::refuse;
 use super::windows;
 use crate::error::CommandError;
 
@@ -41,7 +43,7 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             stages
         }
         ("$bucketAuto", Bson::Document(bucket)) => automatic(bucket)?,
-        ("$geoNear", Bson::Document(near)) => geo::near(near),
+        ("$geoNear", Bson::Document(near)) => near::stages(near),
         ("$setWindowFields", Bson::Document(windows)) => windows::rewritten_windows(windows)?,
         ("$graphLookup", Bson::Document(lookup)) => graph_looked_up(lookup)?,
         // Their pipelines have had the same walk.
@@ -67,24 +69,9 @@ pub(super) fn rewritten_stage(name: &str, value: Bson) -> Result<Vec<Bson>, Comm
             bson!({ "$redact": rewritten(&decided(decision))? }),
             bson!({ "$match": { format!("{HELPER}Nothing"): { "$exists": false } } }),
         ],
-        ("$merge", Bson::Document(merge)) if merge.get_array("whenMatched").is_ok() => {
-            merged(merge)?
-        }
-        ("$lookup" | "$unionWith" | "$merge", Bson::Document(mut stage)) => {
-            if name == "$lookup" {
-                without_nothing(&mut stage);
-            }
-            if let Some(variables) = stage.get("let") {
-                let variables = rewritten(variables)?;
-                stage.insert("let", variables);
-            }
-            match stage.get_str("as").map(str::to_owned) {
-                Ok(path) if name == "$lookup" && path.contains('.') => {
-                    looked_up_inside(&path, stage)
-                }
-                _ => vec![bson!({ name: stage })],
-            }
-        }
+        ("$merge", merge) => merges::stages(merge)?,
+        ("$lookup", Bson::Document(lookup)) => joins::stages(lookup)?,
+        ("$unionWith", Bson::Document(union)) => vec![bson!({ "$unionWith": union })],
         (name, value) => vec![bson!({ name: rewritten(&value)? })],
     })
 }
@@ -291,120 +278,6 @@ fn decided(decision: Bson) -> Bson {
     }
     let is_text = bson!({ "$in": [decision.clone(), { "$literal": DECISIONS.to_vec() }] });
     bson!({ "$cond": [is_text, 0, decision] })
-}
-
-/// `$merge` with a pipeline, which the engine lacks: the document that matches is looked up, the pipeline runs
-/// over it, and what comes out replaces it.
-fn merged(mut merge: Document) -> Result<Vec<Bson>, CommandError> {
-    let unsupported =
-        |what: &str| CommandError::not_supported(format_args!("$merge whose pipeline {what}"));
-    let Some(Bson::Array(update)) = merge.remove("whenMatched") else {
-        return Err(CommandError::internal());
-    };
-    let into = match merge.get("into") {
-        Some(Bson::String(collection)) => collection.clone(),
-        Some(Bson::Document(target)) if !target.contains_key("db") => {
-            target.get_str("coll").unwrap_or_default().to_owned()
-        }
-        _ => return Err(unsupported("looks into another database")),
-    };
-    let on = match merge.get("on") {
-        None => vec!["_id".to_owned()],
-        Some(Bson::String(field)) => vec![field.clone()],
-        Some(Bson::Array(fields)) => {
-            let names = fields.iter().filter_map(Bson::as_str);
-            names.map(str::to_owned).collect()
-        }
-        Some(_) => return Err(unsupported("matches on what is no field")),
-    };
-    let moves = update.iter().any(may_move);
-    if moves && on != ["_id"] {
-        return Err(unsupported("may change '_id' or replaces the document"));
-    }
-    let is_same = on
-        .iter()
-        .map(|field| bson!({ "$eq": [format!("${field}"), format!("$$new.{field}")] }));
-    let is_same: Vec<Bson> = is_same.collect();
-    let mut variables = match merge.remove("let") {
-        Some(variables) => match rewritten(&variables)? {
-            Bson::Document(variables) => variables,
-            _ => {
-                return Err(CommandError::type_mismatch(
-                    "'let' of $merge must be an object",
-                ));
-            }
-        },
-        None => Document::new(),
-    };
-    variables.insert("new", "$$ROOT");
-    let matched = format!("{HELPER}Matched");
-    let mut pipeline = vec![bson!({ "$match": { "$expr": { "$and": is_same } } })];
-    pipeline.extend(update);
-    pipeline.extend(moves.then(with_its_id));
-    let lookup = bson!({ "$lookup": { "from": into, "let": variables, "pipeline": pipeline, "as": matched.clone() } });
-    let field = format!("${matched}");
-    let result = bson!({ "$replaceWith": { "$cond": [
-        { "$eq": [field.clone(), []] },
-        { "$unsetField": { "field": matched, "input": "$$ROOT" } },
-        { "$first": field },
-    ] } });
-    merge.insert("whenMatched", "replace");
-    Ok(vec![lookup, result, bson!({ "$merge": merge })])
-}
-
-/// Whether a stage of an update may give a document another `_id`, or none.
-fn may_move(stage: &Bson) -> bool {
-    match stage.as_document().and_then(only) {
-        Some(("$set" | "$addFields", Bson::Document(fields))) => fields.contains_key("_id"),
-        Some(("$unset", Bson::String(field))) => field == "_id",
-        Some(("$unset", Bson::Array(fields))) => fields.contains(&Bson::String("_id".into())),
-        _ => true,
-    }
-}
-
-/// A document of a `$merge` with the `_id` that it matched by: none is given back, and another one is refused.
-fn with_its_id() -> Bson {
-    let message = "$merge failed to update the matching document, did you attempt to modify the _id or the shard key? :: caused by :: Performing an update on the path '_id' would modify the immutable field '_id', now a ";
-    let other = raise(66, message, bson!({ "$type": "$_id" }));
-    let id = bson!({ "$switch": {
-        "branches": [
-            { "case": { "$eq": [{ "$type": "$_id" }, "missing"] }, "then": "$$new._id" },
-            { "case": { "$eq": ["$_id", "$$new._id"] }, "then": "$_id" },
-        ],
-        "default": other,
-    } });
-    bson!({ "$replaceWith": { "$mergeObjects": [{ "_id": id }, "$$ROOT"] } })
-}
-
-/// What a `$lookup` does not say, said by null; and fields of no name, which a pipeline does without.
-fn without_nothing(lookup: &mut Document) {
-    if lookup.get("let") == Some(&Bson::Null) {
-        lookup.remove("let");
-    }
-    let fields = ["localField", "foreignField"];
-    let is_nothing = |field: &&str| match lookup.get(*field) {
-        Some(Bson::String(path)) => path.is_empty(),
-        value => value == Some(&Bson::Null),
-    };
-    if lookup.contains_key("pipeline") && fields.iter().any(is_nothing) {
-        for field in fields {
-            lookup.remove(field);
-        }
-    }
-}
-
-/// `$lookup` with a pipeline into a field inside another: the engine finds nothing.
-fn looked_up_inside(path: &str, mut lookup: Document) -> Vec<Bson> {
-    if lookup.get_array("pipeline").map_or(true, Vec::is_empty) {
-        return vec![bson!({ "$lookup": lookup })];
-    }
-    let found = format!("{HELPER}Found");
-    lookup.insert("as", found.as_str());
-    vec![
-        bson!({ "$lookup": lookup }),
-        bson!({ "$set": { path: format!("${found}") } }),
-        bson!({ "$unset": found }),
-    ]
 }
 
 /// Whether it is what `$sortByCount` takes; the engine says what is wrong with others.

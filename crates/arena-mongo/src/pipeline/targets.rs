@@ -2,6 +2,7 @@
 
 use bson::{Bson, Document};
 
+use super::paths::check_path;
 use crate::commands::is_database_name;
 use crate::error::CommandError;
 
@@ -134,6 +135,14 @@ pub(super) fn check_database(stage: &str, name: &str) -> Result<(), CommandError
 
 /// What a `$merge` cannot say together: what is kept cannot be discarded, and only a pipeline has variables.
 pub(super) fn check_modes(merge: &Document) -> Result<(), CommandError> {
+    match merge.get("on") {
+        Some(Bson::String(field)) => check_path(field)?,
+        Some(Bson::Array(fields)) => {
+            let mut fields = fields.iter().filter_map(Bson::as_str);
+            fields.try_for_each(check_path)?;
+        }
+        _ => {}
+    }
     if let Some(Bson::Array(on)) = merge.get("on")
         && let Some(twice) = on
             .iter()
