@@ -8,6 +8,7 @@
 //! by name is refused. Begin reading at [`serve`], then `connection.rs` for one
 //! client, `commands.rs` for one command, `pipeline.rs` for what may be inside.
 
+mod arrivals;
 mod aside;
 mod backend;
 mod commands;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::arrivals::Arrivals;
 use crate::backend::{Backend, Budget, Share};
 use crate::commands;
 use crate::commands::Indexed;
@@ -59,6 +60,7 @@ pub(crate) struct Server {
     pub(crate) sessions: Sessions,
     pub(crate) operations: Operations,
     pub(crate) indexed: Indexed,
+    pub(crate) arrivals: Arrivals,
     pub(crate) transactions: Arc<Semaphore>,
     pub(crate) started: Instant,
     /// Makes the salts of users that do not exist.
@@ -80,6 +82,7 @@ impl Server {
             sessions: Sessions::default(),
             operations: Operations::default(),
             indexed: Indexed::default(),
+            arrivals: Arrivals::default(),
             transactions: Arc::new(Semaphore::new(settings.limits.transactions)),
             started: Instant::now(),
             secret: random(),

@@ -52,6 +52,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     let _let_in = match &writes_to {
         Some((database, collection)) => {
             let database = database.as_deref().unwrap_or(call.database);
+            call.server.arrivals.end(database, Some(collection));
             let size = output_size(call, &spec).await?;
             let growth = Growth { collection, ..size };
             Some(call.admit(database, growth).await?)

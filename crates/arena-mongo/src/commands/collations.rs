@@ -3,7 +3,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 
-use super::{Call, raw, reading, validation};
+use super::{Call, integer, is_true, raw, reading, validation};
 use crate::error::CommandError;
 
 /// Whether a collation is the one that compares bytes, as everything does without one.
@@ -42,6 +42,25 @@ pub(super) async fn refuse(
     Err(CommandError::not_supported(format_args!(
         "a collation of {place}"
     )))
+}
+
+/// Which case comes first matters only where case does.
+pub(super) fn check_case_first(collation: &RawDocument) -> Result<(), CommandError> {
+    let is_asked = matches!(
+        collation.get("caseFirst")?,
+        Some(RawBsonRef::String("upper" | "lower"))
+    );
+    let strength = collation.get("strength")?.and_then(integer);
+    let is_in_vain = is_asked
+        && matches!(strength, Some(1 | 2))
+        && !is_true(collation, "caseLevel")
+        && !matches!(collation.get_str("locale"), Ok("simple"));
+    if is_in_vain {
+        return Err(CommandError::bad_value(
+            "'caseFirst' is invalid unless 'caseLevel' is on or 'strength' is greater than 2",
+        ));
+    }
+    Ok(())
 }
 
 /// A collation is an object.

@@ -3,10 +3,10 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::indexes::hashed;
+use super::indexes::{hashed, options};
 use super::{
     Answer, Call, GENERIC_FIELDS, collations, indexes, is_collection_name, is_database_name,
-    is_true, raw, reading, storage, validators, with_ok, without,
+    is_true, raw, reading, storage, validators, views, with_ok, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -67,6 +67,9 @@ async fn create(call: &Call<'_>) -> Answer {
             return Err(CommandError::new(72, "InvalidOptions", message));
         }
     }
+    if let Some(RawBsonRef::Document(index)) = body.get("idIndex")? {
+        options::check_of_id(index)?;
+    }
     let spec = checked_view(call).await?;
     let is_in_transaction = call.transaction.is_some();
     if is_in_transaction
@@ -93,6 +96,9 @@ async fn create(call: &Call<'_>) -> Answer {
             &[&call.database, &BsonIn(spec.as_bytes())],
         )
         .await?;
+    if !is_view {
+        call.server.arrivals.begin(call.database, collection);
+    }
     call.schema_changed(call.database, Some(collection));
     row.get::<_, BsonOut>(0).document()
 }
@@ -140,6 +146,7 @@ async fn checked_view(call: &Call<'_>) -> Result<RawDocumentBuf, CommandError> {
         Some(_) => return Err(CommandError::type_mismatch("'pipeline' must be an array")),
     };
     refuse_writing(call, &stages)?;
+    views::check_depth(call, source.as_str().unwrap_or_default()).await?;
     let checked = call.reader().check_pipeline(&stages, Place::Inner)?;
     let mut spec = without(body, &[&GENERIC_FIELDS[..], &["pipeline"]].concat())?;
     spec.append(
@@ -183,6 +190,7 @@ async fn drop_collection(call: &Call<'_>) -> Answer {
     }
     call.changed();
     call.server.cursors.kill(call.database, Some(collection));
+    call.server.arrivals.end(call.database, Some(collection));
     call.schema_changed(call.database, Some(collection));
     let mut answer = doc! { "ns": format!("{}.{collection}", call.database) };
     // A view has none.
@@ -209,6 +217,7 @@ async fn drop_database(call: &Call<'_>) -> Answer {
         .await?;
     call.changed();
     call.server.cursors.kill(call.database, None);
+    call.server.arrivals.end(call.database, None);
     call.schema_changed(call.database, None);
     Ok(raw(&if was_there {
         doc! { "dropped": call.database, "ok": 1.0 }
@@ -234,13 +243,14 @@ async fn collection_modify(call: &Call<'_>) -> Answer {
         .await?;
     call.schema_changed(call.database, Some(collection));
     let mut answer = Document::try_from(&*row.get::<_, BsonOut>(0).document()?)?;
-    // Of a time that stays as it was the engine tells nothing.
+    // Of a time that stays as it was the engine tells nothing; of an index that had none, only the new one.
     let asked = call
         .body()
         .get_document("index")
         .ok()
         .map(|index| index.get("expireAfterSeconds"));
     let same = asked.transpose()?.flatten().and_then(super::integer);
+    let same = same.filter(|_| !answer.contains_key("expireAfterSeconds_new"));
     for field in ["expireAfterSeconds_old", "expireAfterSeconds_new"] {
         let seconds = answer.get(field).and_then(super::whole).or(same);
         answer.extend(seconds.map(|seconds| (field.to_owned(), Bson::Int64(seconds))));
@@ -286,6 +296,7 @@ async fn rename(call: &Call<'_>) -> Answer {
     call.changed();
     for name in [from, to] {
         call.server.cursors.kill(database, Some(name));
+        call.server.arrivals.end(database, Some(name));
         call.schema_changed(database, Some(name));
     }
     row.get::<_, BsonOut>(0).document()

@@ -1,7 +1,7 @@
 //! Commands that make and drop indexes.
 
 pub(super) mod hashed;
-mod options;
+pub(super) mod options;
 
 use bson::{Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
@@ -62,6 +62,9 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
     }
     options::check_present(call, collection, &indexes, &hidden).await?;
     let answer = build(call, collection, indexes).await?;
+    if is_true(&answer, "createdCollectionAutomatically") {
+        call.server.arrivals.begin(call.database, collection);
+    }
     // One that was there stays as it was.
     let hidden = hidden.into_iter().filter(|_| !has_note(&answer));
     for name in hidden {

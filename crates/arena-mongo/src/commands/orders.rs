@@ -64,6 +64,25 @@ pub(super) enum Order {
     By(Document),
 }
 
+impl Order {
+    /// The order of insertion by `_id`, where it tells it.
+    fn told(
+        self,
+        call: &Call<'_>,
+        spec: &RawDocument,
+        collection: &str,
+    ) -> Result<Self, CommandError> {
+        let is_told = self == Self::AsInserted
+            && !is_given(spec.get("collation")?)
+            && call.server.arrivals.are_growing(call.database, collection);
+        Ok(if is_told {
+            Self::By(doc! { "_id": 1 })
+        } else {
+            self
+        })
+    }
+}
+
 /// Returns a find as it has to run, and the statement that runs it.
 pub(super) async fn of_find(
     call: &Call<'_>,
@@ -75,7 +94,10 @@ pub(super) async fn of_find(
     let collection = super::collection_in(&spec, "find")?;
     let filter = spec.get_document("filter").ok();
     let filters: Vec<&RawDocument> = filter.into_iter().collect();
-    match of(call, &spec, collection, &filters).await? {
+    match of(call, &spec, collection, &filters)
+        .await?
+        .told(call, &spec, collection)?
+    {
         Order::Engines => Ok((reading::FIND, spec)),
         Order::AsInserted => Ok((FIND_AS_INSERTED, spec)),
         Order::By(key) => {
@@ -110,7 +132,10 @@ pub(super) async fn of_pipeline(
         !is_given(spec.get("hint")?) && is_in_sequence(&stages[filters.len()..]);
     if let Some(collection) = collection.filter(|_| is_read_in_sequence) {
         let borrowed: Vec<&RawDocument> = filters.iter().map(|filter| &**filter).collect();
-        match of(call, &spec, collection, &borrowed).await? {
+        match of(call, &spec, collection, &borrowed)
+            .await?
+            .told(call, &spec, collection)?
+        {
             Order::Engines => {}
             Order::AsInserted if is_grouped => sql = GROUP_AS_INSERTED,
             Order::AsInserted => sql = AGGREGATE_AS_INSERTED,

@@ -68,6 +68,7 @@ fn change(
     value: RawBsonRef<'_>,
 ) -> Result<Option<Option<RawBson>>, CommandError> {
     let of_collation = |collation: &RawDocument| {
+        collations::check_case_first(collation)?;
         let is_empty = collation.is_empty() && MAY_BE_EMPTY.contains(&command);
         if is_empty || collations::is_simple(collation) {
             return Ok(Some(None));

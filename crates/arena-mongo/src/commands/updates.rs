@@ -488,12 +488,14 @@ async fn collated(
         ("q", bson::cstr!("filter")),
         ("query", bson::cstr!("filter")),
         ("sort", bson::cstr!("sort")),
-        ("let", bson::cstr!("let")),
         ("collation", bson::cstr!("collation")),
     ] {
         if let Some(RawBsonRef::Document(part)) = operation.get(from)? {
             find.append(to, part);
         }
+    }
+    if let Some(RawBsonRef::Document(variables)) = call.body().get("let")? {
+        find.append(bson::cstr!("let"), variables);
     }
     let limit = if is_many { COLLATED_MAX + 1 } else { 1 };
     find.append(bson::cstr!("limit"), limit);

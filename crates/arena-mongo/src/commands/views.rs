@@ -1,6 +1,8 @@
 //! What is refused on views alone.
 
-use bson::RawBsonRef;
+use std::collections::HashMap;
+
+use bson::{RawBsonRef, doc};
 
 use super::{Call, integer, reading};
 use crate::error::CommandError;
@@ -34,6 +36,30 @@ pub(super) async fn check_limit(call: &Call<'_>) -> Result<(), CommandError> {
     }
     let message = "the limit must be positive";
     Err(CommandError::new(15958, "Location15958", message))
+}
+
+/// A view is one of up to so many, each on the other (`ViewGraph::kMaxViewDepth`).
+const DEPTH_MAX: usize = 20;
+
+/// A view on a view stands on all that are below that one.
+pub(super) async fn check_depth(call: &Call<'_>, source: &str) -> Result<(), CommandError> {
+    let listed = reading::collections(call, doc! { "type": "view" }).await?;
+    let below: HashMap<&str, &str> = listed
+        .iter()
+        .filter_map(|view| {
+            let options = view.get_document("options").ok()?;
+            Some((view.get_str("name").ok()?, options.get_str("viewOn").ok()?))
+        })
+        .collect();
+    let mut source = source;
+    for _ in 1..=DEPTH_MAX {
+        match below.get(source) {
+            Some(next) => source = next,
+            None => return Ok(()),
+        }
+    }
+    let message = format!("View depth limit exceeded; maximum depth is {DEPTH_MAX}");
+    Err(CommandError::new(165, "ViewDepthLimitExceeded", message))
 }
 
 /// A view has no indexes.

@@ -10,6 +10,7 @@ use super::{
     Answer, Call, apart, duplicates, is_true, modifiers, oddities, parallel, raw, refused,
     removals, replacing, singly, texts, updates, validation,
 };
+use crate::arrivals::upserted;
 use crate::backend::BsonIn;
 use crate::error::CommandError;
 use crate::guard::{self, Growth};
@@ -23,6 +24,15 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
     call.allow(Action::Write)?;
     stamps::check_bypass(call.name, call.body())?;
     let collection = call.collection()?;
+    let answer = written(call, collection).await?;
+    let upserted = upserted(&answer).into_iter().map(Some);
+    call.server
+        .arrivals
+        .note(call.database, collection, upserted);
+    Ok(answer)
+}
+
+async fn written(call: &Call<'_>, collection: &str) -> Answer {
     match call.name {
         "insert" => batch(call, collection, once::INSERT, "documents").await,
         "update" => batch(call, collection, once::UPDATE, "updates").await,
@@ -87,6 +97,9 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         .map_err(|error| guard::explained(error, let_in.as_ref()))?;
     if removes {
         call.freed();
+        if empties(&operations) && !is_true(&result, "writeErrors") {
+            call.server.arrivals.begin_anew(call.database, collection);
+        }
     }
     if let Some(odd) = odd
         && let Some(refused) = odd.refused(call, collection, &result).await?
@@ -98,6 +111,16 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         _ => result,
     };
     with_readable_errors(call, collection, result, &operations).await
+}
+
+/// Whether every document is deleted.
+fn empties(operations: &[&RawDocument]) -> bool {
+    let all = |operation: &RawDocument| {
+        let is_for_all = operation.get_document("q").is_ok_and(RawDocument::is_empty);
+        let limit = operation.get("limit").ok().flatten();
+        is_for_all && limit.and_then(super::integer) == Some(0)
+    };
+    matches!(operations, [only] if all(only))
 }
 
 /// Runs statements that have to be written as others; nothing where there are none.
@@ -161,6 +184,11 @@ async fn inserted(
             prepared.changed = stamped;
         }
     }
+    if parallel::known(call, collection).await.indexes.is_empty() {
+        call.server.arrivals.begin(call.database, collection);
+    }
+    let ids = documents.iter().map(|document| document.get("_id").ok()?);
+    call.server.arrivals.note(call.database, collection, ids);
     let parallel = parallel::refused(call, collection, documents).await?;
     prepared.refused.extend(parallel);
     prepared.refused.sort_by_key(|(place, _)| *place);

@@ -356,20 +356,14 @@ fn dotted(value: &Bson) -> Option<&str> {
         .or_else(|| fields.values().find_map(dotted))
 }
 
-/// A stage sorts by up to this many fields.
+/// A sort is by up to this many fields.
 const MOST_KEYS: usize = 32;
 
 fn check_sort_stage(keys: &Document) -> Result<(), CommandError> {
     if keys.contains_key("$natural") {
         check_path("$natural")?;
     }
-    check_sort(keys)?;
-    let is_field = |order: &&Bson| order.as_document().is_none();
-    if keys.values().filter(is_field).count() > MOST_KEYS {
-        let message = format!("too many compound keys: {}", keys.len());
-        return Err(CommandError::new(13103, "Location13103", message));
-    }
-    Ok(())
+    check_sort(keys)
 }
 
 /// A sort's keys are field paths.
@@ -380,6 +374,11 @@ pub(crate) fn check_sort(keys: &Document) -> Result<(), CommandError> {
         }
         check_direction(path, order)?;
         check_path(path)?;
+    }
+    let is_field = |order: &&Bson| order.as_document().is_none();
+    if keys.values().filter(is_field).count() > MOST_KEYS {
+        let message = format!("too many compound keys: {}", keys.len());
+        return Err(CommandError::new(13103, "Location13103", message));
     }
     Ok(())
 }

@@ -213,7 +213,7 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
             ("$literal", value) => value.clone(),
             ("$expr", value) => {
                 check_expression(value)?;
-                without_bounds(rewritten(value)?)
+                decided(without_bounds(rewritten(value)?))
             }
             ("$jsonSchema", Bson::Document(written)) => {
                 conditions.extend(schema::conditions(written)?);
@@ -240,6 +240,34 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
         fields.insert("$and", all.collect::<Vec<Bson>>());
     }
     Ok(fields)
+}
+
+/// Whether an expression holds. The engine takes a decimal that is no whole number for false, or fails; what `$and`
+/// takes for true is true.
+fn decided(expression: Bson) -> Bson {
+    let is_decimal = match &expression {
+        Bson::Decimal128(_) => true,
+        Bson::String(text) => text.starts_with('$'),
+        Bson::Document(document) => only(document).is_some_and(|(name, _)| {
+            matches!(
+                name,
+                "$add"
+                    | "$subtract"
+                    | "$multiply"
+                    | "$divide"
+                    | "$mod"
+                    | "$abs"
+                    | "$toDecimal"
+                    | "$getField"
+            )
+        }),
+        _ => false,
+    };
+    if is_decimal {
+        bson!({ "$and": [expression] })
+    } else {
+        expression
+    }
 }
 
 /// An index finds values of the other's type only where the engine asks it for what is less or greater, though in an

@@ -74,7 +74,7 @@ fn kept_at(
         match (keyword.as_str(), value) {
             ("title" | "description", _) => {}
             ("bsonType" | "type", types) => {
-                kept.insert(keyword, without_number(keyword, types));
+                kept.insert(keyword, engines_types(keyword, types));
             }
             ("properties", Bson::Document(properties)) => {
                 let mut changed = Document::new();
@@ -139,17 +139,21 @@ fn not_here(keyword: &str) -> CommandError {
     CommandError::not_supported(format_args!("$jsonSchema's '{keyword}' where it stands"))
 }
 
-fn without_number(keyword: &str, types: &Bson) -> Bson {
+/// Types by the engine's names: it knows no `number`, and takes the least key for the greatest.
+fn engines_types(keyword: &str, types: &Bson) -> Bson {
     let names = match types {
-        Bson::String(name) => vec![Bson::String(name.clone())],
-        Bson::Array(names) => names.clone(),
-        other => return other.clone(),
+        Bson::String(_) => std::slice::from_ref(types),
+        Bson::Array(names) => names,
+        _ => return types.clone(),
     };
-    if keyword == "type" || !names.contains(&Bson::String("number".to_owned())) {
+    let is_other = |name: &Bson| matches!(name.as_str(), Some("number" | "minKey" | "maxKey"));
+    if keyword == "type" || !names.iter().any(is_other) {
         return types.clone();
     }
     let names = names.iter().flat_map(|name| match name.as_str() {
         Some("number") => NUMBERS.iter().map(|name| (*name).into()).collect(),
+        Some("minKey") => vec![Bson::from("maxKey")],
+        Some("maxKey") => vec![Bson::from("minKey")],
         _ => vec![name.clone()],
     });
     Bson::Array(names.collect())

@@ -147,3 +147,37 @@ async fn a_next_page_of_no_size_is_the_rest_and_ends_with_its_collection() {
     assert_eq!(code(more().await), 175);
     assert_eq!(code(more().await), 43);
 }
+
+/// Documents of other sizes than their neighbours go where there is room, and changed ones to the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_is_read_as_it_was_filled() {
+    let world = World::start().await;
+    world.seat("ada");
+    let ada = world.client("ada").await.database("ada");
+    let size = |n: i32| usize::try_from(n * 7919 % 1500).unwrap();
+    let document = |n: i32| doc! { "_id": n, "n": n, "text": "x".repeat(size(n)) };
+    let read = |name: &'static str| {
+        let things = ada.collection::<Document>(name);
+        async move {
+            let found = things.find(doc! {}).await.unwrap();
+            numbers(&found.try_collect::<Vec<Document>>().await.unwrap())
+        }
+    };
+    let growing = ada.collection::<Document>("growing");
+    growing.insert_many((0..300).map(document)).await.unwrap();
+    let longer = doc! { "$set": { "text": "y".repeat(2_000) } };
+    growing
+        .update_many(doc! { "_id": { "$lt": 20 } }, longer)
+        .await
+        .unwrap();
+    assert_eq!(read("growing").await, (0..300).collect::<Vec<i32>>());
+
+    // The control: the first two the other way round tell no order, and the engine's is another one.
+    let other = ada.collection::<Document>("other");
+    let mixed: Vec<i32> = [1, 0].into_iter().chain(2..300).collect();
+    other
+        .insert_many(mixed.iter().copied().map(document))
+        .await
+        .unwrap();
+    assert_ne!(read("other").await, mixed);
+}

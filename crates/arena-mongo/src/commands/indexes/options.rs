@@ -62,6 +62,49 @@ pub(super) fn check(index: &RawDocument) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Fails where what a `create` says of the index over `_id` is none.
+pub(in crate::commands) fn check_of_id(index: &RawDocument) -> Result<(), CommandError> {
+    let refused = |message: &str| Err(CommandError::new(67, "CannotCreateIndex", message));
+    let is_by_id = match index.get("key")? {
+        Some(RawBsonRef::Document(key)) => {
+            let mut fields = key.iter().flatten();
+            let first = fields.next();
+            let is_id = |(name, order): (&bson::raw::CStr, _)| {
+                name.as_str() == "_id" && integer(order) == Some(1)
+            };
+            first.is_some_and(is_id) && fields.next().is_none()
+        }
+        _ => false,
+    };
+    if !is_by_id {
+        let message = "The field 'key' for an _id index must be {_id: 1}";
+        return Err(CommandError::bad_value(message));
+    }
+    match index.get("name")? {
+        None => {
+            let message = "The 'name' field is a required property of an index specification";
+            return Err(CommandError::failed_to_parse(message));
+        }
+        Some(RawBsonRef::String("")) => return refused("index name cannot be empty"),
+        Some(_) => {}
+    }
+    let Some(version) = index.get("v")? else {
+        return Ok(());
+    };
+    match (approximate(version), integer(version)) {
+        (None, _) => {
+            let message = "The field 'v' must be a number";
+            Err(CommandError::type_mismatch(message))
+        }
+        (Some(number), _) if number.fract() != 0.0 => {
+            let message = "Index version must be representable as a 32-bit integer";
+            Err(CommandError::bad_value(message))
+        }
+        (_, Some(1 | 2)) => Ok(()),
+        _ => refused("Invalid index specification; this server knows the versions 1 and 2 alone"),
+    }
+}
+
 /// Fails with an option that is none, or that the engine has no equal of.
 fn check_known(index: &RawDocument) -> Result<(), CommandError> {
     for option in ENGINE_ONLY {
