@@ -97,7 +97,9 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         .map_err(|error| guard::explained(error, let_in.as_ref()))?;
     if removes {
         call.freed();
-        if empties(&operations) && !is_true(&result, "writeErrors") {
+        // What a transaction deletes may come back.
+        let is_done = call.transaction.is_none() && result.get("writeErrors")?.is_none();
+        if is_done && empties(&operations) {
             call.server.arrivals.begin_anew(call.database, collection);
         }
     }

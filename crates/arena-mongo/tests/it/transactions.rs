@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use arena_mongo::Limits;
+use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
@@ -67,6 +68,23 @@ async fn a_transaction_is_seen_by_itself_alone_until_it_is_committed() {
     assert_eq!(euros(&accounts, "a").await, 70);
     assert_eq!(euros(&accounts, "b").await, 130);
     assert_eq!(accounts.count_documents(doc! {}).await.unwrap(), 3);
+}
+
+/// What it deleted was there before what comes after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aborted_transaction_leaves_the_order_of_insertion() {
+    let world = World::start().await;
+    let accounts = with_accounts(&world).await;
+    let mut session = session(&accounts).await;
+    let deleted = accounts.delete_many(doc! {}).session(&mut session).await;
+    assert_eq!(deleted.unwrap().deleted_count, 2);
+    session.abort_transaction().await.unwrap();
+    let new = doc! { "_id": "A", "euros": 1 };
+    accounts.insert_one(new).await.unwrap();
+    let found = accounts.find(doc! {}).await.unwrap();
+    let found: Vec<Document> = found.try_collect().await.unwrap();
+    let ids = found.iter().map(|account| account.get_str("_id").unwrap());
+    assert_eq!(ids.collect::<Vec<&str>>(), ["a", "b", "A"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
