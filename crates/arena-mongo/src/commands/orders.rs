@@ -108,6 +108,11 @@ pub(super) async fn of_find(
     }
 }
 
+/// Whether a statement groups what comes as it comes.
+pub(super) fn keeps_groups(sql: &str) -> bool {
+    sql == GROUP_IN_SEQUENCE || sql == GROUP_AS_INSERTED
+}
+
 /// Returns a pipeline as it has to run, and the statement that runs it.
 pub(super) async fn of_pipeline(
     call: &Call<'_>,

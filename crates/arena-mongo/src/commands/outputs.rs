@@ -19,17 +19,37 @@ const DROP: &str = "SELECT documentdb_api.drop_collection($1, $2)";
 /// Stages that give documents where there is none.
 const SOURCES: [&str; 2] = ["$unionWith", "$facet"];
 
-/// Writes what a collection's validator would not let in. The setting ends with the statement.
-const UNVALIDATED: &str = "SELECT cursorpage, continuation, cursorid FROM \
-    (SELECT CASE WHEN set_config('documentdb.enableSchemaValidation', 'off', true) IS NOT NULL THEN $1::text END AS of \
-    OFFSET 0) AS asked, LATERAL documentdb_api.aggregate_cursor_first_page(asked.of, $2)";
+/// A pipeline that writes. The engine would keep all that is to be merged and go through it for every document of the
+/// target; so it looks for each one. The settings end with the statement.
+macro_rules! writing {
+    ($settings:literal) => {
+        concat!(
+            "SELECT cursorpage, continuation, cursorid FROM (SELECT CASE WHEN \
+             set_config('enable_material', 'off', true) IS NOT NULL ",
+            $settings,
+            " THEN $1::text END AS of OFFSET 0) AS asked, LATERAL documentdb_api.aggregate_cursor_first_page(asked.of, $2)"
+        )
+    };
+}
 
-/// The statement for a pipeline that writes: without validators where that is asked for.
+const WRITING: &str = writing!("");
+/// Groups keep the order of what comes.
+const WRITING_IN_SEQUENCE: &str =
+    writing!("AND set_config('enable_sort', 'off', true) IS NOT NULL");
+/// Writes what a collection's validator would not let in.
+const UNVALIDATED: &str =
+    writing!("AND set_config('documentdb.enableSchemaValidation', 'off', true) IS NOT NULL");
+
+/// The statement for a pipeline that writes: without validators where that is asked for, quick where it merges.
 pub(super) fn statement(sql: &'static str, body: &RawDocument) -> &'static str {
     if super::is_true(body, "bypassDocumentValidation") {
         UNVALIDATED
-    } else {
+    } else if aggregation::replaces(body) {
         sql
+    } else if orders::keeps_groups(sql) {
+        WRITING_IN_SEQUENCE
+    } else {
+        WRITING
     }
 }
 
