@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
 use tokio_util::sync::PollSemaphore;
 
-/// Messages of so many bytes are expected to take long. Moving work costs some ten microseconds; reading, checking
-/// and rewriting so much costs milliseconds.
+/// Messages of so many bytes are expected to take long: moving work costs the waking of a thread, which for small ones
+/// is more than it spares others.
 const LARGE_BYTES: usize = 64 * 1024;
 /// What worked for so long without waiting is expected to do so again.
 const LONG: Duration = Duration::from_millis(5);
@@ -83,10 +83,10 @@ mod tests {
     use super::*;
 
     /// Blocks its thread until another task has had one; whether it had.
-    async fn met_while_working(bytes: usize) -> bool {
+    async fn met_while_working(bytes: usize, patience: Duration) -> bool {
         let (met, meeting) = mpsc::channel();
         let other = tokio::spawn(async move { met.send(()) });
-        let work = async move { meeting.recv_timeout(Duration::from_millis(500)).is_ok() };
+        let work = async move { meeting.recv_timeout(patience).is_ok() };
         let met = Aside::new(pin!(work), bytes, Some(&Turn::default())).await;
         // Without a thread of its own it comes too late, when nobody listens any more.
         let _ = other.await;
@@ -95,9 +95,12 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn others_are_served_while_a_large_message_is_worked_on() {
-        let aside = tokio::spawn(met_while_working(LARGE_BYTES));
+        let aside = tokio::spawn(met_while_working(LARGE_BYTES, Duration::from_secs(20)));
         assert!(aside.await.unwrap());
-        let here = tokio::spawn(met_while_working(LARGE_BYTES - 1));
+        let here = tokio::spawn(met_while_working(
+            LARGE_BYTES - 1,
+            Duration::from_millis(500),
+        ));
         assert!(!here.await.unwrap(), "a small one is not worth the move");
     }
 
