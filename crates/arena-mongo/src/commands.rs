@@ -37,6 +37,7 @@ mod plain;
 mod plans;
 mod positions;
 mod preference;
+mod profiling;
 mod projections;
 mod reading;
 mod refused;

@@ -27,7 +27,7 @@ use crate::settings::Limits;
 pub(crate) use look::{admit, watch};
 use rate::Rate;
 pub use slow::SlowStatement;
-pub(crate) use slow::shape;
+pub(crate) use slow::{Profiling, shape};
 pub use storage::Stored;
 pub(crate) use storage::{Admitted, Growth, PAGE_BYTES, Storage, explained};
 
@@ -201,6 +201,7 @@ pub(crate) struct Place {
     counts: Counts,
     rate: Mutex<Rate>,
     slow: Mutex<slow::Recent>,
+    profiling: Mutex<Profiling>,
 }
 
 #[derive(Debug, Default)]
@@ -235,6 +236,7 @@ impl Place {
             counts: Counts::default(),
             rate: Mutex::default(),
             slow: Mutex::default(),
+            profiling: Mutex::default(),
         }
     }
 
@@ -248,6 +250,20 @@ impl Place {
         if let Some(wait) = wait {
             tokio::time::sleep(wait).await;
         }
+    }
+
+    pub(crate) fn profiling(&self) -> Profiling {
+        *self
+            .profiling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_profiling(&self, profiling: Profiling) {
+        *self
+            .profiling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = profiling;
     }
 
     /// Counts a command; `describe` is asked only if it was slow.

@@ -17,7 +17,7 @@ pub(super) enum Kind {
 }
 
 /// Every command there is.
-pub(super) const KNOWN: [(&str, Kind); 66] = [
+pub(super) const KNOWN: [(&str, Kind); 67] = [
     ("hello", Kind::Connecting),
     ("isMaster", Kind::Connecting),
     ("ismaster", Kind::Connecting),
@@ -64,6 +64,7 @@ pub(super) const KNOWN: [(&str, Kind); 66] = [
     ("getParameter", Kind::Statistics),
     ("getLog", Kind::Statistics),
     ("getCmdLineOpts", Kind::Statistics),
+    ("profile", Kind::Statistics),
     ("startSession", Kind::Sessions),
     ("refreshSessions", Kind::Sessions),
     ("endSessions", Kind::Sessions),

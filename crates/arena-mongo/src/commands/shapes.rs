@@ -150,7 +150,7 @@ const fn lenient(name: &'static str, fields: &'static [(&'static str, Shape)]) -
 
 /// Commands that nothing else looks at as a whole. The value that names what they are about is checked where it is
 /// used.
-const COMMANDS: [Part; 19] = [
+const COMMANDS: [Part; 20] = [
     command("ping", &[("ping", Anything)]),
     lenient("whatsmyuri", &[("whatsmyuri", Anything)]),
     lenient(
@@ -239,6 +239,15 @@ const COMMANDS: [Part; 19] = [
     ),
     lenient("hostInfo", &[("hostInfo", Anything)]),
     lenient("getLog", &[("getLog", Text)]),
+    command(
+        "profile",
+        &[
+            ("profile", Number),
+            ("slowms", Number),
+            ("sampleRate", Number),
+            ("filter", Anything),
+        ],
+    ),
     command("startSession", &[("startSession", Anything)]),
     command("refreshSessions", &[("refreshSessions", Array)]),
     command("endSessions", &[("endSessions", Array)]),

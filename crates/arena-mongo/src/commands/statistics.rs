@@ -26,6 +26,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "hostInfo" => host_info(call),
         "getParameter" => parameter(call),
         "getLog" => log(call),
+        "profile" => super::profiling::run(call),
         "getCmdLineOpts" => {
             call.allow_root()?;
             Ok(raw(&doc! { "argv": ["arena"], "parsed": {}, "ok": 1.0 }))

@@ -17,6 +17,25 @@ const ELEMENTS_MAX: usize = 12;
 /// Deeper parts are left out.
 const DEPTH_MAX: usize = 12;
 
+/// What a user's profiler would write down. It changes nothing of what facilitators see.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Profiling {
+    /// From so many on a statement is slow.
+    pub(crate) milliseconds: i32,
+    /// The share of slow statements, 0 to 1.
+    pub(crate) sampled: f64,
+}
+
+/// MongoDB's defaults.
+impl Default for Profiling {
+    fn default() -> Self {
+        Self {
+            milliseconds: 100,
+            sampled: 1.0,
+        }
+    }
+}
+
 /// A statement that took long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlowStatement {

@@ -3,6 +3,7 @@
 
 use bson::{Bson, Document, bson};
 
+use super::counted::{computed_count, counted};
 use super::expressions::{only, rewritten_accumulator};
 use super::{sets, sums};
 use crate::error::CommandError;
@@ -10,8 +11,6 @@ use crate::error::CommandError;
 /// How fields begin that a client never sees.
 pub(super) const HELPER: &str = "arenaHelper";
 
-/// Accumulators that take a count of values.
-const COUNTED: [&str; 6] = ["$firstN", "$lastN", "$minN", "$maxN", "$topN", "$bottomN"];
 /// Accumulators that order what they see.
 const ORDERED: [&str; 4] = ["$top", "$topN", "$bottom", "$bottomN"];
 
@@ -87,6 +86,10 @@ impl Accumulators {
                 self.fields.insert(name, merged);
                 self.corrections
                     .insert(name, names_with_points(&format!("${name}")));
+            }
+            Some((operator, operand)) if let Some(counted) = counted(name, operator, operand) => {
+                self.fields.insert(name, counted.accumulator);
+                self.corrections.insert(name, counted.taken);
             }
             _ => {
                 self.fields.insert(name, accumulator);
@@ -244,13 +247,13 @@ fn check(accumulator: &Bson) -> Result<(), CommandError> {
         let Bson::Document(options) = operand else {
             continue;
         };
-        match options.get("n") {
-            Some(count) if COUNTED.contains(&name.as_str()) && reads_fields(count) => {
-                return Err(CommandError::not_supported(format_args!(
-                    "{name} of as many values as a group's key says"
-                )));
-            }
-            _ => {}
+        let is_over_window = accumulator
+            .as_document()
+            .is_some_and(|one| one.contains_key("window"));
+        if is_over_window && computed_count(name, operand).is_some() {
+            return Err(CommandError::not_supported(format_args!(
+                "{name} of a computed number of values of a window"
+            )));
         }
         match options.get("sortBy") {
             Some(Bson::Document(keys)) if ORDERED.contains(&name.as_str()) => check_order(keys)?,

@@ -164,6 +164,16 @@ impl Choices {
                     let junction = if operator == "$in" { "$or" } else { "$nor" };
                     conditions.push(doc! { junction: choice });
                 }
+                ("$all", Bson::Array(values)) if values.iter().any(is_dbref) => {
+                    self.is_changed = true;
+                    let (references, values) = values.iter().cloned().partition(is_dbref);
+                    let references: Vec<Bson> = references;
+                    conditions.extend(references.into_iter().map(|one| doc! { path: one }));
+                    if !values.is_empty() {
+                        let values: Vec<Bson> = values;
+                        conditions.push(doc! { path: { "$all": values } });
+                    }
+                }
                 ("$not", Bson::Document(negated)) => {
                     let mut inner = Self {
                         is_negated: true,
@@ -211,6 +221,11 @@ impl Choices {
         };
         finds_else.then(|| unindexed(path, operator, value))
     }
+}
+
+/// The engine takes a reference among what there has to be for an operator.
+fn is_dbref(value: &Bson) -> bool {
+    value.as_document().is_some_and(conditions::is_dbref)
 }
 
 fn is_chosen_apart(values: &[Bson]) -> bool {

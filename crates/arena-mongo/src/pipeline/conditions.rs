@@ -44,7 +44,7 @@ fn check_operators(operators: &Document) -> Result<(), CommandError> {
                 let mut documents = values.iter().filter_map(Bson::as_document);
                 if documents.any(|document| {
                     let first = document.keys().next();
-                    first.is_some_and(|first| first.starts_with('$'))
+                    first.is_some_and(|first| first.starts_with('$')) && !is_dbref(document)
                 }) {
                     return Err(CommandError::bad_value(format!(
                         "cannot nest $ under {operator}"
@@ -73,6 +73,11 @@ fn check_operators(operators: &Document) -> Result<(), CommandError> {
         }
     }
     Ok(())
+}
+
+/// Whether a document with operators' names is a reference to another one.
+pub(super) fn is_dbref(document: &Document) -> bool {
+    document.contains_key("$ref") && document.contains_key("$id")
 }
 
 /// An element is a value or a document, not both.
@@ -141,6 +146,7 @@ mod tests {
             doc! { "a": { "$bitsAllSet": -1_i64 } },
             doc! { "a": { "$bitsAnyClear": [1, 1.5] } },
             doc! { "$or": [{ "a": { "$in": [1, { "$regex": "x" }] } }] },
+            doc! { "a": { "$in": [{ "$id": 1 }] } },
             doc! { "a": { "$not": { "$size": true } } },
             doc! { "a": { "$size": 1e20 } },
             doc! { "a": { "$elemMatch": { "$gt": 1, "x": 1 } } },
@@ -150,6 +156,7 @@ mod tests {
         }
         for taken in [
             doc! { "a": { "$bitsAllSet": [1, 2.0] }, "b": { "$bitsAllSet": -1 } },
+            doc! { "a": { "$in": [{ "$ref": "c", "$id": 1 }] } },
             doc! { "a": { "$in": [{ "b": 1 }] }, "b": { "$size": 2.0 } },
             doc! { "a": { "$elemMatch": { "x": 1, "$or": [{ "y": 1 }] } } },
             doc! { "a": { "$elemMatch": { "$gt": 1, "$lt": 3 } } },

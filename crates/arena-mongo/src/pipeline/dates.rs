@@ -13,6 +13,10 @@ const CUT: &str = "^(.*:[0-9][0-9][:.][0-9][0-9])[.]([0-9]+)(.*)$";
 const CUT_BY_FORMAT: &str = "^(.*[0-9])[.]([0-9][0-9]?[0-9]?)([^0-9].*)?$";
 /// A time with a timezone behind it.
 const OWN_ZONE: &str = ":[0-9][0-9]([.][0-9]+)? *(Z|[+-][0-9][0-9]:?[0-9][0-9])$";
+/// A day with a timezone right behind it, which the engine reads behind a time only.
+const DAY_AND_ZONE: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[ \\t]*(Z|[+-][0-9]{2}:?[0-9]{2})$";
+/// What a day begins with.
+const MIDNIGHT: &str = "T00:00:00";
 const BOTH_ZONES: &str = "you cannot pass in a date/time string with time zone information together with a timezone argument: ";
 /// How a format has the fraction behind the seconds.
 const FRACTION: &str = "%S.%L";
@@ -105,12 +109,14 @@ fn trimmed(text: &Bson) -> Bson {
             let is_day = |date: &str| {
                 date.len() == 10 && date.bytes().all(|one| one == b'-' || one.is_ascii_digit())
             };
-            match text.split_once([' ', '\t']) {
-                Some((date, time)) if is_day(date) => {
-                    Bson::String(format!("{date}T{}", time.trim_start_matches([' ', '\t'])))
-                }
-                _ => Bson::String(text.to_owned()),
-            }
+            let (date, rest) = text.split_at_checked(10).unwrap_or((text, ""));
+            let time = rest.trim_start_matches([' ', '\t']);
+            let is_zone = time.starts_with(['Z', '+', '-']);
+            Bson::String(match is_day(date) {
+                true if is_zone => format!("{date}{MIDNIGHT}{time}"),
+                true if time.len() < rest.len() => format!("{date}T{time}"),
+                _ => text.to_owned(),
+            })
         }
         Bson::Document(_) => if_text(text),
         other => other.clone(),
@@ -120,9 +126,16 @@ fn trimmed(text: &Bson) -> Bson {
 fn if_text(value: &Bson) -> Bson {
     let around: String = SPACE.iter().collect();
     let is_text = bson!({ "$eq": [{ "$type": "$$arenaWritten" }, "string"] });
-    bson!({ "$let": { "vars": { "arenaWritten": value.clone() }, "in": { "$cond": [
-        is_text, { "$trim": { "input": "$$arenaWritten", "chars": around } }, "$$arenaWritten",
-    ] } } })
+    let text = bson!({ "$trim": { "input": "$$arenaWritten", "chars": around } });
+    let zone = bson!({ "$trim": { "input": { "$substrBytes": ["$$arenaDay", 10, -1] } } });
+    let whole = bson!({ "$concat": [{ "$substrBytes": ["$$arenaDay", 0, 10] }, MIDNIGHT, zone] });
+    let is_day = bson!({ "$regexMatch": { "input": "$$arenaDay", "regex": DAY_AND_ZONE } });
+    let text = bson!({ "$let": {
+        "vars": { "arenaDay": text }, "in": { "$cond": [is_day, whole, "$$arenaDay"] },
+    } });
+    bson!({ "$let": {
+        "vars": { "arenaWritten": value.clone() }, "in": { "$cond": [is_text, text, "$$arenaWritten"] },
+    } })
 }
 
 /// A text with a timezone of its own beside one is refused.

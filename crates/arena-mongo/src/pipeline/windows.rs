@@ -6,6 +6,7 @@ use super::accumulators::{Accumulators, HELPER, has_operator, may_be_missing};
 use super::expressions::{only, rewritten};
 use super::missing::{accumulated, or_null};
 use super::raising::refuse;
+use super::rates;
 use super::stages::directed;
 use crate::error::CommandError;
 
@@ -64,8 +65,15 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
         // Read back through an array, a field is all of its elements'; and fields come in order.
         let is_aside = path.contains('.') || !replaced.is_empty();
         let target = if is_aside { &value } else { path };
-        let helper = format!("{HELPER}Numbers{}", computed.len());
-        if let Some(moving) = moving(target, &function, &helper) {
+        let helper = format!("{HELPER}Numbers{}", fields.len());
+        if let Some(average) = rates::of_decimals(&function) {
+            carried.insert(target, rates::carried_on(target, &format!("${helper}")));
+            fields.insert(target, average.function);
+            fields.insert(helper, average.decimals);
+        } else if let Some(rate) = rates::in_milliseconds(target, &function) {
+            computed.insert(target, rewritten(&rate.value)?);
+            fields.insert(target, rate.function);
+        } else if let Some(moving) = moving(target, &function, &helper) {
             computed.insert(target, rewritten(&moving.value)?);
             fields.insert(target, moving.written);
             fields.extend(moving.counted.map(|counted| (helper, counted)));
@@ -74,9 +82,6 @@ pub(super) fn rewritten_windows(mut stage: Document) -> Result<Vec<Bson>, Comman
             fields.insert(value, wrapped.function);
             continue;
         } else {
-            if is_average(&function) {
-                carried.insert(target, carried_on(target));
-            }
             fields.insert(target, function);
         }
         if is_aside {
@@ -135,19 +140,6 @@ fn with_output(stage: &Document, output: &Document) -> Document {
     let mut stage = stage.clone();
     stage.insert("output", output.clone());
     stage
-}
-
-fn is_average(function: &Bson) -> bool {
-    let function = function.as_document();
-    function.is_some_and(|function| function.contains_key("$expMovingAvg"))
-}
-
-/// An `$expMovingAvg` is null to the engine where a value is no number, and a whole number where the first one is; at
-/// MongoDB the one changes nothing, and the other makes a double.
-fn carried_on(path: &str) -> Bson {
-    let average = format!("${path}");
-    let is_decimal = bson!({ "$eq": [{ "$type": average.clone() }, "decimal"] });
-    bson!({ "$locf": { "$cond": [is_decimal, average.clone(), { "$toDouble": average }] } })
 }
 
 /// What is computed in place of a function over a moving window.
