@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
@@ -35,12 +37,19 @@ pub struct ScramVerifier {
 pub struct InvalidVerifier;
 
 impl ScramVerifier {
-    /// Returns the verifier of a password with a fresh random salt. Takes some milliseconds on purpose.
+    /// Returns the verifier of a password with a fresh random salt. Takes some milliseconds on purpose. The password
+    /// is prepared as clients prepare theirs (SASLprep, RFC 4013); one that cannot be is taken as it is.
     ///
     /// # Panics
     /// When the operating system gives no random numbers.
     pub fn from_password(password: &str) -> Self {
-        Self::with_salt(password, random::<SALT_BYTES>().to_vec(), ITERATIONS)
+        let prepared = stringprep::saslprep(password).unwrap_or(Cow::Borrowed(password));
+        Self::with_salt(&prepared, random::<SALT_BYTES>().to_vec(), ITERATIONS)
+    }
+
+    /// Whether clients can prepare a password (RFC 4013 prohibits control characters and the like).
+    pub(crate) fn may_be(password: &str) -> bool {
+        stringprep::saslprep(password).is_ok()
     }
 
     fn with_salt(password: &str, salt: Vec<u8>, iterations: u32) -> Self {

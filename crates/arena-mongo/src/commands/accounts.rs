@@ -164,13 +164,9 @@ async fn verifier_in(call: &Call<'_>) -> Result<Option<ScramVerifier>, CommandEr
     let Ok(password) = call.body().get_str("pwd") else {
         return Ok(None);
     };
-    // Others need SASLprep, by which clients and servers agree on how text is written.
-    if password.is_empty()
-        || password.len() > PASSWORD_BYTES_MAX
-        || !password.bytes().all(|byte| (b' '..=b'~').contains(&byte))
-    {
+    if !(1..=PASSWORD_BYTES_MAX).contains(&password.len()) || !ScramVerifier::may_be(password) {
         return Err(CommandError::bad_value(
-            "'pwd' must be 1 to 1024 printable ASCII characters",
+            "'pwd' must be 1 to 1024 bytes of text without control characters",
         ));
     }
     let password = password.to_owned();

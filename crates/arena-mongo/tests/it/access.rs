@@ -320,6 +320,29 @@ async fn users_made_by_clients_outlive_the_front_and_change_at_once() {
     assert_eq!(code(admin.run_command(doc! { "dropUser": "cy" }).await), 11);
 }
 
+/// The driver prepares a password as RFC 4013 says: a Roman numeral is its letters, a soft hyphen nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_what_it_says_however_it_is_written() {
+    let world = World::start().await;
+    let admin = world.client("root").await.database("admin");
+    for (name, password) in [("cy", "\u{2168}"), ("di", "I\u{ad}X"), ("eva", "IX")] {
+        let roles = [doc! { "role": "readWrite", "db": name }];
+        let create = doc! { "createUser": name, "pwd": password, "roles": &roles[..] };
+        admin.run_command(create).await.unwrap();
+        for written in ["IX", "\u{2168}", "I\u{ad}X"] {
+            let client = world.client_with_password(name, written).await;
+            let counted = client.database(name).collection::<Document>("c");
+            assert_eq!(counted.count_documents(doc! {}).await.unwrap(), 0);
+        }
+    }
+    let client = world.client_with_password("eva", "VI").await;
+    let refused = client.database("eva").run_command(doc! { "ping": 1 }).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("Authentication failed"), "{refused}");
+    let bell = doc! { "createUser": "flo", "pwd": "a\u{7}b", "roles": [] };
+    assert_eq!(code(admin.run_command(bell).await), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_of_everything_changes_nothing() {
     let world = World::start().await;
