@@ -9,6 +9,7 @@ mod alike;
 mod apart;
 mod bounds;
 mod bulk;
+mod collated;
 mod collations;
 mod concern;
 mod conflicts;

@@ -5,8 +5,8 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc
 use super::aggregated::spread;
 use super::indexes::hashed;
 use super::{
-    Answer, Call, GENERIC_FIELDS, copying, hints, operations, orders, outputs, raw, reading,
-    search, sorting, texts, unread, views, without,
+    Answer, Call, GENERIC_FIELDS, collated, copying, hints, operations, orders, outputs, raw,
+    reading, search, sorting, texts, unread, views, without,
 };
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
@@ -332,6 +332,9 @@ fn with_pipeline(
     stages: &[Bson],
 ) -> Result<RawDocumentBuf, CommandError> {
     let mut checked = call.reader().check_pipeline(stages, Place::Top)?;
+    if body.get("collation")?.is_some() {
+        checked = collated::sorted(checked);
+    }
     if hashed::shows_indexes(&checked) {
         checked.insert(1, hashed::named());
     }

@@ -101,7 +101,7 @@ pub(super) fn check_update(update: &RawDocument) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn has_text(value: &Bson) -> bool {
+pub(super) fn has_text(value: &Bson) -> bool {
     match value {
         Bson::String(_) | Bson::Symbol(_) => true,
         Bson::Array(values) => values.iter().any(has_text),

@@ -3,7 +3,7 @@
 
 use bson::{RawBson, RawBsonRef, RawDocument, rawdoc};
 
-use super::{approximate, collations, is_number, is_on, updates};
+use super::{approximate, collated, collations, is_number, is_on, raw, updates};
 use crate::error::CommandError;
 use crate::wire::Request;
 
@@ -48,10 +48,9 @@ pub(super) fn request(name: &str, request: &Request) -> Result<Option<Request>, 
             changes.push((option, change));
         }
     }
-    if changes.is_empty() {
-        return Ok(None);
-    }
-    let body = updates::with_changes(body, &changes)?;
+    let changed = updates::with_changes(body, &changes)?;
+    let collated = collated::body(name, changed.as_deref().unwrap_or(body))?;
+    let body = collated.as_ref().map(raw).or(changed);
     Ok(body.map(|body| Request {
         framing: request.framing,
         is_unanswered: request.is_unanswered,
@@ -117,6 +116,15 @@ fn plain_hint(hint: &RawDocument) -> Result<Option<Option<RawBson>>, CommandErro
 /// A collation whose strength is an int, without fields that are null; some may not be.
 fn plain_collation(collation: &RawDocument) -> Result<Option<RawBson>, CommandError> {
     let mut changes = Vec::new();
+    // The accents of Canadian French are compared backwards whatever is said; but for that it is French.
+    if matches!(collation.get_str("locale"), Ok("fr_CA"))
+        && matches!(
+            collation.get("backwards")?,
+            Some(RawBsonRef::Boolean(false))
+        )
+    {
+        changes.push(("locale", Some(RawBson::from("fr"))));
+    }
     for element in collation {
         let (field, value) = element?;
         let field = field.as_str();

@@ -1,10 +1,11 @@
 //! Sorts over arrays. MongoDB refuses to sort a document by two arrays, and puts
 //! an empty array before nothing; the engine takes each key by itself, and an
-//! empty array for nothing. Whether there are such documents is looked up before.
+//! empty array for nothing. By a collation it tells null from nothing. Whether there
+//! are such documents is looked up before.
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 
-use super::{Call, aggregated, parallel, raw, reading};
+use super::{Call, aggregated, collated, parallel, raw, reading};
 use crate::error::CommandError;
 
 /// So many documents with several arrays are looked at.
@@ -44,13 +45,18 @@ pub(super) async fn ties(
             }
         }
     }
+    let is_collated = is_collated(query)?;
+    let has = async |condition: Document| {
+        let found = matching(call, query, condition, 1).await?;
+        Ok::<bool, CommandError>(!found.is_empty())
+    };
     let mut ties = Vec::new();
-    for path in keys.iter().filter(|_| !found.is_empty()) {
+    for path in &keys {
         let empty = doc! { *path: { "$size": 0 } };
-        let nothing = doc! { *path: Bson::Null };
-        if !matching(call, query, empty, 1).await?.is_empty()
-            && !matching(call, query, nothing, 1).await?.is_empty()
-        {
+        let is_tie = !found.is_empty() && has(empty).await? && has(doc! { *path: null }).await?;
+        let null = doc! { "$and": [{ *path: null }, { *path: { "$exists": true } }] };
+        let missing = doc! { *path: { "$exists": false } };
+        if is_tie || (is_collated && has(missing).await? && has(null).await?) {
             ties.push((*path).to_owned());
         }
     }
@@ -90,11 +96,15 @@ pub(super) async fn in_pipeline(
         }
     }
     let ties = ties(call, &raw(&query), &sort).await?;
+    if query.contains_key("collation") && !ties.iter().any(|path| path.contains('.')) {
+        // Every sort by a collation tells them apart by itself.
+        return Ok(None);
+    }
     if ties.is_empty() {
         return Ok(None);
     }
     let mut told = stages[..place].to_vec();
-    told.extend(helped(&sort, &ties)?.map(Bson::Document));
+    told.extend(helped(&sort, &ties, false)?.map(Bson::Document));
     told.extend(stages[place + 1..].iter().cloned());
     Ok(Some(told))
 }
@@ -121,9 +131,16 @@ fn leaves(stage: &Bson, sort: &Document) -> bool {
 }
 
 /// A sort with helpers that are smaller for an empty array than for nothing.
-fn helped(sort: &Document, ties: &[String]) -> Result<[Document; 3], CommandError> {
+fn helped(
+    sort: &Document,
+    ties: &[String],
+    is_collated: bool,
+) -> Result<[Document; 3], CommandError> {
     if ties.iter().any(|path| path.contains('.')) {
         return Err(CommandError::not_supported(untold(ties)));
+    }
+    if is_collated && let Some(helped) = collated::with_null(sort) {
+        return Ok(helped);
     }
     let (mut helpers, mut keys) = (Document::new(), Document::new());
     for (path, order) in sort {
@@ -143,9 +160,16 @@ fn helped(sort: &Document, ties: &[String]) -> Result<[Document; 3], CommandErro
     ])
 }
 
+fn is_collated(query: &RawDocument) -> Result<bool, CommandError> {
+    Ok(matches!(
+        query.get("collation")?,
+        Some(RawBsonRef::Document(_))
+    ))
+}
+
 fn untold(ties: &[String]) -> String {
     format!(
-        "sorting by '{}', which is an empty array in some documents and nothing in others,",
+        "sorting by '{}', which is an empty array or null in some documents and nothing in others,",
         ties.join("' and '")
     )
 }
@@ -157,7 +181,7 @@ pub(super) fn told_apart(
     ties: &[String],
 ) -> Result<Document, CommandError> {
     let find = Document::try_from(find)?;
-    let [helpers, keys, others] = helped(sort, ties)?;
+    let [helpers, keys, others] = helped(sort, ties, is_collated(&raw(&find))?)?;
     let filter = find.get_document("filter").cloned().unwrap_or_default();
     let stages = vec![doc! { "$match": filter }, helpers, keys];
     aggregated::of_find(&find, stages, vec![others])
