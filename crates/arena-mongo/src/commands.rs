@@ -21,6 +21,7 @@ mod duplicates;
 mod expected;
 mod explaining;
 mod filtered;
+mod full;
 mod hints;
 mod indexes;
 mod known;

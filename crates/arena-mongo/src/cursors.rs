@@ -27,8 +27,8 @@ pub(crate) struct Reader<'a> {
 /// What is left of a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Rest {
-    /// The engine's own note.
-    Engine(Vec<u8>),
+    /// The engine's own note, and whether the cursor ends with a full page, as one with a limit may.
+    Engine(Vec<u8>, bool),
     /// Documents that no query finds again.
     Documents(Arc<Vec<RawDocumentBuf>>, usize),
 }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn nothing() -> Rest {
-        Rest::Engine(Vec::new())
+        Rest::Engine(Vec::new(), false)
     }
 
     fn code(result: Result<Rest, CommandError>) -> i32 {
@@ -262,12 +262,12 @@ mod tests {
     #[test]
     fn a_cursor_is_only_its_owners_in_its_collection() {
         let cursors = Cursors::default();
-        cursors.keep(7, &reader("ada", "ada.c"), Rest::Engine(vec![1]), 10);
+        cursors.keep(7, &reader("ada", "ada.c"), Rest::Engine(vec![1], false), 10);
         assert_eq!(code(cursors.take(7, &reader("bob", "ada.c"))), 43);
         assert_eq!(code(cursors.take(7, &reader("ada", "bob.c"))), 13);
         assert_eq!(
             cursors.take(7, &reader("ada", "ada.c")),
-            Ok(Rest::Engine(vec![1]))
+            Ok(Rest::Engine(vec![1], false))
         );
         assert_eq!(code(cursors.take(7, &reader("ada", "ada.c"))), 143);
         assert!(!cursors.close(7, "bob", "ada") && !cursors.close(7, "ada", "ad"));

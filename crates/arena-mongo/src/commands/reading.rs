@@ -7,7 +7,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 use super::aggregated::spread;
 use super::indexes::hashed;
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, hints, integer, is_true,
+    Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, full, hints, integer, is_true,
     lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, ties,
     unread, views, without,
 };
@@ -247,9 +247,14 @@ pub(super) async fn first_page(
         }
         opened => opened?,
     };
+    let namespace = page.get_document("cursor")?.get_str("ns")?;
+    let ends_full = full::ends_cursor(call.body())?;
     if let Some((id, continuation)) = rest {
-        let namespace = page.get_document("cursor")?.get_str("ns")?;
-        keep(call, id, namespace, Rest::Engine(continuation)).await;
+        keep(call, id, namespace, Rest::Engine(continuation, ends_full)).await;
+    } else if is_read && !ends_full && full::is_first(call.body(), &page)? {
+        let id = own_id();
+        keep(call, id, namespace, nothing_left()).await;
+        return full::still_open(&page, id);
     }
     Ok(page)
 }
@@ -296,7 +301,9 @@ async fn get_more(call: &Call<'_>) -> Answer {
     let cursors = &call.server.cursors;
     let rest = cursors.take(id, &cursor_reader(call, &namespace))?;
     let answer = match rest {
-        Rest::Engine(continuation) => next_page(call, &continuation).await,
+        Rest::Engine(continuation, ends_full) => {
+            next_page(call, id, &continuation, ends_full).await
+        }
         Rest::Documents(documents, from) => own_page(call, (id, &namespace), &documents, from),
     };
     match &answer {
@@ -309,7 +316,9 @@ async fn get_more(call: &Call<'_>) -> Answer {
 
 async fn next_page(
     call: &Call<'_>,
+    id: i64,
     continuation: &[u8],
+    ends_full: bool,
 ) -> Result<(RawDocumentBuf, Option<Rest>), CommandError> {
     // Rights may have been taken away since the cursor was opened.
     call.allow(Action::Look)?;
@@ -319,7 +328,10 @@ async fn next_page(
         ));
     }
     let (page, rest) = pages::more(call, &call.spec()?, continuation).await?;
-    Ok((page, rest.map(Rest::Engine)))
+    if rest.is_none() && !ends_full && full::is_next(call.body(), &page)? {
+        return Ok((full::still_open(&page, id)?, Some(nothing_left())));
+    }
+    Ok((page, rest.map(|rest| Rest::Engine(rest, ends_full))))
 }
 
 /// Returns a cursor's field over documents that are not the engine's; what does not fit is kept.
@@ -333,8 +345,7 @@ pub(super) async fn own_cursor(
     let (end, batch) = page_of(&documents, 0, size)?;
     let mut id = 0;
     if end < documents.len() {
-        // Positive, as MongoDB's own, and far from the engine's.
-        id = i64::from_le_bytes(random()) & i64::MAX | 1;
+        id = own_id();
         keep(
             call,
             id,
@@ -344,6 +355,16 @@ pub(super) async fn own_cursor(
         .await;
     }
     Ok(doc! { "cursor": { "id": id, "firstBatch": batch, "ns": namespace } })
+}
+
+/// Positive, as MongoDB's own, and far from the engine's.
+fn own_id() -> i64 {
+    i64::from_le_bytes(random()) & i64::MAX | 1
+}
+
+/// What is left behind a page that took the last document.
+fn nothing_left() -> Rest {
+    Rest::Documents(Arc::default(), 0)
 }
 
 fn own_page(

@@ -180,7 +180,7 @@ async fn read(call: &Call<'_>, stages: Array) -> Result<(), CommandError> {
     if let Some(RawBsonRef::Document(variables)) = call.body().get("let")? {
         spec.append(bson::cstr!("let"), raw(&Document::try_from(variables)?));
     }
-    match reading::first_page(call, call.budget(), aggregation::AGGREGATE, &spec).await {
+    match reading::single_page(call, aggregation::AGGREGATE, &spec).await {
         Err(error) if OF_EXPRESSIONS.contains(&call.worded(error.clone()).code) => Err(error),
         _ => Ok(()),
     }

@@ -181,3 +181,51 @@ async fn a_collection_is_read_as_it_was_filled() {
         .unwrap();
     assert_ne!(read("other").await, mixed);
 }
+
+/// MongoDB does not look for another document where a page is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_exactly_full_leaves_its_cursor_open() {
+    let world = World::start().await;
+    world.seat("ada");
+    let ada = world.client("ada").await.database("ada");
+    let things = ada.collection::<Document>("things");
+    let documents = (0..4).map(|n| doc! { "_id": n, "n": n });
+    things.insert_many(documents).await.unwrap();
+    let cursor_of = |command: Document, batch: &'static str| {
+        let ada = ada.clone();
+        async move {
+            let answer = ada.run_command(command).await.unwrap();
+            let cursor = answer.get_document("cursor").unwrap();
+            let count = cursor.get_array(batch).unwrap().len();
+            (count, cursor.get_i64("id").unwrap())
+        }
+    };
+    let more =
+        |id: i64, size: i32| doc! { "getMore": id, "collection": "things", "batchSize": size };
+    let sized = doc! { "batchSize": 4 };
+    for command in [
+        doc! { "find": "things", "batchSize": 4 },
+        doc! { "find": "things", "batchSize": 4, "limit": 0, "sort": { "n": -1 } },
+        doc! { "aggregate": "things", "pipeline": [], "cursor": sized.clone() },
+        doc! { "aggregate": "things", "pipeline": [{ "$limit": 4 }], "cursor": sized },
+    ] {
+        let (count, id) = cursor_of(command.clone(), "firstBatch").await;
+        assert!(count == 4 && id != 0, "{command}");
+        assert_eq!(cursor_of(more(id, 4), "nextBatch").await, (0, 0));
+    }
+    let (_, id) = cursor_of(doc! { "find": "things", "batchSize": 2 }, "firstBatch").await;
+    let (count, same) = cursor_of(more(id, 2), "nextBatch").await;
+    assert_eq!((count, same), (2, id));
+    assert_eq!(cursor_of(more(id, 2), "nextBatch").await, (0, 0));
+
+    // Not so where there cannot be more.
+    let by_id = doc! { "find": "things", "filter": { "_id": 1 }, "batchSize": 1 };
+    assert_eq!(cursor_of(by_id, "firstBatch").await, (1, 0));
+    let single = doc! { "find": "things", "batchSize": 4, "singleBatch": true };
+    assert_eq!(cursor_of(single, "firstBatch").await, (4, 0));
+    let limited = doc! { "find": "things", "batchSize": 4, "limit": 4 };
+    assert_eq!(cursor_of(limited, "firstBatch").await, (4, 0));
+    let limited = doc! { "find": "things", "batchSize": 2, "limit": 4 };
+    let (_, id) = cursor_of(limited, "firstBatch").await;
+    assert_eq!(cursor_of(more(id, 2), "nextBatch").await, (2, 0));
+}
