@@ -255,7 +255,7 @@ pub(super) async fn drop(call: &Call<'_>) -> Answer {
     call.allow(Action::Define)?;
     let collection = call.collection()?;
     let index = call.body().get("index")?.unwrap_or(RawBsonRef::Null);
-    check_listed(index)?;
+    let index = whole_list(index)?;
     let result = remove(call, collection, index).await?;
     let mut answer = Document::new();
     let count = result.get("nIndexesWas")?.and_then(super::integer);
@@ -268,18 +268,22 @@ pub(super) async fn drop(call: &Call<'_>) -> Answer {
     Ok(raw(&answer))
 }
 
-/// In a list each name is that of one index; the engine would take '*' for all of them.
-fn check_listed(index: RawBsonRef<'_>) -> Result<(), CommandError> {
+/// What to drop: '*' in a list alone means all of them. Among others it is the name of an index, which the engine
+/// takes for all, too.
+fn whole_list(index: RawBsonRef<'_>) -> Result<RawBsonRef<'_>, CommandError> {
     let RawBsonRef::Array(names) = index else {
-        return Ok(());
+        return Ok(index);
     };
-    for name in names {
-        if name?.as_str() == Some("*") {
+    let names: Vec<RawBsonRef<'_>> = names.into_iter().collect::<Result<_, _>>()?;
+    let is_all = |name: &RawBsonRef<'_>| name.as_str() == Some("*");
+    match names.as_slice() {
+        [only] if is_all(only) => Ok(*only),
+        names if names.iter().any(is_all) => {
             let message = "index not found with name [*]";
-            return Err(CommandError::new(27, "IndexNotFound", message));
+            Err(CommandError::new(27, "IndexNotFound", message))
         }
+        _ => Ok(index),
     }
-    Ok(())
 }
 
 /// The name of a text index that is named by its key; the engine knows others by their keys.

@@ -8,7 +8,7 @@ use bson::{Bson, Document, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf,
 
 use super::duplicates::shell_text;
 use super::updates::stamps::stamped;
-use super::{raw, replacing};
+use super::{alike, raw, replacing};
 use crate::error::CommandError;
 use crate::pipeline::check_raw_value;
 
@@ -26,6 +26,9 @@ pub(super) const ADDING: [&str; 11] = [
     "$currentDate",
     "$rename",
 ];
+
+/// Of so many values that are added to a set each is compared with each.
+const COMPARED_MAX: usize = 2_000;
 
 /// What an update is of.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +57,48 @@ pub(super) fn prepared(
     }
     check_update(update)?;
     let pulled = with_pulled(update)?.map(|changed| raw(&changed));
-    let idle = with_idle(pulled.as_deref().unwrap_or(update), way.is_upsert)?.or(pulled);
+    let once = added_once(pulled.as_deref().unwrap_or(update))?.or(pulled);
+    let idle = with_idle(once.as_deref().unwrap_or(update), way.is_upsert)?.or(once);
     Ok(ordered(idle.as_deref().unwrap_or(update), way.finds)?.or(idle))
+}
+
+/// Returns an update that adds each value to a set once; of equal ones whose numbers are of other types the engine
+/// adds all.
+fn added_once(update: &RawDocument) -> Result<Option<RawDocumentBuf>, CommandError> {
+    let Some(RawBsonRef::Document(sets)) = update.get("$addToSet")? else {
+        return Ok(None);
+    };
+    let mut has_types = false;
+    for set in sets {
+        if let RawBsonRef::Document(added) = set?.1
+            && let Some(each) = added.get("$each")?
+        {
+            has_types |= alike::has_types(each)?;
+        }
+    }
+    if !has_types {
+        return Ok(None);
+    }
+    let mut whole = Document::try_from(update)?;
+    let mut is_changed = false;
+    for (_, set) in whole.get_document_mut("$addToSet")?.iter_mut() {
+        let each = set
+            .as_document_mut()
+            .and_then(|set| set.get_array_mut("$each").ok());
+        let Some(each) = each.filter(|each| each.len() <= COMPARED_MAX) else {
+            continue;
+        };
+        let mut kept: Vec<Bson> = Vec::with_capacity(each.len());
+        for value in each.drain(..) {
+            if kept.iter().any(|one| alike::is_alike(one, &value)) {
+                is_changed = true;
+            } else {
+                kept.push(value);
+            }
+        }
+        *each = kept;
+    }
+    Ok(is_changed.then(|| raw(&whole)))
 }
 
 /// Returns an error of an update in MongoDB's words where these name what was asked.

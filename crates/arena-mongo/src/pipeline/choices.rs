@@ -3,8 +3,9 @@
 //! by byte, so that 2 and 2.0 inside of them are not the same; written as an
 //! equality beside another condition they are. So it does numbers with a fraction,
 //! which decimals may equal. And what an index would lose some of: what is not in a
-//! range, numbers by their type, sizes of arrays in arrays; and `$elemMatch` of
-//! values, on which an index breaks the engine. Distances are written here, too.
+//! range, numbers by their type, sizes of arrays in arrays, regular expressions that
+//! equal the one asked for; and `$elemMatch` of values, on which an index breaks the
+//! engine. Distances are written here, too.
 
 use bson::{Bson, Document, doc};
 
@@ -144,6 +145,13 @@ impl Choices {
                 continue;
             }
             match (operator.as_str(), value) {
+                ("$regex", Bson::String(_))
+                    if !self.is_negated && !operators.contains_key("$options") =>
+                {
+                    self.is_changed = true;
+                    others.insert(operator, value.clone());
+                    others.insert("$options", "");
+                }
                 ("$geoWithin", shape) => {
                     let circle = geo::within(shape);
                     self.is_changed |= circle.is_some();

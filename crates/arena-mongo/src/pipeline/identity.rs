@@ -16,9 +16,10 @@ pub(super) fn with_one_identity(mut stages: Vec<Bson>) -> Result<Vec<Bson>, Comm
     else {
         return Ok(stages);
     };
-    if stages[..last]
-        .iter()
-        .any(|stage| replacement(stage).is_some() || writes_identity(stage))
+    let replacements = || stages[..=last].iter().filter_map(replacement);
+    let are_several = replacements().count() > 1;
+    if stages[..last].iter().any(writes_identity)
+        || (are_several && !replacements().all(is_without_identity))
     {
         return Err(refused("changes '_id' and then replaces the document"));
     }
@@ -44,6 +45,26 @@ fn replacement(stage: &Bson) -> Option<&Bson> {
         ("$replaceWith", new) => Some(new),
         ("$replaceRoot", Bson::Document(root)) => root.get("newRoot"),
         _ => None,
+    }
+}
+
+/// Whether a new document has no `_id` but one that the document before it had.
+fn is_without_identity(new: &Bson) -> bool {
+    let is_literal = |fields: &Document| {
+        fields
+            .keys()
+            .all(|name| name != "_id" && !name.starts_with('$'))
+    };
+    let Bson::Document(new) = new else {
+        return false;
+    };
+    match only(new) {
+        Some(("$mergeObjects", Bson::Array(parts))) => parts.iter().all(|part| match part {
+            Bson::String(path) => path == "$$ROOT",
+            Bson::Document(fields) => is_literal(fields),
+            _ => false,
+        }),
+        _ => is_literal(new),
     }
 }
 

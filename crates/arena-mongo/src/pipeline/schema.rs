@@ -127,12 +127,21 @@ fn kept_at(
             ) => {
                 return Err(not_here(keyword));
             }
+            ("multipleOf", Bson::Double(divisor)) if divisor.fract() != 0.0 => {
+                kept.insert(keyword, rounded(*divisor));
+            }
             (_, value) => {
                 kept.insert(keyword, value.clone());
             }
         }
     }
     Ok(kept)
+}
+
+/// A fraction as the decimal of its first 15 digits, by which MongoDB divides; the engine takes all that a double has.
+fn rounded(number: f64) -> Bson {
+    let text = format!("{number:.14e}");
+    text.parse().map_or(Bson::Double(number), Bson::Decimal128)
 }
 
 fn not_here(keyword: &str) -> CommandError {

@@ -40,17 +40,32 @@ pub(super) fn parts(operand: &Bson) -> [Bson; 3] {
         .map(|part| bson!({ "$let": { "vars": { "arenaTerm": operand.clone() }, "in": part } }))
 }
 
-/// The parts of any value. A long is cut where both parts are a double exactly.
+/// The parts of any value. A whole number is cut where both parts are a double exactly; the third part is a double of
+/// doubles alone.
 fn parts_of(term: &str) -> [Bson; 3] {
     let low = bson!({ "$bitAnd": [term, LOW_BITS] });
     let high = bson!({ "$toDouble": { "$subtract": [term, low.clone()] } });
-    let mut of_long = [high, low, Bson::Int32(0)].into_iter();
-    let is_number = bson!({ "$in": [{ "$type": term }, ["double", "int"]] });
+    let mut of_whole = [high, low, Bson::Int32(0)].into_iter();
+    let is_double = bson!({ "$eq": [{ "$type": term }, "double"] });
+    let is_whole = bson!({ "$in": [{ "$type": term }, ["int", "long"]] });
     cut(&Bson::String(term.to_owned())).map(|part| {
-        let is_long = bson!({ "$eq": [{ "$type": term }, "long"] });
-        let other = bson!({ "$cond": [is_long, of_long.next().unwrap_or(Bson::Null), 0] });
-        bson!({ "$cond": [is_number.clone(), part, other] })
+        let whole = of_whole.next().unwrap_or(Bson::Null);
+        let other = bson!({ "$cond": [is_whole.clone(), whole, 0] });
+        bson!({ "$cond": [is_double.clone(), part, other] })
     })
+}
+
+/// Whether whole numbers add up to a double, and what they are together: the engine stays with a double where a part of
+/// them does not fit a long and all of them do.
+pub(super) fn beyond_long(sum: &str, [high, low, last]: [Bson; 3]) -> (Bson, Bson) {
+    let is_double = |value: Bson| bson!({ "$eq": [{ "$type": value }, "double"] });
+    let case = bson!({ "$and": [is_double(bson!(sum)), { "$not": [is_double(last)] }] });
+    let high = bson!({ "$convert": { "input": high, "to": "long", "onError": Bson::Null } });
+    let both = bson!({ "$add": ["$$arenaHigh", low] });
+    let then = bson!({ "$let": { "vars": { "arenaHigh": high }, "in": {
+        "$cond": [{ "$eq": ["$$arenaHigh", Bson::Null] }, sum, both],
+    } } });
+    (case, then)
 }
 
 /// The decimals of what an accumulator adds.
