@@ -62,6 +62,7 @@ mod updates;
 mod validation;
 mod validators;
 mod values;
+mod variables;
 mod views;
 mod writing;
 
@@ -168,6 +169,7 @@ pub(crate) async fn run(
     let request = plain.as_ref().unwrap_or(request);
     shapes::check(name, &request.body)?;
     if kind == Kind::Connecting {
+        transactions::check_outside(name, body)?;
         let answer = connecting::run(server, session, name, body).await;
         return answer.map(sessions::with_time);
     }

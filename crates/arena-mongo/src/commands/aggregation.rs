@@ -28,6 +28,14 @@ const NOBODY: Asked<'_> = Asked {
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
     super::shapes::check_hint(call.body().get("hint")?)?;
+    if let Some(explain) = call.body().get("explain")?
+        && !matches!(explain, RawBsonRef::Boolean(_))
+    {
+        let found = super::validation::type_name(&Bson::try_from(explain)?);
+        return Err(CommandError::type_mismatch(format!(
+            "BSON field 'aggregate.explain' is the wrong type '{found}', expected type 'bool'"
+        )));
+    }
     if super::is_true(call.body(), "explain") {
         return super::explaining::explain_aggregate(call, call.body()).await;
     }

@@ -287,6 +287,7 @@ async fn rename(call: &Call<'_>) -> Answer {
             "renaming into another database",
         ));
     }
+    views::check_rename(&Call { database, ..*call }, from, to).await?;
     let spec = call.spec()?;
     let row = call
         .server

@@ -4,11 +4,12 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::{Call, transactions};
+use super::updates::Prepared;
+use super::{Call, integer, is_true, transactions};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::server::Server;
-use bson::RawDocumentBuf;
+use bson::{RawDocument, RawDocumentBuf};
 
 /// The number under which a session's last commit is noted.
 pub(super) const COMMIT_STATEMENT: i32 = -1;
@@ -143,6 +144,36 @@ pub(super) async fn run_plainly(
     let backend = &call.server.backend;
     let row = backend.row(call.budget(), write.plain, &parameters).await?;
     row.get::<_, BsonOut>(0).document()
+}
+
+/// What changes many documents is not made sure to run once.
+pub(super) fn refuse_many(
+    call: &Call<'_>,
+    field: &str,
+    operations: &[&RawDocument],
+    prepared: &mut Prepared,
+) -> Result<(), CommandError> {
+    if !call.fields.is_retryable_write() {
+        return Ok(());
+    }
+    for (place, operation) in operations.iter().enumerate() {
+        let many = match field {
+            "updates" => is_true(operation, "multi").then_some("multi=true"),
+            "deletes" => {
+                let limit = operation.get("limit")?.and_then(integer);
+                (limit == Some(0)).then_some("limit=0")
+            }
+            _ => None,
+        };
+        if let Some(many) = many {
+            let message = format!("Cannot use (or request) retryable writes with {many}");
+            let error = CommandError::new(72, "InvalidOptions", message);
+            prepared.refused.retain(|(other, _)| *other != place);
+            prepared.refused.push((place, error));
+        }
+    }
+    prepared.refused.sort_by_key(|(place, _)| *place);
+    Ok(())
 }
 
 /// The number of a command's first statement.

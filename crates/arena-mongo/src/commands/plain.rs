@@ -3,7 +3,7 @@
 
 use bson::{RawBson, RawBsonRef, RawDocument, rawdoc};
 
-use super::{approximate, collated, collations, is_number, is_on, raw, updates};
+use super::{approximate, collated, collations, is_number, is_on, raw, updates, variables};
 use crate::error::CommandError;
 use crate::wire::Request;
 
@@ -78,6 +78,10 @@ fn change(
         ("collMod", option, RawBsonRef::Null) if MAY_STAY.contains(&option) => Ok(Some(None)),
         (_, option, RawBsonRef::Null) if MAY_BE_NULL.contains(&option) => Ok(Some(None)),
         (_, "collation", RawBsonRef::Document(collation)) => of_collation(collation),
+        (command, "let", RawBsonRef::Document(variables)) => {
+            variables::check(command, variables)?;
+            Ok(None)
+        }
         ("find" | "aggregate" | "count" | "distinct", "hint", RawBsonRef::Document(hint)) => {
             plain_hint(hint)
         }

@@ -3,7 +3,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, bson, doc};
 
-use super::{Answer, Call, raw, reading};
+use super::{Answer, Call, is_number, raw, reading};
 use crate::error::CommandError;
 
 /// A view knows no projections that only a find has.
@@ -13,9 +13,16 @@ pub(super) async fn check_view(call: &Call<'_>, spec: &RawDocument) -> Result<()
     };
     for element in projection {
         let (path, value) = element?;
-        let is_element =
-            matches!(value, RawBsonRef::Document(inner) if inner.get("$elemMatch")?.is_some());
-        if !is_element && !path.as_str().ends_with(".$") {
+        let inner = value.as_document();
+        let has = |name: &str| inner.map_or(Ok(None), |inner| inner.get(name));
+        let is_element = has("$elemMatch")?.is_some();
+        let slice = has("$slice")?.filter(|slice| match slice {
+            RawBsonRef::Array(numbers) => {
+                matches!(numbers.get(0), Ok(Some(first)) if is_number(first))
+            }
+            slice => is_number(*slice),
+        });
+        if !is_element && slice.is_none() && !path.as_str().ends_with(".$") {
             continue;
         }
         let filter = doc! { "name": call.collection()?, "type": "view" };
@@ -25,12 +32,26 @@ pub(super) async fn check_view(call: &Call<'_>, spec: &RawDocument) -> Result<()
         return Err(if is_element {
             let message = "Invalid $project :: caused by :: Unknown expression $elemMatch";
             CommandError::new(168, "InvalidPipelineOperator", message)
+        } else if let Some(slice) = slice {
+            sliced(slice)?
         } else {
             let message = "Cannot use positional projection in aggregation projection";
             CommandError::new(31324, "Location31324", message)
         });
     }
     Ok(())
+}
+
+/// What is wrong with a `$slice` of a find where it is read as the expression of that name.
+fn sliced(slice: RawBsonRef<'_>) -> Result<CommandError, CommandError> {
+    let RawBsonRef::Array(numbers) = slice else {
+        let message = "Invalid $project :: caused by :: Expression $slice takes at least 2 arguments, and at most 3, but 1 were passed in.";
+        return Ok(CommandError::new(28667, "Location28667", message));
+    };
+    let first = numbers.get(0)?.unwrap_or(RawBsonRef::Null);
+    let kind = super::validation::type_name(&Bson::try_from(first)?);
+    let message = format!("First argument to $slice must be an array, but is of type: {kind}");
+    Ok(CommandError::new(28724, "Location28724", message))
 }
 
 /// Returns a find whose projection the engine reads as MongoDB does.

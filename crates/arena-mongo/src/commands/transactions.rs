@@ -364,19 +364,30 @@ fn committed(number: i64) -> CommandError {
     CommandError::new(256, "TransactionCommitted", message)
 }
 
+fn refused(message: String) -> Result<(), CommandError> {
+    Err(CommandError::new(
+        263,
+        "OperationNotSupportedInTransaction",
+        message,
+    ))
+}
+
+/// Nothing that is answered without a look at any database is part of a transaction.
+pub(super) fn check_outside(name: &str, body: &RawDocument) -> Result<(), CommandError> {
+    if body.get("autocommit")?.is_none() {
+        return Ok(());
+    }
+    refused(format!(
+        "Cannot run '{name}' in a multi-document transaction."
+    ))
+}
+
 fn check_allowed(
     name: &str,
     database: &str,
     body: &RawDocument,
     is_first: bool,
 ) -> Result<(), CommandError> {
-    let refused = |message: String| {
-        Err(CommandError::new(
-            263,
-            "OperationNotSupportedInTransaction",
-            message,
-        ))
-    };
     if name == "count" {
         return refused("Cannot run 'count' in a multi-document transaction. Please see http://dochub.mongodb.org/core/transaction-count for a recommended alternative.".to_owned());
     }

@@ -136,10 +136,27 @@ fn collect(stages: &[Bson], found: &mut Array) {
                 "$project" | "$addFields" | "$set" | "$replaceRoot" | "$replaceWith" | "$redact"
                 | "$group" | "$bucket" | "$setWindowFields",
                 _,
-            ) if is_expressive(stage) => found.push(stage.clone()),
+            ) if is_expressive(stage) => {
+                found.extend(ends_of_windows(value));
+                found.push(stage.clone());
+            }
             _ => {}
         }
     }
+}
+
+/// What the first and the last document of a window are asked for, which one alone does not make the engine read.
+fn ends_of_windows(value: &Bson) -> Vec<Bson> {
+    let output = value
+        .as_document()
+        .and_then(|stage| stage.get_document("output").ok());
+    let functions = output.into_iter().flat_map(Document::values);
+    let functions = functions.filter_map(Bson::as_document);
+    let asked = functions.filter_map(|function| function.get("$first").or(function.get("$last")));
+    let expressive = asked.filter(|asked| is_expressive(asked));
+    expressive
+        .map(|asked| bson!({ "$project": { "arenaRead": asked.clone() } }))
+        .collect()
 }
 
 /// Whether there is more in it than paths and constants.

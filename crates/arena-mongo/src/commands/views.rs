@@ -62,6 +62,34 @@ pub(super) async fn check_depth(call: &Call<'_>, source: &str) -> Result<(), Com
     Err(CommandError::new(165, "ViewDepthLimitExceeded", message))
 }
 
+/// A view is not renamed, and no collection takes its place; the engine does both.
+pub(super) async fn check_rename(
+    call: &Call<'_>,
+    from: &str,
+    to: &str,
+) -> Result<(), CommandError> {
+    let named = doc! { "name": { "$in": [from, to] } };
+    let listed = reading::collections(call, named).await?;
+    let kind = |name: &str| {
+        let named = |one: &&bson::Document| one.get_str("name").is_ok_and(|own| own == name);
+        listed.iter().find(named)?.get_str("type").ok()
+    };
+    match (kind(from), kind(to)) {
+        (Some("view"), _) => {
+            let message = format!("cannot rename view: {}.{from}", call.database);
+            Err(CommandError::new(166, "CommandNotSupportedOnView", message))
+        }
+        (Some(_), Some("view")) => {
+            let message = format!(
+                "a view already exists with that name: {}.{to}",
+                call.database
+            );
+            Err(CommandError::new(48, "NamespaceExists", message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A view has no indexes.
 async fn is_view(call: &Call<'_>, name: &str) -> bool {
     let indexes = reading::indexes_of(call, name).await;

@@ -55,6 +55,7 @@ async fn batch(call: &Call<'_>, collection: &str, write: Write, field: &str) -> 
         "documents" => inserted(call, collection, &operations).await?,
         _ => updates::prepared(call, collection, &operations).await?,
     };
+    once::refuse_many(call, field, &operations, &mut prepared)?;
     let mut odd = match (field, operations.as_slice()) {
         ("updates", [only]) => odd(only, &mut prepared)?,
         _ => None,

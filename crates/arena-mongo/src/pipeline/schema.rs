@@ -71,6 +71,7 @@ fn kept_at(
 ) -> Result<Document, CommandError> {
     let mut kept = Document::new();
     for (keyword, value) in schema {
+        check_keyword(keyword, value)?;
         match (keyword.as_str(), value) {
             ("title" | "description", _) => {}
             ("bsonType" | "type", types) => {
@@ -136,6 +137,58 @@ fn kept_at(
         }
     }
     Ok(kept)
+}
+
+/// What is wrong with a keyword that the engine does not see, or takes.
+fn check_keyword(keyword: &str, value: &Bson) -> Result<(), CommandError> {
+    let failed = |what: &str| {
+        let message = format!("$jsonSchema keyword '{keyword}' {what}");
+        Err(CommandError::failed_to_parse(message))
+    };
+    match (keyword, value) {
+        ("title" | "description", Bson::String(_)) => Ok(()),
+        ("title" | "description", _) => Err(CommandError::type_mismatch(format!(
+            "$jsonSchema keyword '{keyword}' must be of type string"
+        ))),
+        ("minProperties" | "maxProperties", count) => match whole(count) {
+            Some(count) if count >= 0 => Ok(()),
+            Some(_) => failed("must be a non-negative number"),
+            None => failed("must be a whole number"),
+        },
+        ("required", Bson::Array(names)) if names.is_empty() => failed("cannot be an empty array"),
+        ("dependencies", Bson::Document(dependencies)) => {
+            let is_empty = |one: &Bson| one.as_array().is_some_and(Vec::is_empty);
+            if dependencies.values().any(is_empty) {
+                return failed("cannot have an empty array of properties");
+            }
+            Ok(())
+        }
+        ("multipleOf", divisor) if is_not_positive(divisor) => failed("must be a number above 0"),
+        _ => Ok(()),
+    }
+}
+
+fn whole(number: &Bson) -> Option<i64> {
+    match number {
+        Bson::Decimal128(number) => {
+            let number: f64 = number.to_string().parse().ok()?;
+            crate::commands::whole(&Bson::Double(number))
+        }
+        number => crate::commands::whole(number),
+    }
+}
+
+fn is_not_positive(number: &Bson) -> bool {
+    match number {
+        Bson::Int32(number) => *number <= 0,
+        Bson::Int64(number) => *number <= 0,
+        Bson::Double(number) => *number <= 0.0,
+        Bson::Decimal128(number) => {
+            let number: Option<f64> = number.to_string().parse().ok();
+            number.is_some_and(|number| number <= 0.0)
+        }
+        _ => false,
+    }
 }
 
 /// A fraction as the decimal of its first 15 digits, by which MongoDB divides; the engine takes all that a double has.

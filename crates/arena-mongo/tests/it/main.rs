@@ -22,4 +22,5 @@ mod suites;
 mod texts;
 mod tls;
 mod transactions;
+mod views;
 mod world;

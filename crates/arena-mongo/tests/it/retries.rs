@@ -168,3 +168,29 @@ async fn writes_go_on_through_a_killed_engine_and_none_is_lost_or_doubled() {
         assert_eq!(copies, 1, "document {n}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_many_documents_cannot_be_repeated() {
+    let world = World::start().await;
+    world.seat("ada");
+    let mut wire = Wire::log_in_as(&world, "ada").await;
+    wire.run(&doc! { "insert": "c", "documents": [{ "n": 1 }, { "n": 1 }], "$db": "ada" })
+        .await;
+    let many = doc! { "q": { "n": 1 }, "u": { "$set": { "many": 1 } }, "multi": true };
+    let one = doc! { "q": { "n": 1 }, "u": { "$set": { "one": 1 } } };
+    let update = doc! { "update": "c", "updates": [one, many.clone()] };
+    let answer = run(&mut wire, &repeatable(update, 1)).await;
+    let errors = answer.get_array("writeErrors").unwrap();
+    let error = errors[0].as_document().unwrap();
+    assert_eq!(answer.get_i32("n").unwrap(), 1, "{answer}");
+    let said = ["index", "code"].map(|field| error.get_i32(field).unwrap());
+    assert_eq!(said, [1, 72]);
+    let delete = doc! { "delete": "c", "deletes": [{ "q": { "n": 1 }, "limit": 0 }] };
+    let answer = run(&mut wire, &repeatable(delete, 2)).await;
+    assert!(answer.get_array("writeErrors").is_ok(), "{answer}");
+    assert_eq!(count(&mut wire, doc! { "many": 1 }).await, 0);
+    assert_eq!(count(&mut wire, doc! { "n": 1 }).await, 2);
+    // Once, it runs.
+    let once = doc! { "update": "c", "updates": [many], "$db": "ada" };
+    assert_eq!(wire.run(&once).await.get_i32("n").unwrap(), 2);
+}

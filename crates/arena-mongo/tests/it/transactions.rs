@@ -360,6 +360,8 @@ async fn what_does_not_belong_into_a_transaction_is_refused_as_mongodb_refuses_i
         doc! { "listCollections": 1 },
         doc! { "explain": { "find": "c" } },
         doc! { "dropDatabase": 1 },
+        doc! { "ping": 1 },
+        doc! { "buildInfo": 1 },
     ] {
         let name = command.keys().next().unwrap().clone();
         let expected = format!("Cannot run '{name}' in a multi-document transaction.");
