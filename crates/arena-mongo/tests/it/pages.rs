@@ -6,7 +6,8 @@ use futures_util::TryStreamExt as _;
 use mongodb::Collection;
 use mongodb::bson::{Bson, Decimal128, Document, doc};
 
-use crate::world::{World, code};
+use crate::bytes::Wire;
+use crate::world::World;
 
 const DOCUMENTS: i32 = 60;
 
@@ -127,25 +128,29 @@ async fn a_next_page_of_no_size_is_the_rest_and_ends_with_its_collection() {
     let things = ada.collection::<Document>("things");
     let documents = (0..10).map(|n| doc! { "_id": n });
     things.insert_many(documents).await.unwrap();
-    let open = || async {
-        let find = doc! { "find": "things", "batchSize": 2 };
-        let opened = ada.run_command(find).await.unwrap();
+    // By hand: a driver may read on in another session of its own.
+    let mut wire = Wire::log_in_as(&world, "ada").await;
+    let open = async |wire: &mut Wire| {
+        let find = doc! { "find": "things", "batchSize": 2, "$db": "ada" };
+        let opened = wire.run(&find).await;
         let cursor = opened.get_document("cursor").unwrap();
         cursor.get_i64("id").unwrap()
     };
     for size in [Bson::Int32(0), Bson::Double(0.5), Bson::Double(f64::NAN)] {
-        let more = doc! { "getMore": open().await, "collection": "things", "batchSize": size };
-        let rest = ada.run_command(more).await.unwrap();
+        let id = open(&mut wire).await;
+        let more = doc! { "getMore": id, "collection": "things", "batchSize": size, "$db": "ada" };
+        let rest = wire.run(&more).await;
         let cursor = rest.get_document("cursor").unwrap();
         let batch = cursor.get_array("nextBatch").unwrap();
         assert_eq!((batch.len(), cursor.get_i64("id").unwrap()), (8, 0));
     }
-    let id = open().await;
+    let id = open(&mut wire).await;
     things.drop().await.unwrap();
     things.insert_one(doc! { "_id": 11 }).await.unwrap();
-    let more = || ada.run_command(doc! { "getMore": id, "collection": "things" });
-    assert_eq!(code(more().await), 175);
-    assert_eq!(code(more().await), 43);
+    let more = doc! { "getMore": id, "collection": "things", "$db": "ada" };
+    for code in [175, 43] {
+        assert_eq!(wire.run(&more).await.get_i32("code").unwrap(), code);
+    }
 }
 
 /// Documents of other sizes than their neighbours go where there is room, and changed ones to the end.
@@ -191,14 +196,14 @@ async fn a_page_that_is_exactly_full_leaves_its_cursor_open() {
     let things = ada.collection::<Document>("things");
     let documents = (0..4).map(|n| doc! { "_id": n, "n": n });
     things.insert_many(documents).await.unwrap();
-    let cursor_of = |command: Document, batch: &'static str| {
-        let ada = ada.clone();
-        async move {
-            let answer = ada.run_command(command).await.unwrap();
-            let cursor = answer.get_document("cursor").unwrap();
-            let count = cursor.get_array(batch).unwrap().len();
-            (count, cursor.get_i64("id").unwrap())
-        }
+    // By hand: a driver may read on in another session of its own.
+    let mut wire = Wire::log_in_as(&world, "ada").await;
+    let mut page_of = async |mut command: Document, batch: &str| {
+        command.insert("$db", "ada");
+        let answer = wire.run(&command).await;
+        let cursor = answer.get_document("cursor").unwrap();
+        let count = cursor.get_array(batch).unwrap().len();
+        (count, cursor.get_i64("id").unwrap())
     };
     let more =
         |id: i64, size: i32| doc! { "getMore": id, "collection": "things", "batchSize": size };
@@ -209,23 +214,22 @@ async fn a_page_that_is_exactly_full_leaves_its_cursor_open() {
         doc! { "aggregate": "things", "pipeline": [], "cursor": sized.clone() },
         doc! { "aggregate": "things", "pipeline": [{ "$limit": 4 }], "cursor": sized },
     ] {
-        let (count, id) = cursor_of(command.clone(), "firstBatch").await;
+        let (count, id) = page_of(command.clone(), "firstBatch").await;
         assert!(count == 4 && id != 0, "{command}");
-        assert_eq!(cursor_of(more(id, 4), "nextBatch").await, (0, 0));
+        assert_eq!(page_of(more(id, 4), "nextBatch").await, (0, 0));
     }
-    let (_, id) = cursor_of(doc! { "find": "things", "batchSize": 2 }, "firstBatch").await;
-    let (count, same) = cursor_of(more(id, 2), "nextBatch").await;
-    assert_eq!((count, same), (2, id));
-    assert_eq!(cursor_of(more(id, 2), "nextBatch").await, (0, 0));
+    let (_, id) = page_of(doc! { "find": "things", "batchSize": 2 }, "firstBatch").await;
+    assert_eq!(page_of(more(id, 2), "nextBatch").await, (2, id));
+    assert_eq!(page_of(more(id, 2), "nextBatch").await, (0, 0));
 
     // Not so where there cannot be more.
     let by_id = doc! { "find": "things", "filter": { "_id": 1 }, "batchSize": 1 };
-    assert_eq!(cursor_of(by_id, "firstBatch").await, (1, 0));
+    assert_eq!(page_of(by_id, "firstBatch").await, (1, 0));
     let single = doc! { "find": "things", "batchSize": 4, "singleBatch": true };
-    assert_eq!(cursor_of(single, "firstBatch").await, (4, 0));
+    assert_eq!(page_of(single, "firstBatch").await, (4, 0));
     let limited = doc! { "find": "things", "batchSize": 4, "limit": 4 };
-    assert_eq!(cursor_of(limited, "firstBatch").await, (4, 0));
+    assert_eq!(page_of(limited, "firstBatch").await, (4, 0));
     let limited = doc! { "find": "things", "batchSize": 2, "limit": 4 };
-    let (_, id) = cursor_of(limited, "firstBatch").await;
-    assert_eq!(cursor_of(more(id, 2), "nextBatch").await, (2, 0));
+    let (_, id) = page_of(limited, "firstBatch").await;
+    assert_eq!(page_of(more(id, 2), "nextBatch").await, (2, 0));
 }
