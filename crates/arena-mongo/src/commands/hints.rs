@@ -65,16 +65,22 @@ pub(super) async fn in_order_of_pipeline(call: &Call<'_>, spec: RawDocumentBuf) 
     if next.is_some_and(|next| UNORDERED.contains(&next.as_str())) {
         return Ok(spec);
     }
-    if let Some(direction) = order.get("$natural") {
-        return match whole(direction) {
-            Some(-1) => Err(CommandError::not_supported(
-                "an aggregate with the hint {$natural: -1}",
-            )),
-            _ => Ok(spec),
-        };
-    }
-    stages.insert(begin, bson::bson!({ "$sort": order }));
     let mut ordered = without(&spec, &["pipeline"])?;
+    let order = match order.get("$natural").map(whole) {
+        None => order,
+        // Backwards is by `_id`, where that tells the order of insertion.
+        Some(Some(-1)) if call.server.arrivals.are_growing(call.database, collection) => {
+            ordered = without(&ordered, &["hint"])?;
+            bson::doc! { "_id": -1 }
+        }
+        Some(Some(-1)) => {
+            return Err(CommandError::not_supported(
+                "an aggregate with the hint {$natural: -1} where '_id' does not grow",
+            ));
+        }
+        Some(_) => return Ok(spec),
+    };
+    stages.insert(begin, bson::bson!({ "$sort": order }));
     if let Some(held) = held {
         stages.insert(0, bson::bson!({ "$match": held }));
         ordered = without(&ordered, &["hint"])?;

@@ -88,13 +88,18 @@ pub(super) fn check(name: &str, body: &RawDocument) -> Result<(), CommandError> 
             format!("Provided apiStrict:true, but the command {name} is not in API Version 1");
         return error(323, "APIStrictError", message);
     }
+    if name == "aggregate" && super::is_true(body, "explain") {
+        let message = "the option 'explain' of aggregate is not in API Version 1".to_owned();
+        return error(323, "APIStrictError", message);
+    }
     let stages = body.get_array("pipeline").into_iter().flatten().flatten();
     for stage in stages {
         let first = stage
             .as_document()
             .and_then(|stage| stage.iter().next()?.ok());
-        if let Some((stage, _)) = first
+        if let Some((stage, value)) = first
             && STRICT_STAGES.contains(&stage.as_str())
+            && !is_count(stage.as_str(), value)
         {
             let message =
                 format!("stage {stage} is not allowed with 'apiStrict: true' in API Version 1");
@@ -102,6 +107,15 @@ pub(super) fn check(name: &str, body: &RawDocument) -> Result<(), CommandError> 
         }
     }
     Ok(())
+}
+
+/// Of a collection's statistics the count of its documents is stable.
+fn is_count(stage: &str, value: RawBsonRef<'_>) -> bool {
+    let RawBsonRef::Document(options) = value else {
+        return false;
+    };
+    let mut names = options.iter().flatten().map(|(name, _)| name.as_str());
+    stage == "$collStats" && names.next() == Some("count") && names.next().is_none()
 }
 
 fn flag(body: &RawDocument, field: &str) -> Result<Option<bool>, CommandError> {
