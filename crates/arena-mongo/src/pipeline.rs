@@ -23,6 +23,7 @@ mod granularity;
 mod identity;
 mod instants;
 mod joins;
+mod least;
 mod lists;
 mod merges;
 mod metadata;

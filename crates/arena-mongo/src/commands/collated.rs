@@ -212,18 +212,38 @@ fn is_empty(value: &Bson, weightless: &str) -> bool {
         .is_some_and(|text| text.chars().all(|letter| weightless.contains(letter)))
 }
 
-/// Writes the sorts of a pipeline so that what is missing is null.
+/// Writes the sorts of a pipeline, and of the pipelines in it, so that what is missing is null.
 pub(super) fn sorted(stages: Vec<Bson>) -> Vec<Bson> {
-    let stages = stages.into_iter().flat_map(|stage| {
+    let stages = stages.into_iter().flat_map(|mut stage| {
         let sort = stage
             .as_document()
             .and_then(|stage| stage.get_document("$sort").ok());
-        match sort.and_then(with_null) {
-            Some(written) => written.into_iter().map(Bson::Document).collect(),
-            None => vec![stage],
+        if let Some(written) = sort.and_then(with_null) {
+            return written.into_iter().map(Bson::Document).collect();
         }
+        for inner in inner_stages(&mut stage) {
+            *inner = sorted(std::mem::take(inner));
+        }
+        vec![stage]
     });
     stages.collect()
+}
+
+/// The pipelines in a stage.
+fn inner_stages(stage: &mut Bson) -> Vec<&mut Vec<Bson>> {
+    let stage = stage.as_document_mut();
+    let Some((name, Bson::Document(parts))) = stage.and_then(|stage| stage.iter_mut().next())
+    else {
+        return Vec::new();
+    };
+    let is_joined = name == "$lookup" || name == "$unionWith";
+    let is_parted = name == "$facet";
+    let inner = parts
+        .iter_mut()
+        .filter(|(part, _)| is_parted || (is_joined && *part == "pipeline"));
+    inner
+        .filter_map(|(_, stages)| stages.as_array_mut())
+        .collect()
 }
 
 /// A sort whose keys are null where they are missing, and smaller where they are an empty array; nothing where none

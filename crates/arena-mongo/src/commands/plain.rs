@@ -48,7 +48,10 @@ pub(super) fn request(name: &str, request: &Request) -> Result<Option<Request>, 
             changes.push((option, change));
         }
     }
-    let changed = updates::with_changes(body, &changes)?;
+    let changed = match changes.as_slice() {
+        [] => None,
+        changes => updates::with_changes(body, changes)?,
+    };
     let collated = collated::body(name, changed.as_deref().unwrap_or(body))?;
     let body = collated.as_ref().map(raw).or(changed);
     Ok(body.map(|body| Request {

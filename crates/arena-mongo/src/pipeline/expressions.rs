@@ -9,7 +9,7 @@ use super::{
     accumulators, arithmetic, binaries, bindings, date_texts, dates, geo, numbers, schema, sums,
     truncation,
 };
-use super::{instants, lists, operands, patterns, sets, strings};
+use super::{instants, least, lists, operands, patterns, sets, strings};
 use crate::error::CommandError;
 
 /// Operators that run code inside the database; nowhere allowed.
@@ -76,11 +76,19 @@ pub(crate) fn check_raw_expressions(document: &RawDocument) -> Result<Found, Com
         if geo::HOLDERS.contains(&key.as_str()) {
             geo::check_extent(&Bson::try_from(value)?)?;
         }
+        let is_least = least::COMPARING.contains(&key.as_str())
+            && value.as_array().is_some_and(|operands| {
+                operands
+                    .into_iter()
+                    .flatten()
+                    .any(|one| one == RawBsonRef::MinKey)
+            });
         let is_bound = matches!(
             (key.as_str(), value),
             ("$gt" | "$gte", RawBsonRef::MinKey) | ("$lt" | "$lte", RawBsonRef::MaxKey)
         );
         if is_bound
+            || is_least
             || REWRITTEN.contains(&key.as_str())
             || BY_KIND.iter().any(|names| names.contains(&key.as_str()))
             || check_raw_value(value)? == Found::Rewritable
@@ -131,6 +139,10 @@ pub(crate) fn rewritten(value: &Bson) -> Result<Bson, CommandError> {
                 }
                 Some(("$avg", operand)) => Ok(sums::average(operand)),
                 Some(("$sum", operand)) => Ok(sums::sum(operand)),
+                Some((name, Bson::Array(operands))) if least::COMPARING.contains(&name) => {
+                    let compared = least::compared(name, operands);
+                    Ok(compared.unwrap_or(Bson::Document(rewritten)))
+                }
                 Some((name @ ("$round" | "$trunc"), operand)) => {
                     Ok(arithmetic::rounded(name, operand))
                 }
