@@ -27,7 +27,7 @@ impl Accumulators {
         let mut accumulators = Self::default();
         for (name, value) in fields {
             check(value)?;
-            let value = rewritten_accumulator(&with_count(value))?;
+            let value = rewritten_accumulator(value)?;
             accumulators.add(name, value);
         }
         Ok(accumulators)
@@ -235,57 +235,6 @@ pub(super) fn may_be_missing(operand: &Bson) -> bool {
 
 pub(super) fn has_operator(fields: &Document) -> bool {
     fields.keys().any(|name| name.starts_with('$'))
-}
-
-/// An accumulator with its count computed, where that is a constant expression.
-fn with_count(accumulator: &Bson) -> Bson {
-    let mut written = accumulator.clone();
-    let operators = written
-        .as_document_mut()
-        .into_iter()
-        .flat_map(Document::iter_mut);
-    for (_, operand) in operators.filter(|(name, _)| COUNTED.contains(&name.as_str())) {
-        if let Some(count) = operand
-            .as_document_mut()
-            .and_then(|options| options.get_mut("n"))
-            && matches!(count, Bson::Document(_))
-            && let Some(whole) = whole(count)
-        {
-            *count = Bson::Int64(whole);
-        }
-    }
-    written
-}
-
-/// The whole number that a constant expression gives, if that is plain to see.
-fn whole(expression: &Bson) -> Option<i64> {
-    let Bson::Document(document) = expression else {
-        return match expression {
-            Bson::Int32(_) | Bson::Int64(_) => crate::commands::whole(expression),
-            _ => None,
-        };
-    };
-    let (operator, operand) = only(document)?;
-    let operands = match operand {
-        Bson::Array(operands) => operands.as_slice(),
-        operand => std::slice::from_ref(operand),
-    };
-    match (operator, operands) {
-        ("$literal" | "$const", [number @ (Bson::Int32(_) | Bson::Int64(_))]) => whole(number),
-        ("$toInt" | "$toLong", [Bson::String(text)]) => text.parse::<i32>().ok().map(i64::from),
-        ("$toInt" | "$toLong", [number]) => {
-            whole(number).filter(|number| i32::try_from(*number).is_ok())
-        }
-        ("$add", numbers) => {
-            let mut numbers = numbers.iter().map(whole);
-            numbers.try_fold(0_i64, |sum, number| sum.checked_add(number?))
-        }
-        ("$subtract", [from, number]) => whole(from)?.checked_sub(whole(number)?),
-        ("$cond", [Bson::Boolean(is_first), first, second]) => {
-            whole(if *is_first { first } else { second })
-        }
-        _ => None,
-    }
 }
 
 /// What the engine takes in an accumulator and MongoDB does not, or understands otherwise.

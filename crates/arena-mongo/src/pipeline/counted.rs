@@ -4,8 +4,6 @@
 
 use bson::{Bson, Document, bson};
 
-use super::operands::constant;
-
 /// Accumulators that take a count of values, each with the operator that takes so many from all in order.
 const COUNTED: [(&str, &str); 6] = [
     ("$firstN", "$firstN"),
@@ -37,12 +35,15 @@ pub(super) fn counted(field: &str, operator: &str, operand: &Bson) -> Option<Cou
     })
 }
 
-/// The count of an accumulator that is no constant.
+/// The count of an accumulator that is no plain number.
 pub(super) fn computed_count<'a>(operator: &str, operand: &'a Bson) -> Option<&'a Bson> {
     let is_counted = COUNTED.iter().any(|(name, _)| *name == operator);
     let count = operand.as_document()?.get("n")?;
-    let is_computed = matches!(count, Bson::String(_) | Bson::Document(_) | Bson::Array(_));
-    (is_counted && is_computed && constant(count).is_none()).then_some(count)
+    let is_computed = match count {
+        Bson::String(text) => text.starts_with('$'),
+        other => matches!(other, Bson::Document(_) | Bson::Array(_)),
+    };
+    (is_counted && is_computed).then_some(count)
 }
 
 /// An expression of which the root is the group's key.
@@ -92,8 +93,8 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_is_the_engines() {
-        for count in [bson!(3), bson!({ "$literal": 3 })] {
+    fn a_number_is_the_engines() {
+        for count in [bson!(3), bson!("three")] {
             let operand = bson!({ "n": count, "input": "$a" });
             assert!(counted("x", "$firstN", &operand).is_none());
         }
