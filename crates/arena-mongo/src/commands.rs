@@ -52,6 +52,7 @@ mod shapes;
 mod singly;
 mod sorting;
 mod stable;
+mod statements;
 mod statistics;
 mod storage;
 mod texts;

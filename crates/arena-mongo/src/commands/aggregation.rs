@@ -4,18 +4,16 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc
 
 use super::aggregated::spread;
 use super::indexes::hashed;
+use super::statements::Statement;
 use super::{
     Answer, Call, GENERIC_FIELDS, collated, copying, hints, operations, orders, outputs, raw,
     reading, search, sorting, texts, unread, views, without,
 };
-use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::guard::Growth;
 use crate::pipeline::{Place, without_index};
 use crate::users::Action;
 use crate::wording::{Asked, reworded};
-
-pub(super) const AGGREGATE: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.aggregate_cursor_first_page($1, $2)";
 
 /// What the engine says where an index is to find a value that is missing.
 const NO_KEY: &str = "Should not have empty document";
@@ -99,16 +97,16 @@ async fn by_engine(
     } else {
         call.budget()
     };
-    let (sql, spec) = orders::of_pipeline(call, spec.to_owned()).await?;
+    let (statement, spec) = orders::of_pipeline(call, spec.to_owned()).await?;
     let Some(target) = writes_to else {
-        let answer = reading::first_page(call, budget, sql, &spec).await;
-        let read = read(call, (sql, &spec), answer).await;
+        let answer = reading::first_page(call, budget, statement, &spec).await;
+        let read = read(call, (statement, &spec), answer).await;
         return read.map_err(|error| of_projections(error, call.body()));
     };
-    let sql = outputs::statement(sql, call.body());
-    match reading::first_page(call, budget, sql, &spec).await {
-        Err(error) => outputs::after_failure(call, (sql, &spec), target, error).await,
-        answer => read(call, (sql, &spec), answer)
+    let statement = outputs::statement(statement, call.body());
+    match reading::first_page(call, budget, statement, &spec).await {
+        Err(error) => outputs::after_failure(call, (statement, &spec), target, error).await,
+        answer => read(call, (statement, &spec), answer)
             .await
             .map_err(|error| of_projections(error, call.body())),
     }
@@ -117,11 +115,13 @@ async fn by_engine(
 /// An answer, if nothing is wrong with expressions that no document reached.
 async fn read(
     call: &Call<'_>,
-    (sql, spec): (&'static str, &RawDocument),
+    (statement, spec): (Statement, &RawDocument),
     answer: Answer,
 ) -> Answer {
     let answer = match answer {
-        Err(error) if error.message.ends_with(NO_KEY) => joined(call, sql, spec, error).await?,
+        Err(error) if error.message.ends_with(NO_KEY) => {
+            joined(call, statement, spec, error).await?
+        }
         answer => answer?,
     };
     unread::check_pipeline(call, spec, &answer).await?;
@@ -131,7 +131,7 @@ async fn read(
 /// Runs a pipeline once more in which an index was to find what equals a variable that is missing.
 async fn joined(
     call: &Call<'_>,
-    sql: &'static str,
+    statement: Statement,
     spec: &RawDocument,
     error: CommandError,
 ) -> Answer {
@@ -140,7 +140,7 @@ async fn joined(
     if call.transaction.is_some() || !stages.is_some_and(|stages| without_index(stages)) {
         return Err(error);
     }
-    reading::first_page(call, call.budget(), sql, &raw(&spec)).await
+    reading::first_page(call, call.budget(), statement, &raw(&spec)).await
 }
 
 /// Runs a pipeline that only copies a collection; nothing for all others.
@@ -263,17 +263,8 @@ pub(super) async fn first(
 ) -> Option<Document> {
     let spec = doc! { "aggregate": collection, "pipeline": pipeline, "cursor": {} };
     let spec = raw(&spec);
-    let row = call
-        .server
-        .backend
-        .row(
-            call.budget_outside(),
-            AGGREGATE,
-            &[&call.database, &BsonIn(spec.as_bytes())],
-        )
-        .await
-        .ok()?;
-    let page = row.get::<_, BsonOut>(0).document().ok()?;
+    let answer = Statement::AGGREGATE.answer(call, call.budget_outside(), &spec);
+    let page = answer.await.ok()?;
     let batch = page
         .get_document("cursor")
         .ok()?
@@ -406,7 +397,9 @@ async fn output_size(call: &Call<'_>, spec: &RawDocument) -> Result<Growth<'stat
         RawBson::try_from(Bson::Array(stages))?,
     );
     counted.append(bson::cstr!("cursor"), RawDocumentBuf::new());
-    let page = reading::single_page(call, AGGREGATE, &counted).await?;
+    let page = Statement::AGGREGATE
+        .answer(call, call.budget(), &counted)
+        .await?;
     let first = page
         .get_document("cursor")?
         .get_array("firstBatch")?

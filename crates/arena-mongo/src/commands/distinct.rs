@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, Document, RawBsonRef, RawDocumentBuf, doc};
 
-use super::{Answer, Call, aggregation, collations, raw, reading, views};
+use super::statements::Statement;
+use super::{Answer, Call, collations, raw, reading, views};
 use crate::error::CommandError;
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
@@ -16,7 +17,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
             return by_collation(call, collation).await;
         }
     }
-    let answer = reading::documents(call, reading::DISTINCT).await?;
+    let answer = reading::documents(call, Statement::DISTINCT).await?;
     let mut answer = Document::try_from(answer)?;
     let values = answer.get_array("values").cloned().unwrap_or_default();
     if !values.iter().any(may_be_another) {
@@ -35,7 +36,9 @@ async fn by_collation(call: &Call<'_>, collation: Document) -> Answer {
         &reading::checked_query(call, call.body(), call.name)?,
         &["collation"],
     )?;
-    reading::single_page(call, reading::DISTINCT, &spec).await?;
+    Statement::DISTINCT
+        .answer(call, call.budget(), &spec)
+        .await?;
     let path = call.body().get_str("key").unwrap_or_default();
     let parts: Vec<&str> = path.split('.').collect();
     let mut find = find_of(call)?;
@@ -80,7 +83,9 @@ async fn first_places(
             { "$project": fields }, { "$sort": { "sorted": 1 } },
         ],
     };
-    let page = reading::single_page(call, aggregation::AGGREGATE, &raw(&spec)).await?;
+    let page = Statement::AGGREGATE
+        .answer(call, call.budget(), &raw(&spec))
+        .await?;
     let mut places = Vec::new();
     for group in page.get_document("cursor")?.get_array("firstBatch")? {
         let place = group?

@@ -3,6 +3,7 @@
 use bson::{Bson, Document, RawDocument, rawdoc};
 
 use super::indexes::hashed;
+use super::statements::Statement;
 use super::{Answer, Call, GENERIC_FIELDS, integer, raw, reading, without};
 use crate::error::CommandError;
 use crate::pipeline::{as_written, check_raw_expressions, stages_as_written};
@@ -12,7 +13,7 @@ pub(super) async fn indexes(call: &Call<'_>) -> Answer {
     call.allow(Action::Look)?;
     call.collection()?;
     let spec = without(&call.spec()?, &["cursor"])?;
-    let page = reading::first_page(call, call.budget(), reading::LIST_INDEXES, &spec).await?;
+    let page = reading::first_page(call, call.budget(), Statement::LIST_INDEXES, &spec).await?;
     listed(call, &page, None).await
 }
 
@@ -24,7 +25,7 @@ pub(super) async fn collections(call: &Call<'_>) -> Answer {
         &[&GENERIC_FIELDS[..], &["authorizedCollections", "cursor"]].concat(),
     )?;
     spec.append(bson::cstr!("cursor"), rawdoc! { "batchSize": 100_000 });
-    let page = reading::first_page(call, call.budget(), reading::LIST_COLLECTIONS, &spec).await?;
+    let page = reading::first_page(call, call.budget(), Statement::LIST_COLLECTIONS, &spec).await?;
     let namespace = format!("{}.$cmd.listCollections", call.database);
     listed(call, &page, Some(namespace)).await
 }

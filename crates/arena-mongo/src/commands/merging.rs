@@ -4,6 +4,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 
+use super::statements::Statement;
 use super::{Call, once, pages, raw, reading, without, writing};
 use crate::backend::BsonIn;
 use crate::error::{CommandError, WRITTEN_TWICE};
@@ -26,7 +27,7 @@ struct Merge {
 /// fail.
 pub(super) async fn one_by_one(
     call: &Call<'_>,
-    (sql, spec): (&'static str, &RawDocument),
+    (statement, spec): (Statement, &RawDocument),
     (database, collection): &(Option<String>, String),
     error: &CommandError,
 ) -> Result<Option<RawDocumentBuf>, CommandError> {
@@ -38,10 +39,11 @@ pub(super) async fn one_by_one(
     {
         return Ok(None);
     }
-    if error.code == DUPLICATE && keep_unmatched(call, sql, spec).await? {
+    if error.code == DUPLICATE && keep_unmatched(call, statement, spec).await? {
         return Ok(None);
     }
-    let (Some(merge), Some(documents)) = (merge_of(spec), source(call, sql, spec).await?) else {
+    let (Some(merge), Some(documents)) = (merge_of(spec), source(call, statement, spec).await?)
+    else {
         return Ok(None);
     };
     let statements = documents.iter().map(|document| merge.statement(document));
@@ -74,7 +76,7 @@ pub(super) async fn one_by_one(
 /// such a one.
 async fn keep_unmatched(
     call: &Call<'_>,
-    sql: &'static str,
+    statement: Statement,
     spec: &RawDocument,
 ) -> Result<bool, CommandError> {
     let mut spec = Document::try_from(spec)?;
@@ -91,7 +93,7 @@ async fn keep_unmatched(
         return Ok(false);
     };
     merge.insert("whenMatched", "keepExisting");
-    reading::first_page(call, call.budget_to_change(), sql, &raw(&spec)).await?;
+    reading::first_page(call, call.budget_to_change(), statement, &raw(&spec)).await?;
     Ok(true)
 }
 
@@ -163,7 +165,7 @@ impl Merge {
 /// The documents that a pipeline brings, if a page holds them all.
 async fn source(
     call: &Call<'_>,
-    sql: &'static str,
+    statement: Statement,
     spec: &RawDocument,
 ) -> Result<Option<Vec<RawDocumentBuf>>, CommandError> {
     let Bson::Array(mut stages) = Bson::try_from(RawBsonRef::Array(spec.get_array("pipeline")?))?
@@ -177,7 +179,7 @@ async fn source(
         bson::RawBson::try_from(Bson::Array(stages))?,
     );
     read.append(bson::cstr!("cursor"), rawdoc! { "batchSize": 1_000_000 });
-    let (page, rest) = pages::open(call, call.budget_to_change(), sql, &read).await?;
+    let (page, rest) = pages::open(call, call.budget_to_change(), statement, &read).await?;
     if let Some((id, _)) = rest {
         reading::delete_cursors(call.server, call.budget_outside(), vec![id]).await;
         return Ok(None);

@@ -4,6 +4,7 @@
 
 use tokio_postgres::types::ToSql;
 
+use super::statements::Statement;
 use super::updates::Prepared;
 use super::{Call, integer, is_true, transactions};
 use crate::backend::{BsonIn, BsonOut};
@@ -24,39 +25,24 @@ const FORGET: &str = "DELETE FROM arena_front.done WHERE at < now() - interval '
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Write {
     once: &'static str,
-    plain: &'static str,
-}
-
-/// A write that takes the documents which it finds as they were inserted: MongoDB changes the first of them, the
-/// engine would take one by its `_id`. The setting ends with the function, and begins before it.
-macro_rules! in_order {
-    ($write:literal) => {
-        concat!(
-            "SELECT p_result, pg_stat_force_next_flush(), set_config('enable_indexscan', 'on', true) FROM \
-             (SELECT CASE WHEN set_config('enable_indexscan', 'off', true) IS NOT NULL THEN $1::text END AS of \
-             OFFSET 0) AS asked, LATERAL ",
-            $write
-        )
-    };
+    plain: Statement,
 }
 
 pub(super) const INSERT: Write = Write {
     once: "SELECT result, known, pg_stat_force_next_flush() FROM arena_front.insert_once($1, $2, $3, $4, $5, $6)",
-    plain: "SELECT p_result, pg_stat_force_next_flush() FROM documentdb_api.insert($1, $2, $3, NULL)",
+    plain: Statement::INSERT,
 };
 pub(super) const UPDATE: Write = Write {
     once: "SELECT result, known, pg_stat_force_next_flush() FROM arena_front.update_once($1, $2, $3, $4, $5, $6)",
-    plain: in_order!("documentdb_api.update(asked.of, $2, $3, NULL)"),
+    plain: Statement::UPDATE,
 };
 pub(super) const DELETE: Write = Write {
     once: "SELECT result, known, pg_stat_force_next_flush() FROM arena_front.delete_once($1, $2, $3, $4, $5, $6)",
-    plain: in_order!("documentdb_api.delete(asked.of, $2, $3, NULL)"),
+    plain: Statement::DELETE,
 };
 pub(super) const FIND_AND_MODIFY: Write = Write {
     once: "SELECT result, known, pg_stat_force_next_flush() FROM arena_front.modify_once($1, $2, $3, $4, $5, $6)",
-    plain: in_order!(
-        "documentdb_api.find_and_modify(asked.of, $2, NULL) WHERE $3::documentdb_core.bsonsequence IS NULL"
-    ),
+    plain: Statement::FIND_AND_MODIFY,
 };
 
 /// Makes what this module needs in the engine.
@@ -142,7 +128,9 @@ pub(super) async fn run_plainly(
     let spec = BsonIn(spec.as_bytes());
     let parameters: [&(dyn ToSql + Sync); 3] = [&call.database, &spec, &documents];
     let backend = &call.server.backend;
-    let row = backend.row(call.budget(), write.plain, &parameters).await?;
+    let row = backend
+        .row(call.budget(), write.plain.sql(), &parameters)
+        .await?;
     row.get::<_, BsonOut>(0).document()
 }
 

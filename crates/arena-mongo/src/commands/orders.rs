@@ -5,38 +5,9 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Call, aggregation, hints, parallel, raw, reading, sorting, ties, without};
+use super::statements::Statement;
+use super::{Call, hints, parallel, raw, reading, sorting, ties, without};
 use crate::error::CommandError;
-
-/// Reads what is found as it was inserted. The settings end with the function, and begin before it.
-macro_rules! as_inserted {
-    ($function:literal, $setting:literal) => {
-        concat!(
-            "SELECT cursorpage, continuation, cursorid, set_config('enable_indexscan', 'on', true), \
-             set_config('",
-            $setting,
-            "', 'on', true) FROM (SELECT CASE WHEN set_config('enable_indexscan', 'off', true) IS NOT NULL \
-             AND set_config('",
-            $setting,
-            "', 'off', true) IS NOT NULL THEN $1::text END AS of OFFSET 0) AS asked, LATERAL documentdb_api.",
-            $function,
-            "(asked.of, $2)"
-        )
-    };
-}
-
-pub(super) const FIND_AS_INSERTED: &str =
-    as_inserted!("find_cursor_first_page", "enable_indexonlyscan");
-const AGGREGATE_AS_INSERTED: &str =
-    as_inserted!("aggregate_cursor_first_page", "enable_indexonlyscan");
-/// Before it knows a collection the engine would sort for a group, which loses the order in it.
-const GROUP_AS_INSERTED: &str = as_inserted!("aggregate_cursor_first_page", "enable_sort");
-
-/// Groups what comes as it comes, whatever that is: sorting for a group would lose the order in it. Sorts that were
-/// asked for are still done.
-const GROUP_IN_SEQUENCE: &str = "SELECT cursorpage, continuation, cursorid, set_config('enable_sort', 'on', true) FROM \
-    (SELECT CASE WHEN set_config('enable_sort', 'off', true) IS NOT NULL THEN $1::text END AS of OFFSET 0) AS asked, \
-    LATERAL documentdb_api.aggregate_cursor_first_page(asked.of, $2)";
 
 /// Operators that order what they find.
 const ORDERING: [&str; 4] = ["$text", "$near", "$nearSphere", "$geoNear"];
@@ -87,9 +58,9 @@ impl Order {
 pub(super) async fn of_find(
     call: &Call<'_>,
     spec: RawDocumentBuf,
-) -> Result<(&'static str, RawDocumentBuf), CommandError> {
+) -> Result<(Statement, RawDocumentBuf), CommandError> {
     if is_given(spec.get("sort")?) || is_given(spec.get("hint")?) {
-        return Ok((reading::FIND, spec));
+        return Ok((Statement::FIND, spec));
     }
     let collection = super::collection_in(&spec, "find")?;
     let filter = spec.get_document("filter").ok();
@@ -98,39 +69,30 @@ pub(super) async fn of_find(
         .await?
         .told(call, &spec, collection)?
     {
-        Order::Engines => Ok((reading::FIND, spec)),
-        Order::AsInserted => Ok((FIND_AS_INSERTED, spec)),
+        Order::Engines => Ok((Statement::FIND, spec)),
+        Order::AsInserted => Ok((Statement::FIND.in_order(), spec)),
         Order::By(key) => {
             let mut ordered = without(&spec, &["sort"])?;
             ordered.append(bson::cstr!("sort"), raw(&key));
-            Ok((reading::FIND, ordered))
+            Ok((Statement::FIND, ordered))
         }
     }
-}
-
-/// Whether a statement groups what comes as it comes.
-pub(super) fn keeps_groups(sql: &str) -> bool {
-    sql == GROUP_IN_SEQUENCE || sql == GROUP_AS_INSERTED
 }
 
 /// Returns a pipeline as it has to run, and the statement that runs it.
 pub(super) async fn of_pipeline(
     call: &Call<'_>,
     spec: RawDocumentBuf,
-) -> Result<(&'static str, RawDocumentBuf), CommandError> {
+) -> Result<(Statement, RawDocumentBuf), CommandError> {
     let Bson::Array(mut stages) = Bson::try_from(RawBsonRef::Array(spec.get_array("pipeline")?))?
     else {
-        return Ok((aggregation::AGGREGATE, spec));
+        return Ok((Statement::AGGREGATE, spec));
     };
     let collection = spec.get_str("aggregate").ok();
     let written = stages.clone();
     ties::in_pipeline(call, collection, &mut stages).await;
-    let is_grouped = stages.iter().any(groups_in_sequence);
-    let mut sql = if is_grouped {
-        GROUP_IN_SEQUENCE
-    } else {
-        aggregation::AGGREGATE
-    };
+    let mut statement = Statement::AGGREGATE;
+    statement.keeps_groups = stages.iter().any(groups_in_sequence);
     let filter = |stage: &Bson| stage.as_document()?.get_document("$match").ok().map(raw);
     let filters: Vec<RawDocumentBuf> = stages.iter().map_while(filter).collect();
     let is_read_in_sequence =
@@ -142,18 +104,17 @@ pub(super) async fn of_pipeline(
             .told(call, &spec, collection)?
         {
             Order::Engines => {}
-            Order::AsInserted if is_grouped => sql = GROUP_AS_INSERTED,
-            Order::AsInserted => sql = AGGREGATE_AS_INSERTED,
+            Order::AsInserted => statement.as_inserted = true,
             Order::By(key) => stages.insert(filters.len(), bson::bson!({ "$sort": key })),
         }
     }
     if stages == written {
-        return Ok((sql, spec));
+        return Ok((statement, spec));
     }
     let mut ordered = without(&spec, &["pipeline"])?;
     let stages = bson::RawBson::try_from(Bson::Array(stages))?;
     ordered.append(bson::cstr!("pipeline"), stages);
-    Ok((sql, ordered))
+    Ok((statement, ordered))
 }
 
 /// Whether what comes out of stages depends on the order of what goes in.

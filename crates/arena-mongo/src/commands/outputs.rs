@@ -6,6 +6,7 @@ use bson::oid::ObjectId;
 use bson::{Bson, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
 use tokio_postgres::types::ToSql;
 
+use super::statements::Statement;
 use super::{Answer, Call, aggregation, merging, orders, raw, reading, without};
 use crate::backend::BsonIn;
 use crate::error::CommandError;
@@ -19,38 +20,12 @@ const DROP: &str = "SELECT documentdb_api.drop_collection($1, $2)";
 /// Stages that give documents where there is none.
 const SOURCES: [&str; 2] = ["$unionWith", "$facet"];
 
-/// A pipeline that writes. The engine would keep all that is to be merged and go through it for every document of the
-/// target; so it looks for each one. The settings end with the statement.
-macro_rules! writing {
-    ($settings:literal) => {
-        concat!(
-            "SELECT cursorpage, continuation, cursorid FROM (SELECT CASE WHEN \
-             set_config('enable_material', 'off', true) IS NOT NULL ",
-            $settings,
-            " THEN $1::text END AS of OFFSET 0) AS asked, LATERAL documentdb_api.aggregate_cursor_first_page(asked.of, $2)"
-        )
-    };
-}
-
-const WRITING: &str = writing!("");
-/// Groups keep the order of what comes.
-const WRITING_IN_SEQUENCE: &str =
-    writing!("AND set_config('enable_sort', 'off', true) IS NOT NULL");
-/// Writes what a collection's validator would not let in.
-const UNVALIDATED: &str =
-    writing!("AND set_config('documentdb.enableSchemaValidation', 'off', true) IS NOT NULL");
-
 /// The statement for a pipeline that writes: without validators where that is asked for, quick where it merges.
-pub(super) fn statement(sql: &'static str, body: &RawDocument) -> &'static str {
-    if super::is_true(body, "bypassDocumentValidation") {
-        UNVALIDATED
-    } else if aggregation::replaces(body) {
-        sql
-    } else if orders::keeps_groups(sql) {
-        WRITING_IN_SEQUENCE
-    } else {
-        WRITING
-    }
+pub(super) fn statement(mut statement: Statement, body: &RawDocument) -> Statement {
+    statement.looks_up = !aggregation::replaces(body);
+    statement.as_inserted &= !statement.looks_up;
+    statement.is_unvalidated = super::is_true(body, "bypassDocumentValidation");
+    statement
 }
 
 /// What a pipeline makes by beginning to write.
@@ -127,7 +102,7 @@ async fn emptied(
 /// `$merge` writes one document after the other.
 pub(super) async fn after_failure(
     call: &Call<'_>,
-    (sql, spec): (&'static str, &RawDocument),
+    (statement, spec): (Statement, &RawDocument),
     target: &(Option<String>, String),
     error: CommandError,
 ) -> Answer {
@@ -135,10 +110,10 @@ pub(super) async fn after_failure(
         return if aggregation::replaces(spec) {
             emptied(call, spec, target, error).await
         } else {
-            into_new(call, (sql, spec), target, error).await
+            into_new(call, (statement, spec), target, error).await
         };
     }
-    if let Some(answer) = merging::one_by_one(call, (sql, spec), target, &error).await? {
+    if let Some(answer) = merging::one_by_one(call, (statement, spec), target, &error).await? {
         return Ok(answer);
     }
     Err(aggregation::of_projections(error, call.body()))
@@ -147,7 +122,7 @@ pub(super) async fn after_failure(
 /// Makes the target of a `$merge` by a pipeline, which looks into it before anything is written.
 async fn into_new(
     call: &Call<'_>,
-    (sql, spec): (&'static str, &RawDocument),
+    (statement, spec): (Statement, &RawDocument),
     (database, collection): &(Option<String>, String),
     error: CommandError,
 ) -> Answer {
@@ -161,7 +136,7 @@ async fn into_new(
     backend
         .row(call.budget_to_change(), CREATE, &parameters)
         .await?;
-    reading::first_page(call, call.budget_to_change(), sql, spec).await
+    reading::first_page(call, call.budget_to_change(), statement, spec).await
 }
 
 /// Takes a target away that was made for nothing.
@@ -214,11 +189,11 @@ pub(super) async fn onto_itself(
 }
 
 async fn by_way_of(call: &Call<'_>, spec: &RawDocument, collection: &str, aside: &str) -> Answer {
-    let (sql, written) = orders::of_pipeline(call, writing_to(spec, aside)?).await?;
-    let answer = reading::first_page(call, call.budget_to_change(), sql, &written).await?;
+    let (statement, written) = orders::of_pipeline(call, writing_to(spec, aside)?).await?;
+    let answer = reading::first_page(call, call.budget_to_change(), statement, &written).await?;
     let back = doc! { "aggregate": aside, "pipeline": [{ "$out": collection }], "cursor": {} };
     let budget = call.budget_to_change();
-    reading::first_page(call, budget, aggregation::AGGREGATE, &raw(&back)).await?;
+    reading::first_page(call, budget, Statement::AGGREGATE, &raw(&back)).await?;
     Ok(answer)
 }
 

@@ -7,6 +7,7 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
 use tokio_postgres::Row;
 
+use super::statements::Statement;
 use super::{Call, reading, without};
 use crate::backend::{BsonIn, BsonOut, Budget};
 use crate::error::CommandError;
@@ -29,10 +30,10 @@ pub(super) type Opened = (RawDocumentBuf, Option<(i64, Vec<u8>)>);
 pub(super) async fn in_order(
     call: &Call<'_>,
     budget: Budget<'_>,
-    sql: &'static str,
+    statement: Statement,
     spec: &RawDocument,
 ) -> Result<Opened, CommandError> {
-    let mut opened = open(call, budget, sql, spec).await?;
+    let mut opened = open(call, budget, statement, spec).await?;
     for _ in 0..TRIES {
         let (page, Some((id, continuation))) = &opened else {
             break;
@@ -49,7 +50,7 @@ pub(super) async fn in_order(
         }
         reading::delete_cursors(call.server, call.budget_outside(), vec![*id]).await;
         let spec = of_size(call, spec, sure.count)?;
-        opened = open(call, call.budget(), sql, &spec).await?;
+        opened = open(call, call.budget(), statement, &spec).await?;
         if is_in_transaction {
             break;
         }
@@ -61,13 +62,17 @@ pub(super) async fn in_order(
 pub(super) async fn open(
     call: &Call<'_>,
     budget: Budget<'_>,
-    sql: &'static str,
+    statement: Statement,
     spec: &RawDocument,
 ) -> Result<Opened, CommandError> {
     let row = call
         .server
         .backend
-        .row(budget, sql, &[&call.database, &BsonIn(spec.as_bytes())])
+        .row(
+            budget,
+            statement.sql(),
+            &[&call.database, &BsonIn(spec.as_bytes())],
+        )
         .await?;
     let id: i64 = row.try_get(2).unwrap_or(0);
     let page = row.get::<_, BsonOut>(0).document()?;

@@ -6,12 +6,13 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc}
 
 use super::aggregated::spread;
 use super::indexes::hashed;
+use super::statements::Statement;
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, full, hints, integer, is_true,
     lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, ties,
     unread, views, without,
 };
-use crate::backend::{BsonIn, BsonOut, Budget};
+use crate::backend::Budget;
 use crate::cursors::{Reader, Rest};
 use crate::error::CommandError;
 use crate::pipeline::{
@@ -22,15 +23,9 @@ use crate::server::Server;
 use crate::users::Action;
 use crate::wire::DOCUMENT_BYTES_MAX;
 
-pub(super) const FIND: &str =
-    "SELECT cursorpage, continuation, cursorid FROM documentdb_api.find_cursor_first_page($1, $2)";
-pub(super) const LIST_INDEXES: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_indexes_cursor_first_page($1, $2)";
-pub(super) const LIST_COLLECTIONS: &str = "SELECT cursorpage, continuation, cursorid FROM documentdb_api.list_collections_cursor_first_page($1, $2)";
 /// What the engine says where it is to find what is near in a collection that is not there.
 const NOWHERE: &str = "$geoNear can only be used with specific collections";
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
-const COUNT: &str = "SELECT document FROM documentdb_api.count_query($1, $2)";
-pub(super) const DISTINCT: &str = "SELECT document FROM documentdb_api.distinct_query($1, $2)";
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
     if matches!(call.name, "find" | "count" | "distinct")
@@ -42,7 +37,7 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "find" => find(call).await,
         "getMore" => get_more(call).await,
         "killCursors" => kill_cursors(call).await,
-        "count" => documents(call, COUNT).await,
+        "count" => documents(call, Statement::COUNT).await,
         "distinct" => distinct::run(call).await,
         "listIndexes" => lists::indexes(call).await,
         "listCollections" => lists::collections(call).await,
@@ -56,7 +51,7 @@ async fn find(call: &Call<'_>) -> Answer {
     projections::check_view(call, &spec).await?;
     if let Some(near) = aggregated::of_near(call.body())? {
         let spec = aggregation::checked_spec(call, &raw(&near))?;
-        return first_page(call, call.budget(), aggregation::AGGREGATE, &spec).await;
+        return first_page(call, call.budget(), Statement::AGGREGATE, &spec).await;
     }
     let is_sorted =
         matches!(spec.get("sort")?, Some(RawBsonRef::Document(sort)) if !sort.is_empty());
@@ -71,7 +66,7 @@ async fn find(call: &Call<'_>) -> Answer {
         let ties = sorting::ties(call, call.body(), &sort).await?;
         if !ties.is_empty() {
             let spec = raw(&sorting::told_apart(&spec, &sort, &ties)?);
-            return first_page(call, call.budget(), aggregation::AGGREGATE, &spec).await;
+            return first_page(call, call.budget(), Statement::AGGREGATE, &spec).await;
         }
     }
     let spec = spread::query(call, call.collection()?, spec, "filter").await?;
@@ -79,8 +74,8 @@ async fn find(call: &Call<'_>) -> Answer {
     let spec = hints::in_order(call, spec).await?;
     let spec = hints::within(call, call.collection()?, spec, "filter").await?;
     let spec = hashed::with_hint(spec)?;
-    let (sql, spec) = orders::of_find(call, spec).await?;
-    let answer = match first_page(call, call.budget(), sql, &spec).await {
+    let (statement, spec) = orders::of_find(call, spec).await?;
+    let answer = match first_page(call, call.budget(), statement, &spec).await {
         Ok(answer) => unread::check_find(call, &answer).await.map(|()| answer),
         failed => failed,
     };
@@ -209,37 +204,31 @@ fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
     Ok(())
 }
 
-pub(super) async fn documents(call: &Call<'_>, sql: &'static str) -> Answer {
+pub(super) async fn documents(call: &Call<'_>, statement: Statement) -> Answer {
     let spec = checked_query(call, call.body(), call.name)?;
     views::check_collation(call, call.name).await?;
     views::check_limit(call).await?;
     let spec = hints::within(call, call.collection()?, spec, "query").await?;
     let spec = spread::query(call, call.collection()?, spec, "query").await?;
     let spec = hashed::with_hint(spec)?;
-    let row = call
-        .server
-        .backend
-        .row(
-            call.budget(),
-            sql,
-            &[&call.database, &BsonIn(spec.as_bytes())],
-        )
-        .await?;
-    row.get::<_, BsonOut>(0).document()
+    statement.answer(call, call.budget(), &spec).await
 }
 
 /// Runs what opens a cursor and keeps what is left of it.
 pub(super) async fn first_page(
     call: &Call<'_>,
     budget: Budget<'_>,
-    sql: &'static str,
+    statement: Statement,
     spec: &RawDocument,
 ) -> Answer {
-    let is_read = !matches!(sql, LIST_INDEXES | LIST_COLLECTIONS);
+    let is_read = !matches!(
+        statement,
+        Statement::LIST_INDEXES | Statement::LIST_COLLECTIONS
+    );
     let opened = if is_read {
-        pages::in_order(call, budget, sql, spec).await
+        pages::in_order(call, budget, statement, spec).await
     } else {
-        pages::open(call, budget, sql, spec).await
+        pages::open(call, budget, statement, spec).await
     };
     let (page, rest) = match opened {
         Err(error) if error.message.starts_with(NOWHERE) => {
@@ -257,18 +246,6 @@ pub(super) async fn first_page(
         return full::still_open(&page, id);
     }
     Ok(page)
-}
-
-/// Runs what answers in one page.
-pub(super) async fn single_page(call: &Call<'_>, sql: &'static str, spec: &RawDocument) -> Answer {
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-        [&call.database, &BsonIn(spec.as_bytes())];
-    let row = call
-        .server
-        .backend
-        .row(call.budget(), sql, &parameters)
-        .await?;
-    row.get::<_, BsonOut>(0).document()
 }
 
 async fn keep(call: &Call<'_>, id: i64, namespace: &str, rest: Rest) {
@@ -451,16 +428,9 @@ pub(super) async fn collections(
 ) -> Result<Vec<Document>, CommandError> {
     let spec =
         raw(&doc! { "listCollections": 1, "filter": filter, "cursor": { "batchSize": 1000 } });
-    let row = call
-        .server
-        .backend
-        .row(
-            call.budget(),
-            LIST_COLLECTIONS,
-            &[&call.database, &BsonIn(spec.as_bytes())],
-        )
+    let page = Statement::LIST_COLLECTIONS
+        .answer(call, call.budget(), &spec)
         .await?;
-    let page = row.get::<_, BsonOut>(0).document()?;
     let mut collections = Vec::new();
     for collection in page.get_document("cursor")?.get_array("firstBatch")? {
         if let RawBsonRef::Document(collection) = collection? {
@@ -492,10 +462,8 @@ pub(super) async fn check_filter(
 ) -> Result<(), CommandError> {
     let filter = rewritten_fields(filter)?;
     let spec = raw(&doc! { "count": "arena.nothing", "query": filter });
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-        [&call.database, &BsonIn(spec.as_bytes())];
-    let row = call.server.backend.row(call.budget(), COUNT, &parameters);
-    row.await.map(drop)
+    let answer = Statement::COUNT.answer(call, call.budget(), &spec);
+    answer.await.map(drop)
 }
 
 /// Returns the `_id`s that a find finds.
@@ -514,8 +482,8 @@ pub(super) async fn documents_of(
     call: &Call<'_>,
     find: &RawDocument,
 ) -> Result<Vec<RawDocumentBuf>, CommandError> {
-    let (sql, spec) = orders::of_find(call, checked_query(call, find, "find")?).await?;
-    documents_by(call, sql, spec).await
+    let (statement, spec) = orders::of_find(call, checked_query(call, find, "find")?).await?;
+    documents_by(call, statement, spec).await
 }
 
 /// Returns the documents that a find finds, in any order.
@@ -523,17 +491,17 @@ pub(super) async fn some_documents_of(
     call: &Call<'_>,
     find: &RawDocument,
 ) -> Result<Vec<RawDocumentBuf>, CommandError> {
-    documents_by(call, FIND, checked_query(call, find, "find")?).await
+    documents_by(call, Statement::FIND, checked_query(call, find, "find")?).await
 }
 
 async fn documents_by(
     call: &Call<'_>,
-    sql: &'static str,
+    statement: Statement,
     mut spec: RawDocumentBuf,
 ) -> Result<Vec<RawDocumentBuf>, CommandError> {
     spec.append(bson::cstr!("batchSize"), 100_000);
     spec.append(bson::cstr!("singleBatch"), true);
-    let page = single_page(call, sql, &spec).await?;
+    let page = statement.answer(call, call.budget(), &spec).await?;
     let mut documents = Vec::new();
     for document in page.get_document("cursor")?.get_array("firstBatch")? {
         if let RawBsonRef::Document(document) = document? {
@@ -546,16 +514,7 @@ async fn documents_by(
 /// Counts a collection's documents. Without a filter the engine would tell an estimate.
 pub(super) async fn count_of(call: &Call<'_>, collection: &str) -> Result<i64, CommandError> {
     let spec = raw(&doc! { "count": collection, "query": every_document() });
-    let row = call
-        .server
-        .backend
-        .row(
-            call.budget(),
-            COUNT,
-            &[&call.database, &BsonIn(spec.as_bytes())],
-        )
-        .await?;
-    let answer = row.get::<_, BsonOut>(0).document()?;
+    let answer = Statement::COUNT.answer(call, call.budget(), &spec).await?;
     Ok(answer.get("n")?.and_then(integer).unwrap_or(0))
 }
 
@@ -569,16 +528,9 @@ pub(super) async fn indexes_of(
     collection: &str,
 ) -> Result<Vec<RawDocumentBuf>, CommandError> {
     let spec = rawdoc! { "listIndexes": collection };
-    let row = call
-        .server
-        .backend
-        .row(
-            call.budget_outside(),
-            LIST_INDEXES,
-            &[&call.database, &BsonIn(spec.as_bytes())],
-        )
+    let page = Statement::LIST_INDEXES
+        .answer(call, call.budget_outside(), &spec)
         .await?;
-    let page = row.get::<_, BsonOut>(0).document()?;
     let mut indexes = Vec::new();
     for index in page.get_document("cursor")?.get_array("firstBatch")? {
         if let RawBsonRef::Document(index) = index? {

@@ -3,7 +3,8 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Call, aggregation, raw, reading, updates};
+use super::statements::Statement;
+use super::{Call, raw, reading, updates};
 use crate::error::CommandError;
 use crate::pipeline::Place;
 
@@ -210,7 +211,10 @@ async fn made(
     if let Some(RawBsonRef::Document(variables)) = call.body().get("let")? {
         spec.insert("let", Document::try_from(variables)?);
     }
-    let Ok(page) = reading::single_page(call, aggregation::AGGREGATE, &raw(&spec)).await else {
+    let Ok(page) = Statement::AGGREGATE
+        .answer(call, call.budget(), &raw(&spec))
+        .await
+    else {
         return Ok(Vec::new());
     };
     let mut made = Vec::new();

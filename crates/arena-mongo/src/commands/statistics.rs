@@ -3,7 +3,8 @@
 
 use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc, rawdoc};
 
-use super::{Answer, Call, aggregation, fitting, is_true, raw, reading, with_ok};
+use super::statements::Statement;
+use super::{Answer, Call, fitting, is_true, raw, reading, with_ok};
 use crate::backend::{BsonIn, BsonOut};
 use crate::error::CommandError;
 use crate::pipeline::Place;
@@ -198,7 +199,9 @@ async fn filtered(
     let mut pipeline = vec![Bson::Document(doc! { "$documents": documents })];
     pipeline.extend(stages);
     let spec = doc! { "aggregate": 1, "pipeline": pipeline, "cursor": { "batchSize": i32::MAX } };
-    let page = reading::single_page(call, aggregation::AGGREGATE, &raw(&spec)).await?;
+    let page = Statement::AGGREGATE
+        .answer(call, call.budget(), &raw(&spec))
+        .await?;
     let batch = page.get_document("cursor")?.get_array("firstBatch")?;
     let found = batch.into_iter().filter_map(|one| one.ok()?.as_document());
     Ok(found.map(Document::try_from).collect::<Result<_, _>>()?)

@@ -10,7 +10,8 @@ use bson::{Bson, Document, RawArray, RawBsonRef, RawDocument, RawDocumentBuf, do
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Call, aggregation, orders, pages, raw, reading, scores, without, writing};
+use super::statements::Statement;
+use super::{Answer, Call, aggregation, pages, raw, reading, scores, without, writing};
 use crate::error::CommandError;
 use crate::text::{Found, Question, Sensitive, TextIndex};
 use crate::wire::{Framing, Request};
@@ -328,7 +329,7 @@ impl<'a> Place<'a> {
             until: Instant::now() + call.time,
             interruption: call.interruption.clone(),
         };
-        let opened = pages::open(call, call.budget(), orders::FIND_AS_INSERTED, &spec).await?;
+        let opened = pages::open(call, call.budget(), Statement::FIND.in_order(), &spec).await?;
         let (mut page, mut cursor) = opened;
         let mut batch = "firstBatch";
         loop {

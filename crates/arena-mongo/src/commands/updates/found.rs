@@ -6,7 +6,8 @@ use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc
 
 use super::with_changes;
 use crate::commands::removals::filter_of;
-use crate::commands::{Call, aggregation, hints, is_true, raw, reading, sorting};
+use crate::commands::statements::Statement;
+use crate::commands::{Call, aggregation, hints, is_true, raw, sorting};
 use crate::error::CommandError;
 
 /// Returns an operation with a filter by which the engine finds the same, if that is another one.
@@ -66,7 +67,9 @@ async fn sorted(
     }
     let told = raw(&sorting::told_apart(&query, &sort, &ties)?);
     let spec = aggregation::checked_spec(call, &told)?;
-    let page = reading::single_page(call, aggregation::AGGREGATE, &spec).await?;
+    let page = Statement::AGGREGATE
+        .answer(call, call.budget(), &spec)
+        .await?;
     let mut found = page
         .get_document("cursor")?
         .get_array("firstBatch")?
