@@ -254,31 +254,37 @@ fn rewritten_document(document: &Document) -> Result<Document, CommandError> {
     Ok(fields)
 }
 
-/// Whether an expression holds. The engine takes a decimal that is no whole number for false, or fails; what `$and`
-/// takes for true is true.
+/// Operators whose values are true or false, or nothing.
+const DECIDING: [&str; 18] = [
+    "$eq",
+    "$ne",
+    "$gt",
+    "$gte",
+    "$lt",
+    "$lte",
+    "$and",
+    "$or",
+    "$not",
+    "$in",
+    "$setEquals",
+    "$setIsSubset",
+    "$anyElementTrue",
+    "$allElementsTrue",
+    "$regexMatch",
+    "$isArray",
+    "$isNumber",
+    "$toBool",
+];
+
+/// Whether an expression holds. The engine takes a number for the whole one in it, or fails; what `$and` takes for true
+/// is true. What decides by itself stays, as an index may find it.
 fn decided(expression: Bson) -> Bson {
-    let is_decimal = match &expression {
-        Bson::Decimal128(_) => true,
-        Bson::String(text) => text.starts_with('$'),
-        Bson::Document(document) => only(document).is_some_and(|(name, _)| {
-            matches!(
-                name,
-                "$add"
-                    | "$subtract"
-                    | "$multiply"
-                    | "$divide"
-                    | "$mod"
-                    | "$abs"
-                    | "$toDecimal"
-                    | "$getField"
-            )
-        }),
-        _ => false,
-    };
-    if is_decimal {
-        bson!({ "$and": [expression] })
-    } else {
+    let decides =
+        |document: &Document| matches!(only(document), Some((name, _)) if DECIDING.contains(&name));
+    if expression.as_document().is_some_and(decides) {
         expression
+    } else {
+        bson!({ "$and": [expression] })
     }
 }
 
