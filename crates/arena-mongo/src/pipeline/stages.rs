@@ -146,8 +146,30 @@ fn added(fields: Document) -> Bson {
     Bson::Document(with_values(fields))
 }
 
+/// `$densify` between bounds: MongoDB adds documents to partitions in which one has the field, the engine to all. Those
+/// without it are partitions of their own, to which nothing is added.
+fn densified(mut densify: Document) -> Result<Vec<Bson>, CommandError> {
+    let field = densify.get_str("field").unwrap_or_default().to_owned();
+    let range = densify.get_document("range");
+    let is_bounded = range.is_ok_and(|range| range.get_array("bounds").is_ok());
+    let (nothing, own) = (format!("{HELPER}Nothing"), format!("{HELPER}Own"));
+    match densify.get_array_mut("partitionByFields") {
+        Ok(parts) if is_bounded && !parts.is_empty() && is_plain_field(&field) => {
+            parts.push(Bson::String(nothing.clone()));
+        }
+        _ => return stepped(densify),
+    }
+    let value = bson!({ "$ifNull": [format!("${field}"), null] });
+    let is_nothing = bson!({ "$eq": [value, null] });
+    let mut stages = vec![bson!({ "$set": { &nothing: is_nothing, &own: true } })];
+    stages.extend(stepped(densify)?);
+    stages.push(bson!({ "$match": { "$or": [{ &nothing: false }, { &own: true }] } }));
+    stages.push(bson!({ "$unset": [nothing, own] }));
+    Ok(stages)
+}
+
 /// `$densify` of dates: the engine steps by seconds that have a fraction, and loses a millisecond now and then.
-fn densified(densify: Document) -> Result<Vec<Bson>, CommandError> {
+fn stepped(densify: Document) -> Result<Vec<Bson>, CommandError> {
     let what = "$densify of dates with milliseconds";
     let field = densify.get_str("field").unwrap_or_default().to_owned();
     let range = densify.get_document("range").cloned().unwrap_or_default();
