@@ -5,6 +5,7 @@ use bson::{Bson, Document, bson};
 
 use super::counted::{computed_count, counted};
 use super::expressions::{only, rewritten_accumulator};
+use super::numbers::percentiles;
 use super::{sets, sums};
 use crate::error::CommandError;
 
@@ -52,36 +53,35 @@ impl Accumulators {
         };
         let window = fields.get("window").cloned();
         let operator = fields.iter().find(|(name, _)| *name != "window");
-        match operator {
-            Some((operator, operand)) if operator == "$avg" && may_be_decimal(operand) => {
+        match operator.map(|(operator, operand)| (operator.as_str(), operand)) {
+            Some(("$avg", operand)) if may_be_decimal(operand) => {
                 self.average(name, operand, window.as_ref());
             }
-            Some((operator, number @ Bson::Double(_))) if operator == "$sum" => {
+            Some(("$sum", number @ Bson::Double(_))) => {
                 let number = bson!({ "$literal": number.clone() });
                 self.sum(name, &number, window.as_ref());
             }
-            Some((operator, operand)) if operator == "$sum" && sums::may_be_double(operand) => {
+            Some(("$sum", operand)) if sums::may_be_double(operand) => {
                 self.sum(name, operand, window.as_ref());
             }
             // The engine counts instead of adding what is about one.
-            Some((operator, number @ (Bson::Int64(_) | Bson::Decimal128(_))))
-                if operator == "$sum" =>
-            {
+            Some(("$sum", number @ (Bson::Int64(_) | Bson::Decimal128(_)))) => {
                 let sum = bson!({ "$sum": { "$literal": number.clone() } });
                 self.fields.insert(name, windowed(sum, window.as_ref()));
             }
-            Some((operator, operand)) if operator == "$addToSet" && may_be_missing(operand) => {
+            Some(("$addToSet", operand)) if may_be_missing(operand) => {
                 self.set(name, operand, window.as_ref());
             }
-            Some((operator, operand))
-                if matches!(operator.as_str(), "$concatArrays" | "$setUnion") =>
-            {
+            Some((operator, operand)) if matches!(operator, "$concatArrays" | "$setUnion") => {
                 let pushed = bson!({ "$push": sets::listed(operator, operand) });
                 self.fields.insert(name, windowed(pushed, window.as_ref()));
                 self.corrections
                     .insert(name, sets::joined(operator, &format!("${name}")));
             }
-            Some((operator, operand)) if operator == "$mergeObjects" && window.is_none() => {
+            Some((operator @ ("$median" | "$percentile"), Bson::Document(options))) => {
+                self.percentile(name, operator, options, window.as_ref());
+            }
+            Some(("$mergeObjects", operand)) if window.is_none() => {
                 let merged = bson!({ "$mergeObjects": names_without_points(operand) });
                 self.fields.insert(name, merged);
                 self.corrections
@@ -155,6 +155,27 @@ impl Accumulators {
         self.fields
             .insert(name.clone(), windowed(accumulator, window));
         self.helpers.push(name);
+    }
+
+    /// `$median` and `$percentile`: the engine computes a value between two, MongoDB gives one of them.
+    fn percentile(
+        &mut self,
+        name: &str,
+        operator: &str,
+        options: &Document,
+        window: Option<&Bson>,
+    ) {
+        let mut of_values = options.clone();
+        let input = of_values.insert("input", format!("${name}"));
+        let (Some(input), Some(value)) = (input, percentiles(operator, &of_values)) else {
+            let as_it_is = bson!({ operator: options.clone() });
+            self.fields.insert(name, windowed(as_it_is, window));
+            return;
+        };
+        let number = bson!({ "$cond": [{ "$isNumber": input.clone() }, input, null] });
+        self.fields
+            .insert(name, windowed(bson!({ "$push": number }), window));
+        self.corrections.insert(name, value);
     }
 
     /// `$addToSet`: the engine adds null for what is missing.
@@ -312,8 +333,11 @@ pub(super) fn check_percentile(name: &str, options: &Document) -> Result<(), Com
         let message = format!("BSON field '{name}.{field}' is an unknown field.");
         return Err(CommandError::new(40415, "Location40415", message));
     }
-    let Some(Bson::Array(wanted)) = options.get("p") else {
-        return Ok(());
+    let wanted = match options.get("p") {
+        Some(Bson::Array(wanted)) => wanted,
+        Some(Bson::Document(_)) => return Err(computed(name)),
+        Some(Bson::String(text)) if text.starts_with("$$") => return Err(computed(name)),
+        _ => return Ok(()),
     };
     for fraction in wanted {
         match fraction {
@@ -327,8 +351,14 @@ pub(super) fn check_percentile(name: &str, options: &Document) -> Result<(), Com
                 let message = format!("The {name} 'p' field must be an array of constant values");
                 return Err(CommandError::new(7_750_300, "Location7750300", message));
             }
+            Bson::Document(_) => return Err(computed(name)),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// What the engine would compute between two values.
+fn computed(name: &str) -> CommandError {
+    CommandError::not_supported(format_args!("{name} of computed percentiles"))
 }

@@ -210,7 +210,10 @@ pub(super) fn percentiles(name: &str, arguments: &Document) -> Option<Bson> {
         "$median" => values.pop()?,
         _ => Bson::Array(values),
     };
-    let sorted = bson!({ "$sortArray": { "input": numbers(input), "sortBy": 1 } });
+    let is_number = bson!({ "$ne": [{ "$toDouble": "$$arenaItem" }, f64::NAN] });
+    let counted =
+        bson!({ "$filter": { "input": numbers(input), "as": "arenaItem", "cond": is_number } });
+    let sorted = bson!({ "$sortArray": { "input": counted, "sortBy": 1 } });
     Some(bson!({ "$let": { "vars": { "arenaSorted": sorted }, "in": result } }))
 }
 
@@ -218,6 +221,8 @@ fn fraction(value: &Bson) -> Option<f64> {
     let number = match value {
         Bson::Double(number) => *number,
         Bson::Int32(number) => f64::from(*number),
+        Bson::Int64(number) => f64::from(i32::try_from(*number).ok()?),
+        Bson::Decimal128(number) => number.to_string().parse().ok()?,
         _ => return None,
     };
     (0.0..=1.0).contains(&number).then_some(number)
