@@ -87,6 +87,7 @@ use crate::wording::Asked;
 
 pub(crate) use connecting::FAILED_LOGINS_MAX;
 pub(crate) use parallel::Indexed;
+pub(crate) use sorting::leaves_keys;
 
 use known::Kind;
 use transactions::Fields;

@@ -17,6 +17,7 @@ mod counted;
 mod date_texts;
 mod dates;
 mod elements;
+mod empties;
 mod expressions;
 mod geo;
 mod granularity;
@@ -150,6 +151,8 @@ impl Reader<'_> {
         place: Place,
     ) -> Result<Vec<Bson>, CommandError> {
         checks::check_documents(pipeline)?;
+        let told = empties::told(pipeline);
+        let pipeline = told.as_deref().unwrap_or(pipeline);
         let carried = carried::with_keys(pipeline)?;
         let pipeline = carried.as_deref().unwrap_or(pipeline);
         let has_metadata = metadata::is_given(pipeline);

@@ -15,11 +15,15 @@ const ORDERING: [&str; 4] = ["$text", "$near", "$nearSphere", "$geoNear"];
 const COMPARING: [&str; 6] = ["$eq", "$in", "$gt", "$gte", "$lt", "$lte"];
 
 /// Accumulators whose value depends on the order.
-const IN_SEQUENCE: [&str; 7] = [
+const IN_SEQUENCE: [&str; 11] = [
     "$first",
     "$last",
     "$firstN",
     "$lastN",
+    "$top",
+    "$bottom",
+    "$topN",
+    "$bottomN",
     "$push",
     "$mergeObjects",
     "$concatArrays",

@@ -83,7 +83,10 @@ pub(super) async fn in_pipeline(
     };
     let place = filters.len() + others;
     let sort = part(&stages[place], "$sort").unwrap_or_default();
-    if !after[..others].iter().all(|stage| leaves(stage, &sort)) {
+    if !after[..others]
+        .iter()
+        .all(|stage| leaves_keys(stage, &sort))
+    {
         return Ok(None);
     }
     let mut query = Document::new();
@@ -110,7 +113,7 @@ pub(super) async fn in_pipeline(
 }
 
 /// Whether a stage leaves every document, and in it the fields by which it is sorted.
-fn leaves(stage: &Bson, sort: &Document) -> bool {
+pub(crate) fn leaves_keys(stage: &Bson, sort: &Document) -> bool {
     let root = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
     let is_key = |path: &str| sort.keys().any(|key| root(key) == root(path));
     let Some((name, value)) = stage.as_document().and_then(|stage| stage.iter().next()) else {

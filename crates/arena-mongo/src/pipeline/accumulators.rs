@@ -7,13 +7,14 @@ use super::counted::{computed_count, counted};
 use super::expressions::{only, rewritten_accumulator};
 use super::numbers::percentiles;
 use super::{sets, sums};
+use crate::commands::whole;
 use crate::error::CommandError;
 
 /// How fields begin that a client never sees.
 pub(super) const HELPER: &str = "arenaHelper";
 
 /// Accumulators that order what they see.
-const ORDERED: [&str; 4] = ["$top", "$topN", "$bottom", "$bottomN"];
+pub(super) const ORDERED: [&str; 4] = ["$top", "$topN", "$bottom", "$bottomN"];
 
 /// Accumulators as the engine has to run them, and what makes MongoDB's values of its values.
 #[derive(Default)]
@@ -80,6 +81,9 @@ impl Accumulators {
             }
             Some((operator @ ("$median" | "$percentile"), Bson::Document(options))) => {
                 self.percentile(name, operator, options, window.as_ref());
+            }
+            Some(("$bottomN", Bson::Document(options))) => {
+                self.bottom(name, options, window.as_ref());
             }
             Some(("$mergeObjects", operand)) if window.is_none() => {
                 let merged = bson!({ "$mergeObjects": names_without_points(operand) });
@@ -178,6 +182,17 @@ impl Accumulators {
         self.corrections.insert(name, value);
     }
 
+    /// `$bottomN`: the engine gives those with one key from the last to the first.
+    fn bottom(&mut self, name: &str, options: &Document, window: Option<&Bson>) {
+        let keyed = with_keys(options);
+        if keyed.is_some() {
+            self.corrections.insert(name, turned(&format!("${name}")));
+        }
+        let options = keyed.unwrap_or_else(|| options.clone());
+        let bottom = bson!({ "$bottomN": options });
+        self.fields.insert(name, windowed(bottom, window));
+    }
+
     /// `$addToSet`: the engine adds null for what is missing.
     fn set(&mut self, name: &str, operand: &Bson, window: Option<&Bson>) {
         let nothing = Bson::String(format!("{HELPER}\u{1}nothing"));
@@ -187,6 +202,51 @@ impl Accumulators {
         let found = bson!({ "$filter": { "input": format!("${name}"), "as": "arenaItem", "cond": { "$ne": ["$$arenaItem", nothing] } } });
         self.corrections.insert(name, sets::without_alike(found));
     }
+}
+
+/// Values so many of which are ordered again.
+const ORDERED_AGAIN_MAX: i64 = 1_000;
+
+/// Options whose values have their keys beside them, if they are ordered by fields alone.
+fn with_keys(options: &Document) -> Option<Document> {
+    let keys = options.get_document("sortBy").ok()?;
+    let count = options.get("n").and_then(whole)?;
+    if !(1..=ORDERED_AGAIN_MAX).contains(&count) {
+        return None;
+    }
+    let key = |(path, order): (&String, &Bson)| {
+        whole(order).map(|_| bson!({ "$ifNull": [format!("${path}"), null] }))
+    };
+    let keys = keys.iter().map(key).collect::<Option<Vec<Bson>>>()?;
+    let mut keyed = options.clone();
+    let value = keyed.get("output")?.clone();
+    keyed.insert("output", bson!({ "k": keys, "v": value }));
+    Some(keyed)
+}
+
+/// The values of pairs of a key and a value, those of one key the other way round.
+fn turned(pairs: &str) -> Bson {
+    let is_same = bson!({ "$eq": ["$$this.k", "$$value.k"] });
+    let value = bson!(["$$this.v"]);
+    let more = bson!({
+        "k": "$$value.k",
+        "same": { "$concatArrays": [value.clone(), "$$value.same"] },
+        "others": "$$value.others",
+    });
+    let next = bson!({
+        "k": "$$this.k",
+        "same": value,
+        "others": { "$concatArrays": ["$$value.others", "$$value.same"] },
+    });
+    let all = bson!({ "$reduce": {
+        "input": pairs,
+        "initialValue": { "k": Bson::Null, "same": [], "others": [] },
+        "in": { "$cond": [is_same, more, next] },
+    } });
+    bson!({ "$let": {
+        "vars": { "arenaTurned": all },
+        "in": { "$concatArrays": ["$$arenaTurned.others", "$$arenaTurned.same"] },
+    } })
 }
 
 /// Stands for a point in the name of a field.

@@ -14,7 +14,7 @@ const ORDERED: [&str; 4] = ["$first", "$last", "$firstN", "$lastN"];
 /// Stages that leave the fields of a document.
 const LEAVING: [&str; 5] = ["$match", "$limit", "$skip", "$lookup", "$graphLookup"];
 /// Stages behind which another sort counts, or none.
-const ENDING: [&str; 7] = [
+pub(super) const ENDING: [&str; 7] = [
     "$sort",
     "$group",
     "$bucket",
@@ -141,7 +141,7 @@ fn is_ordered(name: &str, value: &Bson) -> bool {
 }
 
 /// Whether a stage leaves the fields that are sorted by as they are.
-fn leaves(stage: &Bson, keys: &Document) -> bool {
+pub(super) fn leaves(stage: &Bson, keys: &Document) -> bool {
     let Some((name, value)) = stage.as_document().and_then(only) else {
         return true;
     };

@@ -23,7 +23,8 @@ pub(super) fn check(before: &[Bson], sort: &Bson) -> Option<Bson> {
     if !before.iter().any(makes) {
         return None;
     }
-    let group = before.last().and_then(|stage| {
+    let own = before.iter().rev().find(|stage| !makes_helpers(stage));
+    let group = own.and_then(|stage| {
         let (name, value) = only(stage.as_document()?)?;
         value.as_document().filter(|_| name == "$group")
     });
@@ -33,7 +34,10 @@ pub(super) fn check(before: &[Bson], sort: &Bson) -> Option<Bson> {
         let is_value = !order
             .as_document()
             .is_some_and(|order| order.contains_key("$meta"));
-        is_plain && is_value && group.is_none_or(|group| may_be_array(group, &root(path)))
+        is_plain
+            && is_value
+            && !path.starts_with(HELPER)
+            && group.is_none_or(|group| may_be_array(group, &root(path)))
     });
     let keys: Vec<&String> = keys.map(|(path, _)| path).collect();
     let mut pairs = Vec::new();
@@ -55,8 +59,15 @@ pub(super) fn check(before: &[Bson], sort: &Bson) -> Option<Bson> {
     Some(bson!({ "$set": { helper: checked } }))
 }
 
+fn makes_helpers(stage: &Bson) -> bool {
+    let made = stage
+        .as_document()
+        .and_then(|stage| stage.get_document("$set").ok());
+    made.is_some_and(|made| made.keys().all(|name| name.starts_with(HELPER)))
+}
+
 /// Whether a field of a group may be an array; what it does not name is not there.
-fn may_be_array(group: &Document, field: &str) -> bool {
+pub(super) fn may_be_array(group: &Document, field: &str) -> bool {
     match group.get(field) {
         Some(Bson::Document(made)) if field != "_id" => {
             only(made).is_none_or(|(operator, _)| !NO_ARRAYS.contains(&operator))
