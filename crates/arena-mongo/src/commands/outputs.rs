@@ -23,7 +23,6 @@ const SOURCES: [&str; 2] = ["$unionWith", "$facet"];
 /// The statement for a pipeline that writes: without validators where that is asked for, quick where it merges.
 pub(super) fn statement(mut statement: Statement, body: &RawDocument) -> Statement {
     statement.looks_up = !aggregation::replaces(body);
-    statement.as_inserted &= !statement.looks_up;
     statement.is_unvalidated = super::is_true(body, "bypassDocumentValidation");
     statement
 }

@@ -160,6 +160,43 @@ async fn pipelines_take_first_what_was_inserted_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_merged_is_read_as_it_was_inserted() {
+    let world = World::start().await;
+    world.seat("ada");
+    let database = world.client("ada").await.database("ada");
+    scattered(&database).await;
+    let engine = world.engine.connect().await;
+    engine.batch_execute("ANALYZE").await.unwrap();
+    let written = |bypass: bool, stages: Vec<Document>| {
+        let mut stages = stages;
+        stages.push(doc! { "$merge": { "into": if bypass { "past" } else { "within" } } });
+        doc! { "aggregate": "things", "pipeline": stages, "cursor": {}, "bypassDocumentValidation": bypass }
+    };
+    for bypass in [false, true] {
+        let some = vec![doc! { "$limit": 3 }];
+        database.run_command(written(bypass, some)).await.unwrap();
+        let group = doc! { "_id": "$town", "n": { "$first": "$n" }, "all": { "$push": "$n" } };
+        let grouped = vec![
+            doc! { "$match": { "n": { "$gte": 7 } } },
+            doc! { "$group": group },
+        ];
+        database
+            .run_command(written(bypass, grouped))
+            .await
+            .unwrap();
+        let into: Collection<Document> =
+            database.collection(if bypass { "past" } else { "within" });
+        let found = into.find(doc! {}).sort(doc! { "n": 1 }).await.unwrap();
+        let found: Vec<Document> = found.try_collect().await.unwrap();
+        assert_eq!(numbers(&found), [0, 1, 2, 7, 8, 9, 10, 11, 12, 13]);
+        let pushed = found[3].get_array("all").unwrap();
+        assert!(pushed.is_sorted_by_key(|n| n.as_i32()), "{pushed:?}");
+    }
+    // The control: so the engine reads when it is not told.
+    assert_eq!(untold(&engine).await, ids(0..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_takes_first_what_was_inserted_first_before_the_engine_has_looked() {
     let world = World::start().await;
     world.seat("ada");
