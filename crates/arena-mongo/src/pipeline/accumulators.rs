@@ -412,7 +412,13 @@ pub(super) fn check_percentile(name: &str, options: &Document) -> Result<(), Com
                 return Err(CommandError::new(7_750_300, "Location7750300", message));
             }
             Bson::Document(_) => return Err(computed(name)),
-            _ => {}
+            Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_) => {}
+            other => {
+                let message = format!(
+                    "The {name} 'p' field must be an array of numbers from [0.0, 1.0], but found: {other}"
+                );
+                return Err(CommandError::new(7_750_302, "Location7750302", message));
+            }
         }
     }
     Ok(())
