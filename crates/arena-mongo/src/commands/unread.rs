@@ -5,7 +5,7 @@
 use bson::{Array, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, bson, rawdoc};
 
 use super::statements::Statement;
-use super::{Call, aggregation, raw, reading};
+use super::{Call, aggregation, raw};
 use crate::error::CommandError;
 use crate::pipeline::Place;
 
@@ -198,7 +198,10 @@ async fn read(call: &Call<'_>, stages: Array) -> Result<(), CommandError> {
     if let Some(RawBsonRef::Document(variables)) = call.body().get("let")? {
         spec.append(bson::cstr!("let"), raw(&Document::try_from(variables)?));
     }
-    match Statement::AGGREGATE.answer(call, call.budget(), &spec).await {
+    match Statement::AGGREGATE
+        .answer(call, call.budget(), &spec)
+        .await
+    {
         Err(error) if OF_EXPRESSIONS.contains(&call.worded(error.clone()).code) => Err(error),
         _ => Ok(()),
     }

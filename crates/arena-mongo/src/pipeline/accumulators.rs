@@ -82,6 +82,10 @@ impl Accumulators {
             Some((operator @ ("$median" | "$percentile"), Bson::Document(options))) => {
                 self.percentile(name, operator, options, window.as_ref());
             }
+            Some((operator, operand)) if let Some(counted) = counted(name, operator, operand) => {
+                self.fields.insert(name, counted.accumulator);
+                self.corrections.insert(name, counted.taken);
+            }
             Some(("$bottomN", Bson::Document(options))) => {
                 self.bottom(name, options, window.as_ref());
             }
@@ -90,10 +94,6 @@ impl Accumulators {
                 self.fields.insert(name, merged);
                 self.corrections
                     .insert(name, names_with_points(&format!("${name}")));
-            }
-            Some((operator, operand)) if let Some(counted) = counted(name, operator, operand) => {
-                self.fields.insert(name, counted.accumulator);
-                self.corrections.insert(name, counted.taken);
             }
             _ => {
                 self.fields.insert(name, accumulator);

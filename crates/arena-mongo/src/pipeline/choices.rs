@@ -174,13 +174,7 @@ impl Choices {
                 }
                 ("$all", Bson::Array(values)) if values.iter().any(is_dbref) => {
                     self.is_changed = true;
-                    let (references, values) = values.iter().cloned().partition(is_dbref);
-                    let references: Vec<Bson> = references;
-                    conditions.extend(references.into_iter().map(|one| doc! { path: one }));
-                    if !values.is_empty() {
-                        let values: Vec<Bson> = values;
-                        conditions.push(doc! { path: { "$all": values } });
-                    }
+                    conditions.extend(all_with_references(path, values));
                 }
                 ("$not", Bson::Document(negated)) => {
                     let mut inner = Self {
@@ -229,6 +223,14 @@ impl Choices {
         };
         finds_else.then(|| unindexed(path, operator, value))
     }
+}
+
+/// All values that there have to be, each reference as a condition of its own.
+fn all_with_references(path: &str, values: &[Bson]) -> Vec<Document> {
+    let (references, values): (Vec<Bson>, Vec<Bson>) = values.iter().cloned().partition(is_dbref);
+    let references = references.into_iter().map(|one| doc! { path: one });
+    let others = (!values.is_empty()).then(|| doc! { path: { "$all": values } });
+    references.chain(others).collect()
 }
 
 /// The engine takes a reference among what there has to be for an operator.

@@ -4,17 +4,19 @@
 
 use bson::{Bson, Document, bson};
 
-/// Accumulators that take a count of values, each with the operator that takes so many from all in order.
-const COUNTED: [(&str, &str); 6] = [
-    ("$firstN", "$firstN"),
-    ("$lastN", "$lastN"),
-    ("$minN", "$firstN"),
-    ("$maxN", "$firstN"),
-    ("$topN", "$firstN"),
-    ("$bottomN", "$lastN"),
+/// Accumulators that take a count of values, each with the one that collects all in order, and the operator that takes
+/// so many from them.
+const COUNTED: [(&str, &str, &str); 6] = [
+    ("$firstN", "$firstN", "$firstN"),
+    ("$lastN", "$lastN", "$lastN"),
+    ("$minN", "$minN", "$firstN"),
+    ("$maxN", "$maxN", "$firstN"),
+    ("$topN", "$topN", "$firstN"),
+    // Of what ties `$bottomN` has the last first.
+    ("$bottomN", "$topN", "$lastN"),
 ];
 /// More values than a group has.
-const ALL: i64 = i32::MAX as i64;
+const ALL: i32 = i32::MAX;
 
 /// An accumulator that collects all values, and what takes as many of them as wanted.
 pub(super) struct Counted {
@@ -24,20 +26,20 @@ pub(super) struct Counted {
 
 /// Returns how an accumulator of a field runs, if its count is computed.
 pub(super) fn counted(field: &str, operator: &str, operand: &Bson) -> Option<Counted> {
-    let taking = COUNTED.iter().find(|(name, _)| *name == operator);
-    let (_, taking) = taking?;
+    let ways = COUNTED.iter().find(|(name, ..)| *name == operator);
+    let (_, collecting, taking) = ways?;
     let count = computed_count(operator, operand)?;
     let mut options = operand.as_document()?.clone();
     options.insert("n", ALL);
     Some(Counted {
-        accumulator: bson!({ operator: options }),
+        accumulator: bson!({ *collecting: options }),
         taken: bson!({ *taking: { "n": { "$ifNull": [of_key(count), Bson::Null] }, "input": format!("${field}") } }),
     })
 }
 
 /// The count of an accumulator that is no plain number.
 pub(super) fn computed_count<'a>(operator: &str, operand: &'a Bson) -> Option<&'a Bson> {
-    let is_counted = COUNTED.iter().any(|(name, _)| *name == operator);
+    let is_counted = COUNTED.iter().any(|(name, ..)| *name == operator);
     let count = operand.as_document()?.get("n")?;
     let is_computed = match count {
         Bson::String(text) => text.starts_with('$'),
