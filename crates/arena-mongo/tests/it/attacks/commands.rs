@@ -78,6 +78,7 @@ fn all() -> Vec<Document> {
         doc! { "getParameter": "*" },
         doc! { "getLog": "global" },
         doc! { "getCmdLineOpts": 1 },
+        doc! { "profile": 0 },
         doc! { "startSession": 1 },
         doc! { "refreshSessions": [session.clone()] },
         doc! { "killOp": 1, "op": 1 },
