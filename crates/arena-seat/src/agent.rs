@@ -75,8 +75,9 @@ pub(crate) async fn run(
     }
     parts.spawn(server::run(agent.clone(), listener));
 
-    // Parts end only at shutdown; `join_next` loses nothing when it is dropped.
+    // Parts end only at shutdown, which both branches may see at once; `join_next` loses nothing when it is dropped.
     let outcome = tokio::select! {
+        biased;
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = parts.join_next() => Err(ServeError::PartEnded(part_name(ended))),
     };
