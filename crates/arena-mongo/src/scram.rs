@@ -48,7 +48,7 @@ impl ScramVerifier {
     }
 
     /// Whether clients can prepare a password (RFC 4013 prohibits control characters and the like).
-    pub(crate) fn may_be(password: &str) -> bool {
+    pub(crate) fn is_password(password: &str) -> bool {
         stringprep::saslprep(password).is_ok()
     }
 

@@ -164,7 +164,8 @@ async fn verifier_in(call: &Call<'_>) -> Result<Option<ScramVerifier>, CommandEr
     let Ok(password) = call.body().get_str("pwd") else {
         return Ok(None);
     };
-    if !(1..=PASSWORD_BYTES_MAX).contains(&password.len()) || !ScramVerifier::may_be(password) {
+    if !(1..=PASSWORD_BYTES_MAX).contains(&password.len()) || !ScramVerifier::is_password(password)
+    {
         return Err(CommandError::bad_value(
             "'pwd' must be 1 to 1024 bytes of text without control characters",
         ));
