@@ -33,9 +33,8 @@ use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use self::world::World;
+use self::world::{FRONT, World};
 
-const FRONT: &str = "front";
 const DOCUMENTS: i32 = 5_000;
 const ROUNDS: usize = 9;
 const KILLS: usize = 9;
@@ -154,15 +153,10 @@ fn main() {
     if env::args().any(|argument| argument == "--test") {
         return;
     }
-    let front = Builder::new_multi_thread()
-        .thread_name(FRONT)
-        .enable_all()
-        .build()
-        .unwrap();
     let client = Builder::new_current_thread().enable_all().build().unwrap();
-    let mut world = front.block_on(front.spawn(World::start())).unwrap();
+    let mut world = client.block_on(World::start());
     world.seat("ada");
-    let socket = front.block_on(world.seat_socket("ada"));
+    let socket = client.block_on(world.seat_socket("ada"));
     client.block_on(fill(&world));
     client.block_on(idle(&world, &socket));
     println!("| operation | direct | through the front | of it the front itself | ratio |");
@@ -184,8 +178,6 @@ fn main() {
         "\nload average: {}",
         fs::read_to_string("/proc/loadavg").unwrap().trim()
     );
-    drop(world);
-    front.shutdown_timeout(Duration::from_secs(5));
 }
 
 async fn fill(world: &World) {
@@ -429,7 +421,9 @@ fn front_times() -> Times {
         let (name, _) = name_and_parent(&thread.path())?;
         Some((id, on_processor(&thread.path())?)).filter(|_| name == FRONT)
     });
-    times.collect()
+    let times: Times = times.collect();
+    assert!(!times.is_empty(), "no thread is called {FRONT:?}");
+    times
 }
 
 fn on_processor(folder: &Path) -> Option<u64> {

@@ -32,6 +32,9 @@ const TEMPLATE_SQL: &str = "CREATE EXTENSION documentdb CASCADE;\n\
     CREATE SCHEMA arena_front AUTHORIZATION arena_front;\n\
     SELECT cron.unschedule(jobid) FROM cron.job WHERE jobname LIKE 'documentdb_index_build_task_%';\n";
 
+/// Name of the threads that serve a front.
+pub(crate) const FRONT: &str = "front";
+
 /// Password of every user that [`World::user`] makes.
 pub(crate) const PASSWORD: &str = "correct horse";
 
@@ -395,7 +398,7 @@ impl World {
     fn threads(&mut self) -> &Runtime {
         let threads = || {
             let mut threads = Builder::new_multi_thread();
-            let threads = threads.worker_threads(1).enable_all();
+            let threads = threads.worker_threads(1).thread_name(FRONT).enable_all();
             threads.thread_stack_size(STACK_BYTES).build().unwrap()
         };
         self.threads.get_or_insert_with(threads)
