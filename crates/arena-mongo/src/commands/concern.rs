@@ -123,13 +123,15 @@ pub(super) fn told(kind: Kind, body: &RawDocument, answer: RawDocumentBuf) -> Ra
             .any(|name| matches!(body.get(name), Ok(Some(_)))),
         _ => false,
     };
-    let error = if writes { unmet(body) } else { None };
-    match (error, Document::try_from(answer.as_ref())) {
-        (Some(error), Ok(mut told)) => {
+    let Some(error) = unmet(body).filter(|_| writes) else {
+        return answer;
+    };
+    match Document::try_from(answer.as_ref()) {
+        Ok(mut told) => {
             told.insert("writeConcernError", error);
             raw(&told)
         }
-        _ => answer,
+        Err(_) => answer,
     }
 }
 
