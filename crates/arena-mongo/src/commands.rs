@@ -37,6 +37,7 @@ mod pages;
 mod parallel;
 mod plain;
 mod plans;
+mod pointed;
 mod positions;
 mod preference;
 mod profiling;

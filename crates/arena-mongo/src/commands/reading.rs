@@ -9,8 +9,8 @@ use super::indexes::hashed;
 use super::statements::Statement;
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, full, hints, integer, is_true,
-    lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, ties,
-    unread, views, without,
+    lists, orders, outputs, pages, pointed, positions, projections, raw, shapes, sorting, texts,
+    ties, unread, views, without,
 };
 use crate::backend::Budget;
 use crate::cursors::{Reader, Rest};
@@ -46,6 +46,11 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 }
 
 async fn find(call: &Call<'_>) -> Answer {
+    if let Some(spec) = pointed::find(call.body())? {
+        call.allow(Action::Read)?;
+        call.collection()?;
+        return first_page(call, call.budget(), Statement::FIND, &spec).await;
+    }
     let spec = checked_query(call, call.body(), call.name)?;
     views::check_collation(call, call.name).await?;
     projections::check_view(call, &spec).await?;
@@ -236,16 +241,19 @@ pub(super) async fn first_page(
         }
         opened => opened?,
     };
-    let namespace = page.get_document("cursor")?.get_str("ns")?;
-    let ends_full = full::ends_cursor(call.body())?;
     if let Some((id, continuation)) = rest {
-        keep(call, id, namespace, Rest::Engine(continuation, ends_full)).await;
-    } else if is_read && !ends_full && full::is_first(call.body(), &page)? {
+        let rest = Rest::Engine(continuation, full::ends_cursor(call.body())?);
+        keep(call, id, namespace_of(&page)?, rest).await;
+    } else if is_read && !full::ends_cursor(call.body())? && full::is_first(call.body(), &page)? {
         let id = own_id();
-        keep(call, id, namespace, nothing_left()).await;
+        keep(call, id, namespace_of(&page)?, nothing_left()).await;
         return full::still_open(&page, id);
     }
     Ok(page)
+}
+
+fn namespace_of(page: &RawDocument) -> Result<&str, CommandError> {
+    Ok(page.get_document("cursor")?.get_str("ns")?)
 }
 
 async fn keep(call: &Call<'_>, id: i64, namespace: &str, rest: Rest) {
