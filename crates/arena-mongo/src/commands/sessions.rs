@@ -1,6 +1,8 @@
 //! Commands about sessions. Drivers send them by themselves; a session begins to
 //! exist when a command first names it.
 
+use std::sync::LazyLock;
+
 use bson::{
     Binary, Document, RawBsonRef, RawDocumentBuf, Timestamp, doc, rawdoc, spec::BinarySubtype,
 };
@@ -61,11 +63,17 @@ pub(super) fn at_time(error: CommandError) -> CommandError {
 }
 
 fn signed(time: Timestamp) -> RawDocumentBuf {
-    let unsigned = Binary {
-        subtype: BinarySubtype::Generic,
-        bytes: vec![0; 20],
-    };
-    rawdoc! { "clusterTime": time, "signature": { "hash": unsigned, "keyId": 0_i64 } }
+    static UNSIGNED: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
+        let hash = Binary {
+            subtype: BinarySubtype::Generic,
+            bytes: vec![0; 20],
+        };
+        rawdoc! { "hash": hash, "keyId": 0_i64 }
+    });
+    let mut signed = RawDocumentBuf::new();
+    signed.append(bson::cstr!("clusterTime"), time);
+    signed.append(bson::cstr!("signature"), &**UNSIGNED);
+    signed
 }
 
 fn start() -> RawDocumentBuf {

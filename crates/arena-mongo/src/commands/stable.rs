@@ -57,9 +57,17 @@ pub(super) fn check(name: &str, body: &RawDocument) -> Result<(), CommandError> 
     let error = |code: i32, name: &'static str, message: String| {
         Err(CommandError::new(code, name, message))
     };
-    let is_strict = flag(body, "apiStrict")?;
-    let is_deprecation = flag(body, "apiDeprecationErrors")?;
-    match body.get("apiVersion")? {
+    let (mut version, mut is_strict, mut is_deprecation) = (None, None, None);
+    for element in body {
+        let (field, value) = element?;
+        match field.as_str() {
+            "apiVersion" => version = Some(value),
+            "apiStrict" => is_strict = Some(flag("apiStrict", value)?),
+            "apiDeprecationErrors" => is_deprecation = Some(flag("apiDeprecationErrors", value)?),
+            _ => {}
+        }
+    }
+    match version {
         None if is_strict.is_some() || is_deprecation.is_some() => {
             let message =
                 "Provided apiStrict and/or apiDeprecationErrors without passing apiVersion";
@@ -118,12 +126,10 @@ fn is_count(stage: &str, value: RawBsonRef<'_>) -> bool {
     stage == "$collStats" && names.next() == Some("count") && names.next().is_none()
 }
 
-fn flag(body: &RawDocument, field: &str) -> Result<Option<bool>, CommandError> {
-    match body.get(field)? {
-        None => Ok(None),
-        Some(RawBsonRef::Boolean(value)) => Ok(Some(value)),
-        Some(_) => Err(CommandError::type_mismatch(format!(
+fn flag(field: &str, value: RawBsonRef<'_>) -> Result<bool, CommandError> {
+    value.as_bool().ok_or_else(|| {
+        CommandError::type_mismatch(format!(
             "BSON field '{field}' is the wrong type, expected type 'bool'"
-        ))),
-    }
+        ))
+    })
 }

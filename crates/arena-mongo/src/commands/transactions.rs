@@ -80,20 +80,31 @@ pub(super) struct Fields {
 impl Fields {
     /// Reads and checks them as MongoDB does.
     pub(super) fn of(user: &Arc<str>, body: &RawDocument) -> Result<Self, CommandError> {
-        let session = match body.get("lsid")? {
-            None => None,
-            Some(lsid) => Some(SessionId {
-                user: Arc::clone(user),
-                id: session_id(lsid)?,
-            }),
-        };
-        let number = match body.get("txnNumber")? {
+        let (mut id, mut number, mut autocommit, mut starts) = (None, None, None, None);
+        let mut level = None;
+        for element in body {
+            let (field, value) = element?;
+            match field.as_str() {
+                "lsid" => id = Some(session_id(value)?),
+                "txnNumber" => number = Some(value),
+                "autocommit" => autocommit = Some(flag("autocommit", value)?),
+                "startTransaction" => starts = Some(flag("startTransaction", value)?),
+                "readConcern" => {
+                    let concern = value.as_document();
+                    level = concern.and_then(|concern| concern.get_str("level").ok());
+                }
+                _ => {}
+            }
+        }
+        let session = id.map(|id| SessionId {
+            user: Arc::clone(user),
+            id,
+        });
+        let number = match number {
             None => None,
             Some(RawBsonRef::Int64(number)) => Some(number),
             Some(_) => return Err(wrong_type("txnNumber", "long")),
         };
-        let autocommit = flag(body, "autocommit")?;
-        let starts = flag(body, "startTransaction")?;
         let invalid = |message: &str| Err(CommandError::new(72, "InvalidOptions", message));
         if number.is_some() && session.is_none() {
             return invalid("Transaction number requires a session ID to also be specified");
@@ -114,11 +125,6 @@ impl Fields {
                 "'startTransaction' field requires 'autocommit' field to also be specified",
             );
         }
-        let concern = body.get_document("readConcern");
-        let level = concern
-            .as_ref()
-            .ok()
-            .and_then(|concern| concern.get_str("level").ok());
         if level == Some("snapshot") && autocommit.is_none() {
             // Reading without one would be a silent lie.
             return Err(CommandError::not_supported(
@@ -157,12 +163,8 @@ impl Fields {
     }
 }
 
-fn flag(body: &RawDocument, field: &str) -> Result<Option<bool>, CommandError> {
-    match body.get(field)? {
-        None => Ok(None),
-        Some(RawBsonRef::Boolean(value)) => Ok(Some(value)),
-        Some(_) => Err(wrong_type(field, "bool")),
-    }
+fn flag(field: &str, value: RawBsonRef<'_>) -> Result<bool, CommandError> {
+    value.as_bool().ok_or_else(|| wrong_type(field, "bool"))
 }
 
 fn wrong_type(field: &str, expected: &str) -> CommandError {
