@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -147,6 +147,11 @@ impl ToSql for Sent {
     }
 
     to_sql_checked!();
+}
+
+/// As many as the platform has.
+fn front_threads() -> usize {
+    thread::available_parallelism().unwrap().get()
 }
 
 fn main() {

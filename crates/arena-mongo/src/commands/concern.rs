@@ -123,7 +123,7 @@ pub(super) fn told(kind: Kind, body: &RawDocument, answer: RawDocumentBuf) -> Ra
             .any(|name| matches!(body.get(name), Ok(Some(_)))),
         _ => false,
     };
-    let Some(error) = unmet(body).filter(|_| writes) else {
+    let Some(error) = writes.then(|| unmet(body)).flatten() else {
         return answer;
     };
     match Document::try_from(answer.as_ref()) {

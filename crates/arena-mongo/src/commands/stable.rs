@@ -3,6 +3,7 @@
 
 use bson::{RawBsonRef, RawDocument};
 
+use super::values::boolean;
 use crate::error::CommandError;
 
 /// The commands of version 1 that we have.
@@ -62,8 +63,10 @@ pub(super) fn check(name: &str, body: &RawDocument) -> Result<(), CommandError> 
         let (field, value) = element?;
         match field.as_str() {
             "apiVersion" => version = Some(value),
-            "apiStrict" => is_strict = Some(flag("apiStrict", value)?),
-            "apiDeprecationErrors" => is_deprecation = Some(flag("apiDeprecationErrors", value)?),
+            "apiStrict" => is_strict = Some(boolean("apiStrict", value)?),
+            "apiDeprecationErrors" => {
+                is_deprecation = Some(boolean("apiDeprecationErrors", value)?)
+            }
             _ => {}
         }
     }
@@ -124,12 +127,4 @@ fn is_count(stage: &str, value: RawBsonRef<'_>) -> bool {
     };
     let mut names = options.iter().flatten().map(|(name, _)| name.as_str());
     stage == "$collStats" && names.next() == Some("count") && names.next().is_none()
-}
-
-fn flag(field: &str, value: RawBsonRef<'_>) -> Result<bool, CommandError> {
-    value.as_bool().ok_or_else(|| {
-        CommandError::type_mismatch(format!(
-            "BSON field '{field}' is the wrong type, expected type 'bool'"
-        ))
-    })
 }

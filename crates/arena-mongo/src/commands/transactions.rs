@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::once::COMMIT_STATEMENT;
 use super::reading::delete_cursors;
+use super::values::boolean;
 use super::{Answer, raw};
 use crate::backend::Lost;
 use crate::error::{CommandError, RETRYABLE_WRITE, TRANSIENT_TRANSACTION};
@@ -87,8 +88,8 @@ impl Fields {
             match field.as_str() {
                 "lsid" => id = Some(session_id(value)?),
                 "txnNumber" => number = Some(value),
-                "autocommit" => autocommit = Some(flag("autocommit", value)?),
-                "startTransaction" => starts = Some(flag("startTransaction", value)?),
+                "autocommit" => autocommit = Some(boolean("autocommit", value)?),
+                "startTransaction" => starts = Some(boolean("startTransaction", value)?),
                 "readConcern" => {
                     let concern = value.as_document();
                     level = concern.and_then(|concern| concern.get_str("level").ok());
@@ -161,10 +162,6 @@ impl Fields {
         }
         error
     }
-}
-
-fn flag(field: &str, value: RawBsonRef<'_>) -> Result<bool, CommandError> {
-    value.as_bool().ok_or_else(|| wrong_type(field, "bool"))
 }
 
 fn wrong_type(field: &str, expected: &str) -> CommandError {

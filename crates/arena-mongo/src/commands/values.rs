@@ -66,6 +66,15 @@ pub(super) fn without(
     Ok(kept)
 }
 
+/// Returns an option that must be a boolean.
+pub(super) fn boolean(field: &str, value: RawBsonRef<'_>) -> Result<bool, CommandError> {
+    value.as_bool().ok_or_else(|| {
+        CommandError::type_mismatch(format!(
+            "BSON field '{field}' is the wrong type, expected type 'bool'"
+        ))
+    })
+}
+
 /// Returns a whole number, however the client wrote it.
 pub(super) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     match value {

@@ -14,6 +14,7 @@ mod leaving;
 mod node;
 mod orders;
 mod pages;
+mod pointed;
 mod power;
 mod programs;
 mod quotas;
@@ -24,3 +25,8 @@ mod tls;
 mod transactions;
 mod views;
 mod world;
+
+/// How many threads a front has. One alone shows what holds up others.
+fn front_threads() -> usize {
+    1
+}

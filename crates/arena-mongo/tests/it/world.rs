@@ -394,11 +394,12 @@ impl World {
             .unwrap();
     }
 
-    /// The front's thread, as large as the platform's are; one alone shows what holds up others.
+    /// The front's threads, as large as the platform's are.
     fn threads(&mut self) -> &Runtime {
         let threads = || {
             let mut threads = Builder::new_multi_thread();
-            let threads = threads.worker_threads(1).thread_name(FRONT).enable_all();
+            let threads = threads.worker_threads(crate::front_threads());
+            let threads = threads.thread_name(FRONT).enable_all();
             threads.thread_stack_size(STACK_BYTES).build().unwrap()
         };
         self.threads.get_or_insert_with(threads)
