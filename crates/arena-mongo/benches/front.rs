@@ -19,12 +19,14 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture as _;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, fs};
 
+use arena_mongo::{Limits, THREAD_NAME};
 use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
@@ -33,7 +35,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use self::world::{FRONT, World};
+use self::world::World;
 
 const DOCUMENTS: i32 = 5_000;
 const ROUNDS: usize = 9;
@@ -150,8 +152,8 @@ impl ToSql for Sent {
 }
 
 /// As many as the platform has.
-fn front_threads() -> usize {
-    thread::available_parallelism().unwrap().get()
+fn front_threads() -> NonZeroUsize {
+    Limits::default().threads
 }
 
 fn main() {
@@ -424,10 +426,10 @@ fn front_times() -> Times {
     let times = threads.filter_map(|thread| {
         let id = thread.file_name().to_string_lossy().parse().ok()?;
         let (name, _) = name_and_parent(&thread.path())?;
-        Some((id, on_processor(&thread.path())?)).filter(|_| name == FRONT)
+        Some((id, on_processor(&thread.path())?)).filter(|_| name == THREAD_NAME)
     });
     let times: Times = times.collect();
-    assert!(!times.is_empty(), "no thread is called {FRONT:?}");
+    assert!(!times.is_empty(), "no thread is called {THREAD_NAME:?}");
     times
 }
 

@@ -27,6 +27,7 @@ mod sessions;
 mod settings;
 mod strict;
 mod text;
+mod threads;
 mod tls;
 mod unix;
 mod users;
@@ -35,7 +36,8 @@ mod wording;
 
 pub use guard::{Guard, Quota, SlowStatement, Stored, Usage};
 pub use scram::{InvalidVerifier, ScramVerifier};
-pub use server::{STACK_BYTES, ServeError, serve};
+pub use server::{ServeError, serve};
 pub use settings::{Limits, Listener, OnSchemaChange, SchemaChange, Settings, Socket};
+pub use threads::THREAD_NAME;
 pub use tls::{Tls, TlsError};
 pub use users::{Role, RoleName, User, Users};

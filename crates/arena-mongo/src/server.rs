@@ -25,6 +25,7 @@ use crate::operations::Operations;
 use crate::scram::random;
 use crate::sessions::Sessions;
 use crate::settings::{Listener, Settings, Socket};
+use crate::threads::Threads;
 use crate::tls::Tls;
 use crate::unix::QuietStream;
 use crate::users::Users;
@@ -48,6 +49,9 @@ pub enum ServeError {
     /// The engine did not answer, or its tables are not as they should be.
     #[error("cannot use the database engine: {0}")]
     Engine(String),
+    /// The system gives no more threads.
+    #[error("cannot start the threads of the MongoDB front")]
+    Threads(#[source] io::Error),
 }
 
 /// What all connections share.
@@ -114,19 +118,27 @@ impl Server {
     }
 }
 
-/// The stack, in bytes, that a runtime's threads should have which run [`serve`]. Only what is used of it is taken.
-/// Documents of a hundred levels become deeper ones on their way to the engine, and are read level by level.
-pub const STACK_BYTES: usize = 8 * 1024 * 1024;
-
 /// Serves clients on every listener that arrives, until `shutdown`; then connections have a moment to
 /// finish what they do. The caller binds sockets; it may send listeners as long as the server runs.
 ///
+/// It runs on threads of its own ([`Limits::threads`](crate::Limits::threads)).
+///
 /// # Errors
-/// When the engine cannot be used within some seconds.
+/// When its threads cannot be started, or the engine cannot be used within some seconds.
 ///
 /// # Cancellation
 /// Connections are cut.
 pub async fn serve(
+    settings: Settings,
+    listeners: mpsc::Receiver<Listener>,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let threads = Threads::start(settings.limits.threads).map_err(ServeError::Threads)?;
+    let served = threads.run(serve_here(settings, listeners, shutdown)).await;
+    served.unwrap_or(Ok(()))
+}
+
+async fn serve_here(
     settings: Settings,
     mut listeners: mpsc::Receiver<Listener>,
     shutdown: CancellationToken,

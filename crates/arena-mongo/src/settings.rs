@@ -1,6 +1,7 @@
 //! What the caller decides: which engine, who may come in, how much each may take.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::Guard;
+use crate::threads;
 use crate::tls::Tls;
 use crate::users::Users;
 
@@ -54,6 +56,8 @@ impl fmt::Debug for Settings {
 /// Limits of the server; what one user may take is in [`Quota`](crate::Quota).
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// Threads that answer clients; half as many as there are processors, at least one.
+    pub threads: NonZeroUsize,
     /// Open connections in all, those that have not logged in included.
     pub connections: usize,
     /// Statements of one user that run at once; more wait.
@@ -75,6 +79,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            threads: threads::usual(),
             connections: 4_000,
             statements_per_user: 4,
             statements: 16,

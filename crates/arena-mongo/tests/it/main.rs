@@ -26,7 +26,9 @@ mod transactions;
 mod views;
 mod world;
 
+use std::num::NonZeroUsize;
+
 /// How many threads a front has. One alone shows what holds up others.
-fn front_threads() -> usize {
-    1
+fn front_threads() -> NonZeroUsize {
+    NonZeroUsize::MIN
 }

@@ -10,15 +10,14 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use arena_mongo::{
-    Guard, Limits, Listener, Quota, Role, RoleName, STACK_BYTES, SchemaChange, ScramVerifier,
-    Settings, Socket, Tls, User, Users,
+    Guard, Limits, Listener, Quota, Role, RoleName, SchemaChange, ScramVerifier, Settings, Socket,
+    Tls, User, Users,
 };
 use mongodb::Client;
 use mongodb::bson::Document;
 use mongodb::options::ClientOptions;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,9 +30,6 @@ const TEMPLATE_SQL: &str = "CREATE EXTENSION documentdb CASCADE;\n\
     GRANT documentdb_admin_role TO arena_front;\n\
     CREATE SCHEMA arena_front AUTHORIZATION arena_front;\n\
     SELECT cron.unschedule(jobid) FROM cron.job WHERE jobname LIKE 'documentdb_index_build_task_%';\n";
-
-/// Name of the threads that serve a front.
-pub(crate) const FRONT: &str = "front";
 
 /// Password of every user that [`World::user`] makes.
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -318,7 +314,6 @@ pub(crate) struct World {
     listeners: mpsc::Sender<Listener>,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<()>>,
-    threads: Option<Runtime>,
     limits: Limits,
     pub(crate) guard: Guard,
 }
@@ -358,7 +353,6 @@ impl World {
             listeners,
             shutdown: CancellationToken::new(),
             serving: None,
-            threads: None,
             limits,
             guard: Guard::new(quota),
         };
@@ -373,7 +367,10 @@ impl World {
         let settings = Settings {
             engine_socket_dir: self.engine.folder.path().to_path_buf(),
             users: self.users.clone(),
-            limits: self.limits,
+            limits: Limits {
+                threads: crate::front_threads(),
+                ..self.limits
+            },
             guard: self.guard.clone(),
             on_schema_change: Some(Arc::new(move |change| changes.lock().unwrap().push(change))),
         };
@@ -381,7 +378,7 @@ impl World {
         self.listeners = sender;
         self.shutdown = CancellationToken::new();
         let shutdown = self.shutdown.clone();
-        self.serving = Some(self.threads().spawn(async move {
+        self.serving = Some(tokio::spawn(async move {
             arena_mongo::serve(settings, receiver, shutdown)
                 .await
                 .unwrap();
@@ -392,17 +389,6 @@ impl World {
             .send(Listener::new(Socket::Tcp(socket)))
             .await
             .unwrap();
-    }
-
-    /// The front's threads, as large as the platform's are.
-    fn threads(&mut self) -> &Runtime {
-        let threads = || {
-            let mut threads = Builder::new_multi_thread();
-            let threads = threads.worker_threads(crate::front_threads());
-            let threads = threads.thread_name(FRONT).enable_all();
-            threads.thread_stack_size(STACK_BYTES).build().unwrap()
-        };
-        self.threads.get_or_insert_with(threads)
     }
 
     /// Ends the front and does not wait for it.
@@ -481,9 +467,6 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.shutdown.cancel();
-        if let Some(threads) = self.threads.take() {
-            threads.shutdown_background();
-        }
     }
 }
 

@@ -63,7 +63,6 @@ pub(crate) fn run(arguments: &Up) -> Result<(), Failure> {
         return detach(arguments, &places);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_stack_size(arena_mongo::STACK_BYTES)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

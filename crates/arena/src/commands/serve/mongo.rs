@@ -44,7 +44,6 @@ pub(crate) fn serve(
     let engine = engine(tree, state)?;
     engine.prepare().map_err(Failure::environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_stack_size(arena_mongo::STACK_BYTES)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
