@@ -12,9 +12,26 @@ use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
 use tokio_util::sync::PollSemaphore;
 
-/// Messages of so many bytes are expected to take long: moving work costs the waking of a thread, which for small ones
-/// is more than it spares others.
-const LARGE_BYTES: usize = 64 * 1024;
+/// What a message is made of, which tells how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Content {
+    /// What is read once: documents to store, and any message before it is known.
+    Documents,
+    /// What may hold expressions, which are checked and rewritten, each level of some several times over.
+    Expressions,
+}
+
+impl Content {
+    /// Messages of so many bytes are expected to take long. To move work costs the waking of a thread, about 0.1 ms,
+    /// and a byte of an expression takes up to 0.002 ms, a hundred times as long as one of a document.
+    fn large_bytes(self) -> usize {
+        match self {
+            Self::Documents => 64 * 1024,
+            Self::Expressions => 1024,
+        }
+    }
+}
+
 /// What worked for so long without waiting is expected to do so again.
 const LONG: Duration = Duration::from_millis(5);
 
@@ -43,11 +60,15 @@ pub(crate) struct Aside<'a, F> {
 
 impl<'a, F: Future> Aside<'a, F> {
     /// Work for a message of so many bytes. Without a turn it waits for nobody.
-    pub(crate) fn new(work: Pin<&'a mut F>, bytes: usize, turn: Option<&Turn>) -> Self {
+    pub(crate) fn new(
+        work: Pin<&'a mut F>,
+        (content, bytes): (Content, usize),
+        turn: Option<&Turn>,
+    ) -> Self {
         let can_move = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
         Self {
             work,
-            is_long: can_move && bytes >= LARGE_BYTES,
+            is_long: can_move && bytes >= content.large_bytes(),
             turn: turn.map(|turn| PollSemaphore::new(Arc::clone(&turn.0))),
             can_move,
         }
@@ -82,12 +103,14 @@ mod tests {
 
     use super::*;
 
+    const LARGE: (Content, usize) = (Content::Documents, usize::MAX);
+
     /// Blocks its thread until another task has had one; whether it had.
-    async fn met_while_working(bytes: usize, patience: Duration) -> bool {
+    async fn met_while_working(message: (Content, usize), patience: Duration) -> bool {
         let (met, meeting) = mpsc::channel();
         let other = tokio::spawn(async move { met.send(()) });
         let work = async move { meeting.recv_timeout(patience).is_ok() };
-        let met = Aside::new(pin!(work), bytes, Some(&Turn::default())).await;
+        let met = Aside::new(pin!(work), message, Some(&Turn::default())).await;
         // Without a thread of its own it comes too late, when nobody listens any more.
         let _ = other.await;
         met
@@ -95,13 +118,14 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn others_are_served_while_a_large_message_is_worked_on() {
-        let aside = tokio::spawn(met_while_working(LARGE_BYTES, Duration::from_secs(20)));
-        assert!(aside.await.unwrap());
-        let here = tokio::spawn(met_while_working(
-            LARGE_BYTES - 1,
-            Duration::from_millis(500),
-        ));
-        assert!(!here.await.unwrap(), "a small one is not worth the move");
+        for content in [Content::Documents, Content::Expressions] {
+            let bytes = content.large_bytes();
+            let aside = met_while_working((content, bytes), Duration::from_secs(20));
+            assert!(tokio::spawn(aside).await.unwrap());
+            let here = met_while_working((content, bytes - 1), Duration::from_millis(500));
+            let is_met = tokio::spawn(here).await.unwrap();
+            assert!(!is_met, "a small one is not worth the move");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -114,7 +138,7 @@ mod tests {
                 tokio::spawn(async move { met.send(()) });
                 meeting.recv_timeout(Duration::from_secs(20)).is_ok()
             };
-            Aside::new(pin!(work), 0, None).await
+            Aside::new(pin!(work), (Content::Documents, 0), None).await
         });
         assert!(is_met.await.unwrap());
     }
@@ -124,10 +148,10 @@ mod tests {
         let turn = Turn::default();
         let held = Arc::clone(&turn.0).acquire_owned().await.unwrap();
         let work = pin!(async { 1 });
-        let mut waiting = Aside::new(work, LARGE_BYTES, Some(&turn));
+        let mut waiting = Aside::new(work, LARGE, Some(&turn));
         let is_waiting = timeout(Duration::ZERO, &mut waiting).await.is_err();
         let work = pin!(async { 2 });
-        let neighbour = Aside::new(work, LARGE_BYTES, Some(&Turn::default())).await;
+        let neighbour = Aside::new(work, LARGE, Some(&Turn::default())).await;
         assert_eq!((is_waiting, neighbour), (true, 2));
         drop(held);
         assert_eq!(waiting.await, 1);
@@ -136,6 +160,6 @@ mod tests {
     #[tokio::test]
     async fn one_thread_does_everything_itself() {
         let work = pin!(async { 1 });
-        assert_eq!(Aside::new(work, LARGE_BYTES, None).await, 1);
+        assert_eq!(Aside::new(work, LARGE, None).await, 1);
     }
 }

@@ -74,6 +74,7 @@ use bson::{RawDocument, RawDocumentBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::aside::Content;
 use crate::backend::{Budget, Transaction};
 use crate::connection::Session;
 use crate::error::CommandError;
@@ -142,6 +143,14 @@ pub(crate) struct Call<'a> {
     interruption: &'a CancellationToken,
     /// The client's number.
     connection: i32,
+}
+
+/// What a command is made of: an insert's documents go to the engine as they are.
+pub(crate) fn content(body: &RawDocument) -> Content {
+    match body.iter().next() {
+        Some(Ok((name, _))) if name.as_str() == "insert" => Content::Documents,
+        _ => Content::Expressions,
+    }
 }
 
 /// Runs one request and returns the answer's body. An interruption ends what it does in the engine.

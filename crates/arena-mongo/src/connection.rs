@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::aside::{Aside, Turn};
+use crate::aside::{Aside, Content, Turn};
 use crate::commands;
 use crate::compression;
 use crate::error::CommandError;
@@ -144,7 +144,8 @@ async fn attended(
             None => answer,
         }
     });
-    let mut command = Aside::new(command, request.bytes(), turn.as_ref());
+    let message = (commands::content(&request.body), request.bytes());
+    let mut command = Aside::new(command, message, turn.as_ref());
     // The command goes on below when the client has left; what was read of the next message is kept.
     tokio::select! {
         biased;
@@ -200,7 +201,7 @@ impl Client {
             .map_err(|_| ConnectionError::Slow)??;
         let bytes = compression::inflated_length(&header, &payload);
         let parsing = pin!(async { Request::parse(&header, &head, payload, length_max) });
-        match Aside::new(parsing, bytes, session.turn()).await {
+        match Aside::new(parsing, (Content::Documents, bytes), session.turn()).await {
             Ok(request) => Ok(Some((header.request_id, Ok(request)))),
             Err(WireError::Document(malformed)) => Ok(Some((header.request_id, Err(malformed)))),
             Err(error) => Err(ConnectionError::Wire(error)),

@@ -129,6 +129,27 @@ async fn large_messages_do_not_slow_the_neighbour() {
     .await;
 }
 
+/// What is costly need not be large: four kilobytes of expressions keep the front busy as long as a megabyte of
+/// documents. If they were worked on where everybody is answered, who asks would wait for about one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_full_of_expressions_do_not_slow_the_neighbour() {
+    let sum = (0..10).fold(bson!("$a"), |inner, _| bson!({ "$add": [inner, 1] }));
+    let twice = doc! { "$let": { "vars": { "x": sum }, "in": { "$add": ["$$x", "$$x"] } } };
+    let fields = (0..11).map(|n| (format!("f{n}"), Bson::from(&twice)));
+    let fields: Document = fields.collect();
+    let costly = doc! { "aggregate": "n", "pipeline": [{ "$limit": 1 }, { "$project": fields }], "cursor": {} };
+    let attack = Attack::on(World::with(Limits::default(), quota()).await).await;
+    fill(&attack.ada).await;
+    let started = Instant::now();
+    attack.ada.run_command(costly.clone()).await.unwrap();
+    let one = started.elapsed();
+    let attackers = attack_with(&attack.ada, &costly, 8);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let attacked = median(&attack.bob).await;
+    drop(attackers);
+    assert!(attacked * 4 < one, "{attacked:?} beside one of {one:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_regex_that_explodes_ends_with_its_time_and_is_felt_by_nobody() {
     let attack = Attack::on(World::with(Limits::default(), quota()).await).await;
