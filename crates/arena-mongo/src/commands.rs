@@ -9,6 +9,7 @@ mod alike;
 mod apart;
 mod bounds;
 mod bulk;
+mod carried;
 mod collated;
 mod collations;
 mod concern;
@@ -91,6 +92,7 @@ pub(crate) use connecting::FAILED_LOGINS_MAX;
 pub(crate) use parallel::Indexed;
 pub(crate) use sorting::leaves_keys;
 
+use carried::Carried;
 use known::Kind;
 use transactions::Fields;
 use values::{
@@ -165,9 +167,8 @@ pub(crate) async fn run(
         return Err(CommandError::failed_to_parse("empty command"));
     };
     let name = name.as_str();
-    let database = body
-        .get_str("$db")
-        .map_err(|_| CommandError::failed_to_parse("'$db' must be a string"))?;
+    let carried = Carried::of(body)?;
+    let database = carried.database;
     if !is_database_name(database) {
         return Err(CommandError::new(
             73,
@@ -176,7 +177,9 @@ pub(crate) async fn run(
         ));
     }
     let kind = known::kind_of(name).ok_or_else(|| CommandError::command_not_found(name))?;
-    stable::check(name, body)?;
+    if carried.version {
+        stable::check(name, body)?;
+    }
     let plain = plain::request(name, request)?;
     let request = plain.as_ref().unwrap_or(request);
     shapes::check(name, &request.body)?;
@@ -185,8 +188,12 @@ pub(crate) async fn run(
         let answer = connecting::run(server, session, name, body).await;
         return answer.map(sessions::with_time);
     }
-    preference::check(body)?;
-    concern::check(kind, name, body)?;
+    if carried.preference {
+        preference::check(body)?;
+    }
+    if carried.concern {
+        concern::check(kind, name, body)?;
+    }
     let needs_login =
         || CommandError::unauthorized(format!("Command {name} requires authentication"));
     let user_name = session.user.clone().ok_or_else(needs_login)?;
@@ -196,7 +203,7 @@ pub(crate) async fn run(
     let task = Task {
         kind,
         name,
-        database,
+        carried: &carried,
         user_name: &user_name,
         user: &user,
         fields: &fields,
@@ -213,7 +220,7 @@ pub(crate) async fn run(
 struct Task<'a> {
     kind: Kind,
     name: &'a str,
-    database: &'a str,
+    carried: &'a Carried<'a>,
     user_name: &'a Arc<str>,
     user: &'a User,
     fields: &'a Fields,
@@ -224,7 +231,7 @@ impl Task<'_> {
     async fn run(&self, server: &Server, session: &Session, request: &Request) -> Answer {
         let fields = self.fields;
         if matches!(self.name, "commitTransaction" | "abortTransaction") {
-            return transactions::end(server, fields, self.name, self.database).await;
+            return transactions::end(server, fields, self.name, self.carried.database).await;
         }
         let _running = server
             .operations
@@ -238,7 +245,7 @@ impl Task<'_> {
         };
         let scope = match &logical {
             Some(logical) => {
-                let command = (self.name, self.database, &*request.body);
+                let command = (self.name, self.carried.database, &*request.body);
                 transactions::enter(server, &place, Arc::clone(logical), fields, command).await?
             }
             None => None,
@@ -247,7 +254,7 @@ impl Task<'_> {
         if !self.user.is_root() {
             place.keep_pace(quota.commands_per_second).await;
         }
-        let ceiling = time_limit(server, self.user, &quota, &request.body)?;
+        let ceiling = self.time_limit(server, &quota, &request.body)?;
         let time = match &scope {
             Some(scope) => scope.use_by(session.id).min(ceiling),
             None => ceiling,
@@ -256,7 +263,7 @@ impl Task<'_> {
             server,
             request,
             name: self.name,
-            database: self.database,
+            database: self.carried.database,
             user_name: self.user_name,
             user: self.user,
             place: &place,
@@ -267,9 +274,12 @@ impl Task<'_> {
             connection: session.id,
         };
         let started = Instant::now();
-        let mut answer = expecting(self.kind, &call)
-            .await
-            .map_err(|error| call.worded(error));
+        let answer = if self.carried.expectation {
+            expecting(self.kind, &call).await
+        } else {
+            dispatch(self.kind, &call).await
+        };
+        let mut answer = answer.map_err(|error| call.worded(error));
         if let Some(scope) = &scope {
             answer = scope.leave(server, answer).await;
             answer = answer.map(transactions::with_token);
@@ -280,6 +290,24 @@ impl Task<'_> {
 }
 
 impl Task<'_> {
+    /// `maxTimeMS`, never more than the ceiling; 0 means none was asked for.
+    fn time_limit(
+        &self,
+        server: &Server,
+        quota: &Quota,
+        body: &RawDocument,
+    ) -> Result<Duration, CommandError> {
+        let ceiling = if self.user.is_root() {
+            server.settings.limits.root_statement_time
+        } else {
+            quota.statement_time
+        };
+        match self.carried.time.then(|| max_time(body)).transpose()? {
+            None | Some(0) => Ok(ceiling),
+            Some(milliseconds) => Ok(ceiling.min(Duration::from_millis(milliseconds))),
+        }
+    }
+
     fn operation(&self, session: &Session, body: &RawDocument) -> Operation {
         let collection = body.get_str(self.name).unwrap_or("$cmd");
         Operation {
@@ -288,7 +316,7 @@ impl Task<'_> {
             connection: session.id,
             application: session.application.clone(),
             command: self.name.to_owned(),
-            namespace: format!("{}.{collection}", self.database),
+            namespace: format!("{}.{collection}", self.carried.database),
             since: Instant::now(),
             interruption: self.interruption.clone(),
         }
@@ -353,24 +381,6 @@ pub(crate) fn patience(request: &Request) -> Duration {
         WRITE_PATIENCE
     } else {
         Duration::ZERO
-    }
-}
-
-/// `maxTimeMS`, never more than the ceiling; 0 means none was asked for.
-fn time_limit(
-    server: &Server,
-    user: &User,
-    quota: &Quota,
-    body: &RawDocument,
-) -> Result<Duration, CommandError> {
-    let ceiling = if user.is_root() {
-        server.settings.limits.root_statement_time
-    } else {
-        quota.statement_time
-    };
-    match max_time(body)? {
-        0 => Ok(ceiling),
-        milliseconds => Ok(ceiling.min(Duration::from_millis(milliseconds))),
     }
 }
 

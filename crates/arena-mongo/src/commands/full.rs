@@ -16,7 +16,9 @@ pub(super) fn ends_cursor(body: &RawDocument) -> Result<bool, CommandError> {
     if body.get("find")?.is_none() {
         return Ok(false);
     }
-    let is_limited = body.get("limit")?.and_then(integer).unwrap_or(0) != 0;
+    if body.get("limit")?.and_then(integer).unwrap_or(0) != 0 {
+        return Ok(true);
+    }
     let id = match body.get("filter")? {
         Some(RawBsonRef::Document(filter)) => filter.get("_id")?,
         _ => None,
@@ -28,7 +30,7 @@ pub(super) fn ends_cursor(body: &RawDocument) -> Result<bool, CommandError> {
         }
         id => id.is_some(),
     };
-    Ok(is_limited || is_by_id || is_true(body, "singleBatch"))
+    Ok(is_by_id || is_true(body, "singleBatch"))
 }
 
 /// Whether a first page has as many documents as it may have.

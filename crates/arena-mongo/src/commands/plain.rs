@@ -41,9 +41,11 @@ const MAY_STAY: [&str; 7] = [
 pub(super) fn request(name: &str, request: &Request) -> Result<Option<Request>, CommandError> {
     let body: &RawDocument = &request.body;
     let mut changes: Vec<(&str, Option<RawBson>)> = Vec::new();
+    let mut has_collation = false;
     for element in body {
         let (option, value) = element?;
         let option = option.as_str();
+        has_collation |= option == "collation";
         if let Some(change) = change(name, option, value)? {
             changes.push((option, change));
         }
@@ -52,7 +54,11 @@ pub(super) fn request(name: &str, request: &Request) -> Result<Option<Request>, 
         [] => None,
         changes => updates::with_changes(body, changes)?,
     };
-    let collated = collated::body(name, changed.as_deref().unwrap_or(body))?;
+    let collated = if has_collation {
+        collated::body(name, changed.as_deref().unwrap_or(body))?
+    } else {
+        None
+    };
     let body = collated.as_ref().map(raw).or(changed);
     Ok(body.map(|body| Request {
         framing: request.framing,

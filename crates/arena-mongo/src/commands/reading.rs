@@ -28,6 +28,13 @@ const NOWHERE: &str = "$geoNear can only be used with specific collections";
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
+    if call.name == "find"
+        && let Some(spec) = pointed::find(call.body())?
+    {
+        call.allow(Action::Read)?;
+        call.collection()?;
+        return first_page(call, call.budget(), Statement::FIND, &spec).await;
+    }
     if matches!(call.name, "find" | "count" | "distinct")
         && let Some(answer) = texts::read(call).await
     {
@@ -46,11 +53,6 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 }
 
 async fn find(call: &Call<'_>) -> Answer {
-    if let Some(spec) = pointed::find(call.body())? {
-        call.allow(Action::Read)?;
-        call.collection()?;
-        return first_page(call, call.budget(), Statement::FIND, &spec).await;
-    }
     let spec = checked_query(call, call.body(), call.name)?;
     views::check_collation(call, call.name).await?;
     projections::check_view(call, &spec).await?;

@@ -270,15 +270,24 @@ pub(super) fn check(name: &str, body: &RawDocument) -> Result<(), CommandError> 
         name => name,
     };
     let part = COMMANDS.iter().find(|part| part.name == name);
+    let mut cursor = None;
     if let Some(part) = part {
-        let mut fields = body.iter();
+        let mut fields = body.iter().inspect(|element| {
+            if let Ok((field, value)) = element
+                && *field == "cursor"
+            {
+                cursor = Some(*value);
+            }
+        });
         // The command itself, which has other names, too.
         if let (Some(first), Some((_, shape))) = (fields.next(), part.fields.first()) {
             part.check_field(name, *shape, first?.1)?;
         }
         part.check_fields(fields)?;
+    } else {
+        cursor = body.get("cursor")?;
     }
-    match body.get("cursor")? {
+    match cursor {
         Some(RawBsonRef::Document(cursor)) => {
             if part.is_some() {
                 LISTED.check(cursor)?;

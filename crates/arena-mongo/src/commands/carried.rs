@@ -1,0 +1,100 @@
+//! Which of the fields that any command may carry are there. Most commands have few of
+//! them: they are looked for once, and what reads one is asked only where it is.
+
+use bson::{RawBsonRef, RawDocument};
+
+use crate::error::CommandError;
+
+/// What a command carries beside what it is about.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Carried<'a> {
+    /// The database that it is sent to.
+    pub(super) database: &'a str,
+    /// A version of the Stable API.
+    pub(super) version: bool,
+    /// A read preference or a read concern.
+    pub(super) preference: bool,
+    /// A write concern.
+    pub(super) concern: bool,
+    /// How long it may take.
+    pub(super) time: bool,
+    /// The UUID of the collection that it expects.
+    pub(super) expectation: bool,
+}
+
+impl<'a> Carried<'a> {
+    pub(super) fn of(body: &'a RawDocument) -> Result<Self, CommandError> {
+        let mut database = None;
+        let mut carried = Self::default();
+        for element in body {
+            let (field, value) = element?;
+            match field.as_str() {
+                "$db" => database = Some(value),
+                "apiVersion" | "apiStrict" | "apiDeprecationErrors" => carried.version = true,
+                "$readPreference" | "readConcern" => carried.preference = true,
+                "writeConcern" => carried.concern = true,
+                "maxTimeMS" => carried.time = true,
+                "collectionUUID" => carried.expectation = true,
+                _ => {}
+            }
+        }
+        let Some(RawBsonRef::String(database)) = database else {
+            return Err(CommandError::failed_to_parse("'$db' must be a string"));
+        };
+        Ok(Self {
+            database,
+            ..carried
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Document, doc};
+
+    use super::*;
+    use crate::commands::raw;
+
+    #[test]
+    fn each_field_is_noticed() {
+        let bare = doc! { "find": "c", "$db": "d", "lsid": {}, "comment": { "maxTimeMS": 1 } };
+        let of = |body: &Document| {
+            let body = raw(body);
+            let carried = Carried::of(&body).expect("it has a database");
+            assert_eq!(carried.database, "d");
+            let Carried {
+                version,
+                preference,
+                concern,
+                time,
+                expectation,
+                ..
+            } = carried;
+            [version, preference, concern, time, expectation]
+        };
+        assert_eq!(of(&bare), [false; 5]);
+        for (field, noticed) in [
+            ("apiVersion", 0),
+            ("apiStrict", 0),
+            ("apiDeprecationErrors", 0),
+            ("$readPreference", 1),
+            ("readConcern", 1),
+            ("writeConcern", 2),
+            ("maxTimeMS", 3),
+            ("collectionUUID", 4),
+        ] {
+            let mut body = bare.clone();
+            body.insert(field, 1);
+            let mut expected = [false; 5];
+            expected[noticed] = true;
+            assert_eq!(of(&body), expected, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_command_has_a_database() {
+        for body in [doc! { "ping": 1 }, doc! { "ping": 1, "$db": 1 }] {
+            assert!(Carried::of(&raw(&body)).is_err(), "{body}");
+        }
+    }
+}
