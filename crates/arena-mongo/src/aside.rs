@@ -3,13 +3,13 @@
 //! work at a time, so that one who sends many keeps one core busy and not all.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
-use tokio::task::block_in_place;
+use tokio::task::{block_in_place, yield_now};
 use tokio_util::sync::PollSemaphore;
 
 /// What a message is made of, which tells how long it may take.
@@ -34,14 +34,43 @@ impl Content {
 
 /// What worked for so long without waiting is expected to do so again.
 const LONG: Duration = Duration::from_millis(5);
+/// And for this time whatever the same user sends.
+const EXPECTED: Duration = Duration::from_secs(10);
 
 /// A user's turn for long work.
 #[derive(Debug, Clone)]
-pub(crate) struct Turn(Arc<Semaphore>);
+pub(crate) struct Turn {
+    permit: Arc<Semaphore>,
+    /// When the user's work was long at last, in the way of others.
+    long_at: Arc<Mutex<Option<Instant>>>,
+}
 
 impl Default for Turn {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
+        Self {
+            permit: Arc::new(Semaphore::new(1)),
+            long_at: Arc::default(),
+        }
+    }
+}
+
+impl Turn {
+    fn note_long(&self) {
+        *self.long_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn was_long(&self) -> bool {
+        let long_at = self.long_at.lock().unwrap_or_else(PoisonError::into_inner);
+        long_at.is_some_and(|at| at.elapsed() < EXPECTED)
+    }
+}
+
+/// Lets others be served if what has been done since then was long, and what follows go aside. For loops of which each
+/// part is short.
+pub(crate) async fn pause(since: &mut Instant) {
+    if since.elapsed() >= LONG {
+        yield_now().await;
+        *since = Instant::now();
     }
 }
 
@@ -53,23 +82,25 @@ impl Default for Turn {
 pub(crate) struct Aside<'a, F> {
     work: Pin<&'a mut F>,
     is_long: bool,
-    turn: Option<PollSemaphore>,
+    turn: &'a Turn,
+    permit: PollSemaphore,
     /// A runtime of one thread has no other that could answer.
     can_move: bool,
 }
 
 impl<'a, F: Future> Aside<'a, F> {
-    /// Work for a message of so many bytes. Without a turn it waits for nobody.
+    /// Work for a message of so many bytes.
     pub(crate) fn new(
         work: Pin<&'a mut F>,
         (content, bytes): (Content, usize),
-        turn: Option<&Turn>,
+        turn: &'a Turn,
     ) -> Self {
         let can_move = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
         Self {
             work,
-            is_long: can_move && bytes >= content.large_bytes(),
-            turn: turn.map(|turn| PollSemaphore::new(Arc::clone(&turn.0))),
+            is_long: can_move && (bytes >= content.large_bytes() || turn.was_long()),
+            turn,
+            permit: PollSemaphore::new(Arc::clone(&turn.permit)),
             can_move,
         }
     }
@@ -81,15 +112,15 @@ impl<F: Future> Future for Aside<'_, F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let aside = &mut *self;
         if aside.is_long {
-            let _turn = match &mut aside.turn {
-                Some(turn) => ready!(turn.poll_acquire(context)),
-                None => None,
-            };
+            let _turn = ready!(aside.permit.poll_acquire(context));
             return block_in_place(|| aside.work.as_mut().poll(context));
         }
         let started = Instant::now();
         let outcome = aside.work.as_mut().poll(context);
-        aside.is_long = aside.can_move && started.elapsed() >= LONG;
+        if aside.can_move && started.elapsed() >= LONG {
+            aside.is_long = true;
+            aside.turn.note_long();
+        }
         outcome
     }
 }
@@ -110,7 +141,7 @@ mod tests {
         let (met, meeting) = mpsc::channel();
         let other = tokio::spawn(async move { met.send(()) });
         let work = async move { meeting.recv_timeout(patience).is_ok() };
-        let met = Aside::new(pin!(work), message, Some(&Turn::default())).await;
+        let met = Aside::new(pin!(work), message, &Turn::default()).await;
         // Without a thread of its own it comes too late, when nobody listens any more.
         let _ = other.await;
         met
@@ -134,11 +165,11 @@ mod tests {
             let (met, meeting) = mpsc::channel();
             let work = async move {
                 std::thread::sleep(LONG);
-                tokio::task::yield_now().await;
+                yield_now().await;
                 tokio::spawn(async move { met.send(()) });
                 meeting.recv_timeout(Duration::from_secs(20)).is_ok()
             };
-            Aside::new(pin!(work), (Content::Documents, 0), None).await
+            Aside::new(pin!(work), (Content::Documents, 0), &Turn::default()).await
         });
         assert!(is_met.await.unwrap());
     }
@@ -146,20 +177,49 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_user_has_one_turn_at_a_time() {
         let turn = Turn::default();
-        let held = Arc::clone(&turn.0).acquire_owned().await.unwrap();
+        let held = Arc::clone(&turn.permit).acquire_owned().await.unwrap();
         let work = pin!(async { 1 });
-        let mut waiting = Aside::new(work, LARGE, Some(&turn));
+        let mut waiting = Aside::new(work, LARGE, &turn);
         let is_waiting = timeout(Duration::ZERO, &mut waiting).await.is_err();
         let work = pin!(async { 2 });
-        let neighbour = Aside::new(work, LARGE, Some(&Turn::default())).await;
+        let neighbour = Aside::new(work, LARGE, &Turn::default()).await;
         assert_eq!((is_waiting, neighbour), (true, 2));
         drop(held);
         assert_eq!(waiting.await, 1);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn whose_work_was_long_is_expected_to_send_such_again() {
+        let turn = Turn::default();
+        let long = pin!(async { std::thread::sleep(LONG) });
+        Aside::new(long, (Content::Documents, 0), &turn).await;
+        let next = |turn: &Turn| {
+            let mut work = pin!(async {});
+            Aside::new(work.as_mut(), (Content::Documents, 0), turn).is_long
+        };
+        assert!(next(&turn));
+        assert!(!next(&Turn::default()), "a neighbour's is not");
+        let before = Instant::now().checked_sub(EXPECTED);
+        *turn.long_at.lock().unwrap() = before;
+        assert!(!next(&turn), "for ever is too long");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_loop_pauses_when_it_was_long() {
+        let turn = Turn::default();
+        let work = pin!(async {
+            let mut since = Instant::now();
+            std::thread::sleep(LONG);
+            pause(&mut since).await;
+        });
+        let mut work = Aside::new(work, (Content::Documents, 0), &turn);
+        assert!(timeout(Duration::ZERO, &mut work).await.is_ok());
+        assert!(work.is_long);
+    }
+
     #[tokio::test]
     async fn one_thread_does_everything_itself() {
         let work = pin!(async { 1 });
-        assert_eq!(Aside::new(work, LARGE, None).await, 1);
+        assert_eq!(Aside::new(work, LARGE, &Turn::default()).await, 1);
     }
 }

@@ -63,7 +63,7 @@ pub(crate) struct Inflated {
     pub(crate) compressor: Compressor,
 }
 
-/// How long what follows a header says that it is once it is inflated.
+/// How long what follows a header is, or says that it is once it is inflated, whichever is more.
 pub(crate) fn inflated_length(header: &Header, payload: &[u8]) -> usize {
     let stated = payload
         .get(4..8)
@@ -71,7 +71,7 @@ pub(crate) fn inflated_length(header: &Header, payload: &[u8]) -> usize {
     let stated = stated.map(|mut stated| stated.get_i32_le());
     stated
         .and_then(|stated| usize::try_from(stated).ok())
-        .unwrap_or(payload.len())
+        .map_or(payload.len(), |stated| stated.max(payload.len()))
 }
 
 /// Reads what follows the header of a compressed message.
@@ -198,6 +198,19 @@ mod tests {
             assert_eq!(read.payload, payload);
             assert_eq!((read.header.op_code, read.compressor), (2013, compressor));
         }
+    }
+
+    /// What is said to be small is read all the same, before the lie is seen.
+    #[test]
+    fn a_message_is_as_long_as_it_says_or_longer() {
+        let stating = |length: i32| [2013_i32.to_le_bytes(), length.to_le_bytes(), [2; 4]].concat();
+        let length = |stated| inflated_length(&header(0), &stating(stated));
+        assert_eq!([length(1_000), length(3), length(-1)], [1_000, 12, 12]);
+        let plain = Header {
+            op_code: 2013,
+            ..header(0)
+        };
+        assert_eq!(inflated_length(&plain, &stating(1_000)), 12);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::RawDocument;
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,8 +62,9 @@ impl Session {
         }
     }
 
-    fn turn(&self) -> Option<&Turn> {
-        self.slot.as_ref().map(Slot::turn)
+    /// Those who have not logged in have one turn together.
+    fn turn<'a>(&'a self, strangers: &'a Turn) -> &'a Turn {
+        self.slot.as_ref().map_or(strangers, Slot::turn)
     }
 }
 
@@ -87,7 +89,7 @@ pub(crate) async fn run(
     loop {
         // A half-read message is worth nothing once the connection ends.
         let request = tokio::select! {
-            request = client.request(&session) => request,
+            request = client.request(&session, &server.strangers) => request,
             () = ending.cancelled() => return,
         };
         let (request_id, request) = match request {
@@ -134,22 +136,17 @@ async fn attended(
     (request_id, request): (i32, &Request),
 ) -> Option<BytesMut> {
     let interruption = CancellationToken::new();
-    let turn = session.turn().cloned();
+    let turn = session.turn(&server.strangers).clone();
     let command = pin!(async {
         let result = commands::run(server, session, request, &interruption).await;
-        let body = result.unwrap_or_else(|error| error.to_answer());
-        let answer = wire::encode_reply(request.framing, request_id, &body);
-        match request.compressor {
-            Some(compressor) => compression::deflate(answer, compressor),
-            None => answer,
-        }
+        result.unwrap_or_else(|error| error.to_answer())
     });
     let message = (commands::content(&request.body), request.bytes());
-    let mut command = Aside::new(command, message, turn.as_ref());
+    let mut command = Aside::new(command, message, &turn);
     // The command goes on below when the client has left; what was read of the next message is kept.
     tokio::select! {
         biased;
-        answer = &mut command => return Some(answer),
+        body = &mut command => return Some(encoded(&body, (request_id, request), &turn).await),
         () = client.left(), if !request.is_unanswered => {}
     }
     if timeout(commands::patience(request), &mut command)
@@ -161,6 +158,23 @@ async fn attended(
         let _ = command.await;
     }
     None
+}
+
+/// The message with an answer.
+async fn encoded(
+    body: &RawDocument,
+    (request_id, request): (i32, &Request),
+    turn: &Turn,
+) -> BytesMut {
+    let work = pin!(async {
+        let answer = wire::encode_reply(request.framing, request_id, body);
+        match request.compressor {
+            Some(compressor) => compression::deflate(answer, compressor),
+            None => answer,
+        }
+    });
+    let size = (Content::Documents, body.as_bytes().len());
+    Aside::new(work, size, turn).await
 }
 
 type Read = (i32, Result<Request, Malformed>);
@@ -181,7 +195,11 @@ impl Client {
 
     /// Reads one message; nothing when the client has left between two. A document that breaks a rule leaves
     /// the stream usable, anything else does not.
-    async fn request(&mut self, session: &Session) -> Result<Option<Read>, ConnectionError> {
+    async fn request(
+        &mut self,
+        session: &Session,
+        strangers: &Turn,
+    ) -> Result<Option<Read>, ConnectionError> {
         if self.ahead.is_empty() && !self.read_ahead().await.map_err(ConnectionError::Io)? {
             return Ok(None);
         }
@@ -201,7 +219,13 @@ impl Client {
             .map_err(|_| ConnectionError::Slow)??;
         let bytes = compression::inflated_length(&header, &payload);
         let parsing = pin!(async { Request::parse(&header, &head, payload, length_max) });
-        match Aside::new(parsing, (Content::Documents, bytes), session.turn()).await {
+        match Aside::new(
+            parsing,
+            (Content::Documents, bytes),
+            session.turn(strangers),
+        )
+        .await
+        {
             Ok(request) => Ok(Some((header.request_id, Ok(request)))),
             Err(WireError::Document(malformed)) => Ok(Some((header.request_id, Err(malformed)))),
             Err(error) => Err(ConnectionError::Wire(error)),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrivals::Arrivals;
+use crate::aside::Turn;
 use crate::backend::{Backend, Budget, Share};
 use crate::commands;
 use crate::commands::Indexed;
@@ -66,6 +67,8 @@ pub(crate) struct Server {
     pub(crate) indexed: Indexed,
     pub(crate) arrivals: Arrivals,
     pub(crate) transactions: Arc<Semaphore>,
+    /// The turn for long work of all who have not logged in.
+    pub(crate) strangers: Turn,
     pub(crate) started: Instant,
     /// Makes the salts of users that do not exist.
     pub(crate) secret: [u8; 32],
@@ -88,6 +91,7 @@ impl Server {
             indexed: Indexed::default(),
             arrivals: Arrivals::default(),
             transactions: Arc::new(Semaphore::new(settings.limits.transactions)),
+            strangers: Turn::default(),
             started: Instant::now(),
             secret: random(),
             own_share: Share::of(WATCHING_STATEMENTS),

@@ -1,11 +1,12 @@
 //! The threads that answer clients. They are the front's own: what a client asks does not hold up the rest of the
-//! process, nor the other way about, and there are fewer of them than processors, since a command costs the engine more
-//! than the front and each thread more has to be woken up.
+//! process, nor the rest of the process a client that is connected. There are fewer of them than processors, since a
+//! command costs the engine more than the front, and each thread more has to be woken up.
 
 use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
+use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Runtime};
@@ -18,11 +19,12 @@ const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// Half as many as there are processors, at least one: the engine needs the others.
 pub(crate) fn usual() -> NonZeroUsize {
-    let processors = available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new(processors / 2).unwrap_or(NonZeroUsize::MIN)
+    static PROCESSORS: LazyLock<usize> =
+        LazyLock::new(|| available_parallelism().map_or(1, NonZeroUsize::get));
+    NonZeroUsize::new(*PROCESSORS / 2).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Ends its threads, and what runs on them, when dropped.
+/// Ends its threads when dropped, and what runs on them where it waits next.
 pub(crate) struct Threads(Option<Runtime>);
 
 impl Threads {

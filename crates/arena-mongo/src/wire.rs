@@ -15,6 +15,8 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 48_000_000;
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a command document may add around a document of the largest size.
 const DOCUMENT_MARGIN_BYTES: usize = 16 * 1024;
+/// No command has more than two; each is compared with all others and with the body.
+const SEQUENCES_MAX: usize = 8;
 /// The size of a message header.
 pub(crate) const HEADER_BYTES: usize = 16;
 
@@ -42,6 +44,8 @@ pub(crate) enum WireError {
     SectionKind(u8),
     #[error("message must have exactly one body")]
     Body,
+    #[error("message has more than {SEQUENCES_MAX} document sequences")]
+    Sequences,
     #[error("document sequence {0:?} appears twice or is also a field of the body")]
     DuplicateSequence(String),
     #[error("checksum does not match")]
@@ -171,6 +175,7 @@ fn parse_msg(header: &[u8; HEADER_BYTES], mut payload: Bytes) -> Result<Request,
         match payload.get_u8() {
             0 if body.is_none() => body = Some(take_document(&mut payload, MESSAGE_BYTES_MAX)?),
             0 => return Err(WireError::Body),
+            1 if sequences.len() == SEQUENCES_MAX => return Err(WireError::Sequences),
             1 => {
                 let (name, documents) = take_sequence(&mut payload)?;
                 if sequences.iter().any(|(other, _)| *other == name) {
@@ -411,6 +416,25 @@ mod tests {
                 "{lie}"
             );
         }
+    }
+
+    /// Each is compared with all others and with every field, before anybody has logged in.
+    #[test]
+    fn there_are_few_sequences() {
+        let sections = |count: usize| {
+            let names = (0..count).map(|number| format!("s{number}"));
+            let sequences = names.flat_map(|name| sequence(&name, &[]));
+            body(&rawdoc! { "ping": 1 })
+                .into_iter()
+                .chain(sequences)
+                .collect::<Vec<u8>>()
+        };
+        let request = parse(0, &sections(SEQUENCES_MAX)).unwrap();
+        assert_eq!(request.sequences.len(), SEQUENCES_MAX);
+        assert_eq!(
+            parse(0, &sections(SEQUENCES_MAX + 1)),
+            Err(WireError::Sequences)
+        );
     }
 
     #[test]

@@ -4,11 +4,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bson::{Bson, Document, RawDocument, doc};
 
 use super::indexes::hashed;
 use super::{Call, raw, reading, sorting, whole};
+use crate::aside;
 use crate::error::CommandError;
 
 /// So many documents of a collection that gets an index are looked at.
@@ -138,9 +140,19 @@ pub(super) async fn refused(
     if keys.take_all() {
         return Ok(refused);
     }
+    let mut since = Instant::now();
     for (place, document) in documents.iter().enumerate() {
         let document = Document::try_from(*document)?;
-        refused.extend(keys.refusal(&document).map(|error| (place, error)));
+        let mut found = None;
+        for paths in &keys.several {
+            found = several(&document, paths).map(error);
+            if found.is_some() {
+                break;
+            }
+            aside::pause(&mut since).await;
+        }
+        let found = found.or_else(|| keys.refusal_of_hashed(&document));
+        refused.extend(found.map(|error| (place, error)));
     }
     Ok(refused)
 }
@@ -152,6 +164,10 @@ impl Keys {
         if let Some(message) = indexes.find_map(|paths| several(document, paths)) {
             return Some(error(message));
         }
+        self.refusal_of_hashed(document)
+    }
+
+    fn refusal_of_hashed(&self, document: &Document) -> Option<CommandError> {
         let mut hashed = self.hashed.iter();
         let path = hashed.find(|path| sorting::array_on(document, path).is_some())?;
         Some(hashed::refused(path))
@@ -206,6 +222,10 @@ pub(super) fn error(message: String) -> CommandError {
 
 /// Says which two arrays of a document are on the paths of one index.
 fn several(document: &Document, paths: &[String]) -> Option<String> {
+    let every: Vec<&str> = paths.iter().map(String::as_str).collect();
+    if !has_parallel(document, &every) {
+        return None;
+    }
     for (number, path) in paths.iter().enumerate() {
         for other in &paths[number + 1..] {
             if let Some((first, second)) = parallel(document, path, other) {
@@ -214,6 +234,28 @@ fn several(document: &Document, paths: &[String]) -> Option<String> {
         }
     }
     None
+}
+
+/// Whether some two paths go through arrays neither of which is inside the other. Each path is followed once through
+/// the elements of an array, and not once with every other.
+fn has_parallel(document: &Document, paths: &[&str]) -> bool {
+    let paths = paths.iter().copied();
+    let found: Vec<_> = paths
+        .filter_map(|path| sorting::array_on(document, path))
+        .collect();
+    let Some((_, array, _)) = found.first() else {
+        return false;
+    };
+    if found
+        .iter()
+        .any(|(_, other, _)| !std::ptr::eq(*array, *other))
+    {
+        return true;
+    }
+    let rests = found.iter().map(|(_, _, rest)| *rest);
+    let rests: Vec<&str> = rests.filter(|rest| !rest.is_empty()).collect();
+    let mut elements = array.iter().filter_map(Bson::as_document);
+    rests.len() > 1 && elements.any(|inner| has_parallel(inner, &rests))
 }
 
 /// Returns the names of two arrays on two paths, neither of which is inside the other.
@@ -233,6 +275,10 @@ pub(super) fn parallel(document: &Document, path: &str, other: &str) -> Option<(
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
+
     use super::*;
 
     #[test]
@@ -252,6 +298,35 @@ mod tests {
         assert!(!is_parallel(beside, "a.b", "a.c"));
         assert!(!is_parallel(doc! { "a": [1], "b": 1 }, "a", "b"));
         assert!(!is_parallel(doc! { "a": [{ "b": 1 }] }, "a", "a.b"));
+    }
+
+    /// Values of arrays and documents with the names of [`PATHS`].
+    fn values() -> impl Strategy<Value = Bson> {
+        let leaf = Just(Bson::Int32(1));
+        leaf.prop_recursive(4, 24, 3, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..3).prop_map(Bson::Array),
+                btree_map("[abc]", inner, 0..3)
+                    .prop_map(|fields| Bson::Document(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    const PATHS: [&str; 8] = ["a", "b", "a.b", "a.c", "b.a", "a.b.c", "a.b.a", "a.c.b"];
+
+    proptest! {
+        #[test]
+        fn all_paths_at_once_find_what_each_two_find(
+            fields in btree_map("[abc]", values(), 0..3),
+            paths in subsequence(PATHS.to_vec(), 0..8),
+        ) {
+            let document: Document = fields.into_iter().collect();
+            let mut pairs = paths.iter().enumerate().flat_map(|(number, path)| {
+                paths[number + 1..].iter().map(move |other| (*path, *other))
+            });
+            let is_found = pairs.any(|(path, other)| parallel(&document, path, other).is_some());
+            prop_assert_eq!(has_parallel(&document, &paths), is_found);
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! again, for the keywords and operators that learners use. What is not known here
 //! is left out, never guessed.
 
+use std::collections::HashSet;
+
 use bson::{Bson, Document, doc};
 
-use super::{Call, duplicates, reading};
+use super::{Call, duplicates, raw, reading};
 use crate::error::CommandError;
 
 /// Returns the error with `errInfo`.
@@ -235,11 +237,10 @@ fn is_outside(keyword: &str, length: f64, limit: f64) -> bool {
 
 fn unmet_items(schema: &Document, values: &[Bson]) -> Vec<Document> {
     let mut rules = Vec::new();
-    let repeated = values
-        .iter()
-        .enumerate()
-        .find(|(at, value)| values[..*at].contains(value));
-    if let (Ok(true), Some((_, value))) = (schema.get_bool("uniqueItems"), repeated) {
+    let is_unique = matches!(schema.get_bool("uniqueItems"), Ok(true));
+    let mut seen = HashSet::new();
+    let mut is_new = |value: &Bson| seen.insert(raw(&doc! { "": value }).into_bytes());
+    if is_unique && let Some(value) = values.iter().find(|value| !is_new(value)) {
         rules.push(doc! {
             "operatorName": "uniqueItems", "specifiedAs": { "uniqueItems": true }, "reason": "found a duplicate item",
             "consideredValue": values.to_vec(), "duplicatedValue": value.clone(),
