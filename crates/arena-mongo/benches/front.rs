@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use arena_mongo::{Limits, THREAD_NAME};
+use arena_mongo::{Limits, RoleName, THREAD_NAME};
 use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
@@ -38,6 +38,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use self::world::World;
 
 const DOCUMENTS: i32 = 5_000;
+const SEATS: usize = 8;
 const ROUNDS: usize = 9;
 const KILLS: usize = 9;
 /// Clients that ask nothing. Each has three connections, one of them logged in, the others looking after the
@@ -55,6 +56,8 @@ struct Operation {
     command: fn(i32) -> Document,
     /// How many clients send at once, each on a connection of its own.
     clients: i32,
+    /// Whether each of them is another participant, as in a room.
+    is_room: bool,
     warm_up: i32,
     count: i32,
 }
@@ -73,13 +76,14 @@ fn find_one(n: i32) -> Document {
     doc! { "find": "c", "filter": { "_id": n % DOCUMENTS }, "limit": 1, "singleBatch": true }
 }
 
-const OPERATIONS: [Operation; 6] = [
+const OPERATIONS: [Operation; 7] = [
     Operation {
         name: "find one by _id",
         tcp: false,
         sql: FIND_ONE,
         command: find_one,
         clients: 1,
+        is_room: false,
         warm_up: 200,
         count: 1_000,
     },
@@ -89,15 +93,27 @@ const OPERATIONS: [Operation; 6] = [
         sql: FIND_ONE,
         command: find_one,
         clients: 1,
+        is_room: false,
         warm_up: 200,
         count: 1_000,
     },
     Operation {
-        name: "… by eight clients at once",
+        name: "… by eight seats at once",
         tcp: false,
         sql: FIND_ONE,
         command: find_one,
         clients: 8,
+        is_room: true,
+        warm_up: 400,
+        count: 4_000,
+    },
+    Operation {
+        name: "… by eight clients of one seat",
+        tcp: false,
+        sql: FIND_ONE,
+        command: find_one,
+        clients: 8,
+        is_room: false,
         warm_up: 400,
         count: 4_000,
     },
@@ -107,6 +123,7 @@ const OPERATIONS: [Operation; 6] = [
         sql: "SELECT p_result FROM documentdb_api.insert('ada', $1, NULL, NULL)",
         command: |n| doc! { "insert": "i", "documents": [{ "n": n, "text": "some text of a document" }] },
         clients: 1,
+        is_room: false,
         warm_up: 200,
         count: 1_000,
     },
@@ -116,6 +133,7 @@ const OPERATIONS: [Operation; 6] = [
         sql: "SELECT p_result FROM documentdb_api.update('ada', $1, NULL, NULL)",
         command: |n| doc! { "update": "c", "updates": [{ "q": { "_id": n % DOCUMENTS }, "u": { "$set": { "seen": n } } }] },
         clients: 1,
+        is_room: false,
         warm_up: 200,
         count: 1_000,
     },
@@ -125,6 +143,7 @@ const OPERATIONS: [Operation; 6] = [
         sql: "SELECT cursorpage FROM documentdb_api.aggregate_cursor_first_page('ada', $1)",
         command: |_| doc! { "aggregate": "c", "pipeline": [{ "$group": { "_id": "$town", "n": { "$sum": 1 }, "most": { "$max": "$price" } } }, { "$sort": { "n": -1 } }], "cursor": {} },
         clients: 1,
+        is_room: false,
         warm_up: 10,
         count: 40,
     },
@@ -162,14 +181,15 @@ fn main() {
     }
     let client = Builder::new_current_thread().enable_all().build().unwrap();
     let mut world = client.block_on(World::start());
-    world.seat("ada");
-    let socket = client.block_on(world.seat_socket("ada"));
+    let seats: Vec<Seat> = (0..SEATS)
+        .map(|number| client.block_on(seat(&world, number)))
+        .collect();
     client.block_on(fill(&world));
-    client.block_on(idle(&world, &socket));
+    client.block_on(idle(&world, &seats[0]));
     println!("| operation | direct | through the front | of it the front itself | ratio |");
     println!("|---|---|---|---|---|");
     for operation in &OPERATIONS {
-        measure(&client, &world, &socket, operation);
+        measure(&client, &world, &seats, operation);
     }
     let mut waited: Vec<f64> = (0..KILLS)
         .map(|_| client.block_on(killed(&mut world)))
@@ -187,6 +207,37 @@ fn main() {
     );
 }
 
+/// A user and the socket where nobody else may log in.
+struct Seat {
+    user: String,
+    socket: PathBuf,
+}
+
+/// The first one is Ada, to whom the data belongs; the others may read it.
+async fn seat(world: &World, number: usize) -> Seat {
+    let user = match number {
+        0 => "ada".to_owned(),
+        other => format!("reader{other}"),
+    };
+    let role = match number {
+        0 => RoleName::ReadWrite,
+        _ => RoleName::Read,
+    };
+    world.user(&user, &[(role, "ada")]);
+    let socket = world.seat_socket(&user).await;
+    Seat { user, socket }
+}
+
+impl Seat {
+    async fn client(&self, world: &World) -> Client {
+        let mut options = ClientOptions::parse(world.uri(&self.user)).await.unwrap();
+        options.hosts = vec![ServerAddress::Unix {
+            path: self.socket.clone(),
+        }];
+        Client::with_options(options).unwrap()
+    }
+}
+
 async fn fill(world: &World) {
     let documents = (0..DOCUMENTS)
         .map(|n| doc! { "_id": n, "price": n % 97, "town": format!("town {}", n % 15), "text": "x".repeat(200) });
@@ -195,11 +246,11 @@ async fn fill(world: &World) {
     collection.insert_many(documents).await.unwrap();
 }
 
-fn measure(client: &Runtime, world: &World, socket: &Path, operation: &'static Operation) {
+fn measure(client: &Runtime, world: &World, seats: &[Seat], operation: &'static Operation) {
     let mut rounds: Vec<Spent> = (0..ROUNDS)
         .map(|round| Spent {
             direct: client.block_on(direct(operation, round)),
-            ..client.block_on(through(world, socket, operation, round))
+            ..client.block_on(through(world, seats, operation, round))
         })
         .collect();
     rounds.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
@@ -276,20 +327,23 @@ async fn direct(operation: &'static Operation, round: usize) -> f64 {
 
 async fn through(
     world: &World,
-    socket: &Path,
+    seats: &[Seat],
     operation: &'static Operation,
     round: usize,
 ) -> Spent {
     let engine = engine();
     let mut clients = Vec::new();
-    for _ in 0..operation.clients {
-        let mut options = ClientOptions::parse(world.uri("ada")).await.unwrap();
-        if !operation.tcp {
-            options.hosts = vec![ServerAddress::Unix {
-                path: socket.to_path_buf(),
-            }];
-        }
-        clients.push(Client::with_options(options).unwrap().database("ada"));
+    let senders = seats
+        .iter()
+        .cycle()
+        .step_by(if operation.is_room { 1 } else { seats.len() });
+    for (_, seat) in (0..operation.clients).zip(senders) {
+        let client = if operation.tcp {
+            world.client(&seat.user).await
+        } else {
+            seat.client(world).await
+        };
+        clients.push(client.database("ada"));
     }
     let send = |part: usize| {
         let clients = clients.iter().zip(0..).map(|(client, number)| {
@@ -315,19 +369,16 @@ async fn through(
 
 /// Prints what so many clients take that are logged in and ask nothing. Connections to the engine are shared
 /// by them; of this process, the clients themselves are counted, too.
-async fn idle(world: &World, socket: &Path) {
+async fn idle(world: &World, seat: &Seat) {
     let memory = || {
         let processes = engine().times().into_keys().chain([std::process::id()]);
         processes.map(proportional_kilobytes).sum::<u64>()
     };
     let before = memory();
-    let mut options = ClientOptions::parse(world.uri("ada")).await.unwrap();
-    options.hosts = vec![ServerAddress::Unix {
-        path: socket.to_path_buf(),
-    }];
-    let clients: Vec<Client> = (0..IDLE)
-        .map(|_| Client::with_options(options.clone()).unwrap())
-        .collect();
+    let mut clients = Vec::new();
+    for _ in 0..IDLE {
+        clients.push(seat.client(world).await);
+    }
     for client in &clients {
         let database = client.database("ada");
         database.run_command(doc! { "ping": 1 }).await.unwrap();

@@ -64,6 +64,9 @@ impl ToSql for BsonIn<'_> {
     to_sql_checked!();
 }
 
+/// What is added to an answer takes less than this.
+const ROOM_BYTES: usize = 192;
+
 /// BSON from the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct BsonOut(pub(crate) Vec<u8>);
@@ -76,7 +79,9 @@ impl BsonOut {
 
 impl FromSql<'_> for BsonOut {
     fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, SqlError> {
-        Ok(Self(raw.to_vec()))
+        let mut bytes = Vec::with_capacity(raw.len() + ROOM_BYTES);
+        bytes.extend_from_slice(raw);
+        Ok(Self(bytes))
     }
 
     fn accepts(ty: &Type) -> bool {

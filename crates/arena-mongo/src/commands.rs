@@ -96,8 +96,8 @@ use carried::Carried;
 use known::Kind;
 use transactions::Fields;
 use values::{
-    approximate, check_namespace, collection_in, fitting, integer, invalid_namespace, is_number,
-    is_on, is_true, max_time, raw, with_ok, without,
+    approximate, check_namespace, collection_in, empty_of, fitting, integer, invalid_namespace,
+    is_number, is_on, is_true, max_time, raw, with_ok, without,
 };
 pub(crate) use values::{is_collection_name, is_database_name, whole};
 
@@ -180,9 +180,18 @@ pub(crate) async fn run(
     if carried.version {
         stable::check(name, body)?;
     }
-    let plain = plain::request(name, request)?;
+    let pointed = match name {
+        "find" => pointed::find(body)?,
+        _ => None,
+    };
+    let plain = match pointed {
+        Some(_) => None,
+        None => plain::request(name, request)?,
+    };
     let request = plain.as_ref().unwrap_or(request);
-    shapes::check(name, &request.body)?;
+    if pointed.is_none() {
+        shapes::check(name, &request.body)?;
+    }
     if kind == Kind::Connecting {
         transactions::check_outside(name, body)?;
         let answer = connecting::run(server, session, name, body).await;
@@ -199,11 +208,12 @@ pub(crate) async fn run(
     let user_name = session.user.clone().ok_or_else(needs_login)?;
     // Looked up at every command: what was taken away is gone at once.
     let user = server.users().get(&user_name).ok_or_else(needs_login)?;
-    let fields = Fields::of(&user_name, body)?;
+    let fields = Fields::of(&user_name, &carried)?;
     let task = Task {
         kind,
         name,
         carried: &carried,
+        pointed: pointed.as_deref(),
         user_name: &user_name,
         user: &user,
         fields: &fields,
@@ -221,6 +231,8 @@ struct Task<'a> {
     kind: Kind,
     name: &'a str,
     carried: &'a Carried<'a>,
+    /// A find of one document, as the engine should see it.
+    pointed: Option<&'a RawDocument>,
     user_name: &'a Arc<str>,
     user: &'a User,
     fields: &'a Fields,
@@ -274,10 +286,10 @@ impl Task<'_> {
             connection: session.id,
         };
         let started = Instant::now();
-        let answer = if self.carried.expectation {
-            expecting(self.kind, &call).await
-        } else {
-            dispatch(self.kind, &call).await
+        let answer = match self.pointed {
+            Some(spec) => reading::one(&call, spec).await,
+            None if self.carried.expectation => expecting(self.kind, &call).await,
+            None => dispatch(self.kind, &call).await,
         };
         let mut answer = answer.map_err(|error| call.worded(error));
         if let Some(scope) = &scope {

@@ -20,6 +20,13 @@ pub(super) struct Carried<'a> {
     pub(super) time: bool,
     /// The UUID of the collection that it expects.
     pub(super) expectation: bool,
+    /// Its session.
+    pub(super) session: Option<RawBsonRef<'a>>,
+    /// The number of its transaction or retryable write.
+    pub(super) number: Option<RawBsonRef<'a>>,
+    pub(super) autocommit: Option<RawBsonRef<'a>>,
+    pub(super) start: Option<RawBsonRef<'a>>,
+    pub(super) read_concern: Option<RawBsonRef<'a>>,
 }
 
 impl<'a> Carried<'a> {
@@ -31,10 +38,18 @@ impl<'a> Carried<'a> {
             match field.as_str() {
                 "$db" => database = Some(value),
                 "apiVersion" | "apiStrict" | "apiDeprecationErrors" => carried.version = true,
-                "$readPreference" | "readConcern" => carried.preference = true,
+                "$readPreference" => carried.preference = true,
+                "readConcern" => {
+                    carried.preference = true;
+                    carried.read_concern = Some(value);
+                }
                 "writeConcern" => carried.concern = true,
                 "maxTimeMS" => carried.time = true,
                 "collectionUUID" => carried.expectation = true,
+                "lsid" => carried.session = Some(value),
+                "txnNumber" => carried.number = Some(value),
+                "autocommit" => carried.autocommit = Some(value),
+                "startTransaction" => carried.start = Some(value),
                 _ => {}
             }
         }

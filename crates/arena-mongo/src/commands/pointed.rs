@@ -1,14 +1,17 @@
 //! Finds of one document by its `_id`, which programs send more than anything else.
-//! Nothing in one has to be written otherwise, so it is read once and runs as it is.
+//! Nothing in one has to be checked or written otherwise, so it is read once and runs as it is.
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::{GENERIC_FIELDS, integer};
+use super::{GENERIC_FIELDS, empty_of, integer};
 use crate::error::CommandError;
+
+/// MongoDB takes no larger page for larger.
+const PAGE_MAX: i64 = 2_147_483_647;
 
 /// Returns a find as the engine should see it, if it asks for one `_id` and for nothing beside.
 pub(super) fn find(body: &RawDocument) -> Result<Option<RawDocumentBuf>, CommandError> {
-    let mut spec = RawDocumentBuf::new();
+    let mut spec = empty_of(body.as_bytes().len());
     let mut is_by_id = false;
     for element in body {
         let (name, value) = element?;
@@ -16,8 +19,10 @@ pub(super) fn find(body: &RawDocument) -> Result<Option<RawDocumentBuf>, Command
             (name, _) if GENERIC_FIELDS.contains(&name) => continue,
             ("filter", RawBsonRef::Document(filter)) if is_id(filter)? => is_by_id = true,
             ("find", RawBsonRef::String(_)) | ("singleBatch", RawBsonRef::Boolean(_)) => {}
-            ("limit" | "batchSize", RawBsonRef::Int32(_) | RawBsonRef::Int64(_))
-                if integer(value) >= Some(0) => {}
+            ("limit", RawBsonRef::Int32(_) | RawBsonRef::Int64(_)) if integer(value) >= Some(0) => {
+            }
+            ("batchSize", RawBsonRef::Int32(_) | RawBsonRef::Int64(_))
+                if integer(value).is_some_and(|size| (0..=PAGE_MAX).contains(&size)) => {}
             _ => return Ok(None),
         }
         spec.append(name, value);
@@ -48,8 +53,9 @@ fn is_id(filter: &RawDocument) -> Result<bool, CommandError> {
 mod tests {
     use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
-    use crate::commands::raw;
+    use crate::commands::{plain, raw, shapes};
     use crate::pipeline::{Found, check_raw_expressions, chosen};
+    use crate::wire::{Framing, Request};
 
     fn ids() -> [Bson; 9] {
         [
@@ -75,6 +81,15 @@ mod tests {
         for id in ids() {
             let find = doc! { "find": "c", "filter": { "_id": id.clone() }, "limit": 1_i64, "singleBatch": true };
             assert_eq!(read(find.clone()).as_ref(), Some(&find), "{id}");
+            let request = Request {
+                framing: Framing::Query,
+                is_unanswered: false,
+                compressor: None,
+                body: raw(&find),
+                sequences: Vec::new(),
+            };
+            assert_eq!(plain::request("find", &request).expect("it is read"), None);
+            shapes::check("find", &request.body).expect("nothing is wrong");
             let filter = doc! { "_id": id };
             assert_eq!(chosen(&filter), None);
             let found = check_raw_expressions(&raw(&find)).expect("it is read");
@@ -113,6 +128,8 @@ mod tests {
             ("sort", doc! { "a": 1 }.into()),
             ("collation", doc! { "locale": "en" }.into()),
             ("limit", (-1).into()),
+            ("batchSize", (-1).into()),
+            ("batchSize", 2_147_483_648_i64.into()),
             ("limit", 1.5.into()),
             ("singleBatch", 1.into()),
             ("allowDiskUse", "no".into()),

@@ -9,8 +9,8 @@ use super::indexes::hashed;
 use super::statements::Statement;
 use super::{
     Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, full, hints, integer, is_true,
-    lists, orders, outputs, pages, pointed, positions, projections, raw, shapes, sorting, texts,
-    ties, unread, views, without,
+    lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, ties,
+    unread, views, without,
 };
 use crate::backend::Budget;
 use crate::cursors::{Reader, Rest};
@@ -28,13 +28,6 @@ const NOWHERE: &str = "$geoNear can only be used with specific collections";
 const DELETE_CURSORS: &str = "SELECT documentdb_api_internal.delete_cursors($1)::text";
 
 pub(super) async fn run(call: &Call<'_>) -> Answer {
-    if call.name == "find"
-        && let Some(spec) = pointed::find(call.body())?
-    {
-        call.allow(Action::Read)?;
-        call.collection()?;
-        return first_page(call, call.budget(), Statement::FIND, &spec).await;
-    }
     if matches!(call.name, "find" | "count" | "distinct")
         && let Some(answer) = texts::read(call).await
     {
@@ -50,6 +43,18 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
         "listCollections" => lists::collections(call).await,
         other => Err(CommandError::command_not_found(other)),
     }
+}
+
+/// Finds by one `_id`: all there is comes at once, but for a view that makes several documents of one.
+pub(super) async fn one(call: &Call<'_>, spec: &RawDocument) -> Answer {
+    call.allow(Action::Read)?;
+    call.collection()?;
+    let (page, rest) = pages::in_order(call, call.budget(), Statement::FIND, spec).await?;
+    if let Some((id, continuation)) = rest {
+        let rest = Rest::Engine(continuation, true);
+        keep(call, id, namespace_of(&page)?, rest).await;
+    }
+    Ok(page)
 }
 
 async fn find(call: &Call<'_>) -> Answer {

@@ -8,11 +8,13 @@ use bson::{
 };
 
 use super::transactions::{end_sessions, session_id};
-use super::{Answer, Call, raw};
+use super::{Answer, Call, empty_of, raw};
 use crate::error::CommandError;
 use crate::pipeline::cluster_time;
 use crate::scram::random;
 
+/// A signed time is no longer.
+const SIGNED_BYTES: usize = 96;
 const SESSION_MINUTES: i32 = 30;
 /// More ids in one command are nobody's.
 const IDS_MAX: usize = 10_000;
@@ -70,7 +72,7 @@ fn signed(time: Timestamp) -> RawDocumentBuf {
         };
         rawdoc! { "hash": hash, "keyId": 0_i64 }
     });
-    let mut signed = RawDocumentBuf::new();
+    let mut signed = empty_of(SIGNED_BYTES);
     signed.append(bson::cstr!("clusterTime"), time);
     signed.append(bson::cstr!("signature"), &**UNSIGNED);
     signed

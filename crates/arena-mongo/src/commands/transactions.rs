@@ -12,6 +12,7 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc, spec::BinarySub
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
+use super::carried::Carried;
 use super::once::COMMIT_STATEMENT;
 use super::reading::delete_cursors;
 use super::values::boolean;
@@ -80,23 +81,14 @@ pub(super) struct Fields {
 
 impl Fields {
     /// Reads and checks them as MongoDB does.
-    pub(super) fn of(user: &Arc<str>, body: &RawDocument) -> Result<Self, CommandError> {
-        let (mut id, mut number, mut autocommit, mut starts) = (None, None, None, None);
-        let mut level = None;
-        for element in body {
-            let (field, value) = element?;
-            match field.as_str() {
-                "lsid" => id = Some(session_id(value)?),
-                "txnNumber" => number = Some(value),
-                "autocommit" => autocommit = Some(boolean("autocommit", value)?),
-                "startTransaction" => starts = Some(boolean("startTransaction", value)?),
-                "readConcern" => {
-                    let concern = value.as_document();
-                    level = concern.and_then(|concern| concern.get_str("level").ok());
-                }
-                _ => {}
-            }
-        }
+    pub(super) fn of(user: &Arc<str>, carried: &Carried<'_>) -> Result<Self, CommandError> {
+        let id = carried.session.map(session_id).transpose()?;
+        let number = carried.number;
+        let is_on = |name, value: Option<_>| value.map(|value| boolean(name, value)).transpose();
+        let autocommit = is_on("autocommit", carried.autocommit)?;
+        let starts = is_on("startTransaction", carried.start)?;
+        let concern = carried.read_concern.and_then(RawBsonRef::as_document);
+        let level = concern.and_then(|concern| concern.get_str("level").ok());
         let session = id.map(|id| SessionId {
             user: Arc::clone(user),
             id,

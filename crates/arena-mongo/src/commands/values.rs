@@ -179,6 +179,13 @@ pub(super) fn raw(document: &bson::Document) -> RawDocumentBuf {
     RawDocumentBuf::try_from(document).expect("field names of an answer contain no zero byte")
 }
 
+/// An empty document with room for so many bytes.
+pub(super) fn empty_of(bytes: usize) -> RawDocumentBuf {
+    let mut empty = Vec::with_capacity(bytes);
+    empty.extend_from_slice(RawDocumentBuf::new().as_bytes());
+    RawDocumentBuf::from_bytes(empty).expect("it is a document")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
