@@ -213,7 +213,7 @@ mod tests {
             pause(&mut since).await;
         });
         let mut work = Aside::new(work, (Content::Documents, 0), &turn);
-        assert!(timeout(Duration::ZERO, &mut work).await.is_ok());
+        (&mut work).await;
         assert!(work.is_long);
     }
 
