@@ -13,6 +13,9 @@
 
 #[path = "../tests/it/programs.rs"]
 mod programs;
+#[path = "../tests/it/wire.rs"]
+#[expect(dead_code, reason = "the bench uses a part of it")]
+mod wire;
 #[path = "../tests/it/world.rs"]
 #[expect(dead_code, reason = "the bench uses a part of the tests' world")]
 mod world;
@@ -27,15 +30,18 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use arena_mongo::{Limits, RoleName, THREAD_NAME};
-use mongodb::Client;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::{Client, Database};
+use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use self::world::World;
+use self::wire::Wire;
+use self::world::{PASSWORD, World};
 
 const DOCUMENTS: i32 = 5_000;
 const SEATS: usize = 8;
@@ -47,11 +53,20 @@ const IDLE: usize = 33;
 /// How often it is looked whether the engine has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Who sends to the front.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sender {
+    /// Sends the bytes that a driver would, and does no more than the driver that sends directly.
+    Bare,
+    Driver,
+    /// Through the front's TCP address, instead of the seat's own socket.
+    DriverOverTcp,
+}
+
 /// One kind of operation: what the client sends, and the statement that does the same directly.
 struct Operation {
     name: &'static str,
-    /// Through the front's TCP address, instead of the seat's own socket.
-    tcp: bool,
+    sender: Sender,
     sql: &'static str,
     command: fn(i32) -> Document,
     /// How many clients send at once, each on a connection of its own.
@@ -76,76 +91,69 @@ fn find_one(n: i32) -> Document {
     doc! { "find": "c", "filter": { "_id": n % DOCUMENTS }, "limit": 1, "singleBatch": true }
 }
 
-const OPERATIONS: [Operation; 7] = [
+const FIND: Operation = Operation {
+    name: "find one by _id",
+    sender: Sender::Bare,
+    sql: FIND_ONE,
+    command: find_one,
+    clients: 1,
+    is_room: false,
+    warm_up: 200,
+    count: 1_000,
+};
+const FINDS_AT_ONCE: Operation = Operation {
+    clients: 8,
+    warm_up: 400,
+    count: 4_000,
+    ..FIND
+};
+
+const OPERATIONS: [Operation; 9] = [
+    FIND,
     Operation {
-        name: "find one by _id",
-        tcp: false,
-        sql: FIND_ONE,
-        command: find_one,
-        clients: 1,
-        is_room: false,
-        warm_up: 200,
-        count: 1_000,
+        name: "… by a driver",
+        sender: Sender::Driver,
+        ..FIND
     },
     Operation {
-        name: "… over TCP",
-        tcp: true,
-        sql: FIND_ONE,
-        command: find_one,
-        clients: 1,
-        is_room: false,
-        warm_up: 200,
-        count: 1_000,
+        name: "… by a driver over TCP",
+        sender: Sender::DriverOverTcp,
+        ..FIND
     },
     Operation {
         name: "… by eight seats at once",
-        tcp: false,
-        sql: FIND_ONE,
-        command: find_one,
-        clients: 8,
         is_room: true,
-        warm_up: 400,
-        count: 4_000,
+        ..FINDS_AT_ONCE
+    },
+    Operation {
+        name: "… by eight seats' drivers at once",
+        sender: Sender::Driver,
+        is_room: true,
+        ..FINDS_AT_ONCE
     },
     Operation {
         name: "… by eight clients of one seat",
-        tcp: false,
-        sql: FIND_ONE,
-        command: find_one,
-        clients: 8,
-        is_room: false,
-        warm_up: 400,
-        count: 4_000,
+        ..FINDS_AT_ONCE
     },
     Operation {
         name: "insert one",
-        tcp: false,
         sql: "SELECT p_result FROM documentdb_api.insert('ada', $1, NULL, NULL)",
         command: |n| doc! { "insert": "i", "documents": [{ "n": n, "text": "some text of a document" }] },
-        clients: 1,
-        is_room: false,
-        warm_up: 200,
-        count: 1_000,
+        ..FIND
     },
     Operation {
         name: "update one by _id",
-        tcp: false,
         sql: "SELECT p_result FROM documentdb_api.update('ada', $1, NULL, NULL)",
         command: |n| doc! { "update": "c", "updates": [{ "q": { "_id": n % DOCUMENTS }, "u": { "$set": { "seen": n } } }] },
-        clients: 1,
-        is_room: false,
-        warm_up: 200,
-        count: 1_000,
+        ..FIND
     },
     Operation {
         name: "aggregate 5,000 documents",
-        tcp: false,
         sql: "SELECT cursorpage FROM documentdb_api.aggregate_cursor_first_page('ada', $1)",
         command: |_| doc! { "aggregate": "c", "pipeline": [{ "$group": { "_id": "$town", "n": { "$sum": 1 }, "most": { "$max": "$price" } } }, { "$sort": { "n": -1 } }], "cursor": {} },
-        clients: 1,
-        is_room: false,
         warm_up: 10,
         count: 40,
+        ..FIND
     },
 ];
 
@@ -228,7 +236,45 @@ async fn seat(world: &World, number: usize) -> Seat {
     Seat { user, socket }
 }
 
+/// Somebody who is logged in.
+enum Sending {
+    Bare(Mutex<Wire<UnixStream>>, Document),
+    Driver(Database),
+}
+
+impl Sending {
+    async fn send(&self, command: Document) {
+        match self {
+            Self::Bare(wire, session) => {
+                let mut command = command;
+                command.insert("$db", "ada");
+                command.insert("lsid", session);
+                let mut wire = wire.lock().await;
+                wire.send(&wire::message(&wire::document(&command))).await;
+                let answer = wire.raw_answer().await;
+                let answer = RawDocument::from_bytes(&answer[wire::HEAD_BYTES..]).unwrap();
+                assert_eq!(answer.get_f64("ok").unwrap(), 1.0);
+            }
+            Self::Driver(database) => drop(database.run_command(command).await.unwrap()),
+        }
+    }
+}
+
 impl Seat {
+    async fn sending(&self, world: &World, sender: Sender) -> Sending {
+        match sender {
+            Sender::Bare => {
+                let mut wire = Wire::over(UnixStream::connect(&self.socket).await.unwrap());
+                wire.log_in(&self.user, PASSWORD).await;
+                Sending::Bare(wire.into(), wire::lsid(1))
+            }
+            Sender::Driver => Sending::Driver(self.client(world).await.database("ada")),
+            Sender::DriverOverTcp => {
+                Sending::Driver(world.client(&self.user).await.database("ada"))
+            }
+        }
+    }
+
     async fn client(&self, world: &World) -> Client {
         let mut options = ClientOptions::parse(world.uri(&self.user)).await.unwrap();
         options.hosts = vec![ServerAddress::Unix {
@@ -338,20 +384,15 @@ async fn through(
         .cycle()
         .step_by(if operation.is_room { 1 } else { seats.len() });
     for (_, seat) in (0..operation.clients).zip(senders) {
-        let client = if operation.tcp {
-            world.client(&seat.user).await
-        } else {
-            seat.client(world).await
-        };
-        clients.push(client.database("ada"));
+        clients.push(Arc::new(seat.sending(world, operation.sender).await));
     }
     let send = |part: usize| {
         let clients = clients.iter().zip(0..).map(|(client, number)| {
             let numbers = numbers(operation, round, number)[part].clone();
-            let client = client.clone();
+            let client = Arc::clone(client);
             async move {
                 for n in numbers {
-                    client.run_command((operation.command)(n)).await.unwrap();
+                    client.send((operation.command)(n)).await;
                 }
             }
         });

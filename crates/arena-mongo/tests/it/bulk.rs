@@ -11,7 +11,7 @@ use mongodb::Namespace;
 use mongodb::bson::{Bson, Document, bson, doc};
 use mongodb::options::{DeleteManyModel, InsertOneModel, UpdateOneModel, WriteModel};
 
-use crate::bytes::{Wire, lsid};
+use crate::wire::{Wire, lsid};
 use crate::world::{PASSWORD, World};
 
 #[tokio::test(flavor = "multi_thread")]

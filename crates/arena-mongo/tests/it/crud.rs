@@ -420,7 +420,7 @@ async fn a_write_that_a_driver_retries_runs_once() {
     };
     // Drivers retry once; the engine forgets the number after that.
     for _ in 0..2 {
-        let answer = crate::bytes::command(&world, "ada", "ada", &update).await;
+        let answer = crate::wire::command(&world, "ada", "ada", &update).await;
         assert_eq!(answer.get_i32("nModified").unwrap(), 1, "{answer}");
     }
     let document = database

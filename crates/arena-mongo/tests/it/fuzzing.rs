@@ -54,7 +54,7 @@ fn stage() -> impl Strategy<Value = Bson> {
 }
 
 fn bytes_of(document: &Document) -> Vec<u8> {
-    crate::bytes::document(document)
+    crate::wire::document(document)
 }
 
 proptest! {
@@ -76,7 +76,7 @@ proptest! {
     #[test]
     fn a_message_with_one_byte_changed_is_a_message_or_an_error(stages in proptest::collection::vec(stage(), 0..3), at in 0_usize..400, value: u8) {
         let body = bytes_of(&doc! { "aggregate": "c", "pipeline": stages, "$db": "ada" });
-        let mut bytes = crate::bytes::message(&body);
+        let mut bytes = crate::wire::message(&body);
         let at = at % bytes.len();
         bytes[at] = value;
         fuzzing::message(&bytes);

@@ -11,8 +11,8 @@ use arena_mongo::{Limits, Quota};
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
 
-use crate::bytes::{Wire, document, lsid, message, unanswered};
 use crate::crud::slow_pipeline;
+use crate::wire::{Wire, document, lsid, message, unanswered};
 use crate::world::{PASSWORD, World, code, code_of};
 
 /// What these tests start would run so long.

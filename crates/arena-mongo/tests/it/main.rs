@@ -24,6 +24,7 @@ mod texts;
 mod tls;
 mod transactions;
 mod views;
+mod wire;
 mod world;
 
 use std::num::NonZeroUsize;

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use mongodb::Collection;
 use mongodb::bson::{Bson, Decimal128, Document, doc};
 
-use crate::bytes::Wire;
+use crate::wire::Wire;
 use crate::world::World;
 
 const DOCUMENTS: i32 = 60;

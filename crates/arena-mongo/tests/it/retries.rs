@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 
-use crate::bytes::{Wire, lsid};
+use crate::wire::{Wire, lsid};
 use crate::world::World;
 
 /// A command as a driver sends it when it may repeat it.

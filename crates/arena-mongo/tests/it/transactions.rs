@@ -12,7 +12,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::{ClientSession, Collection};
 
-use crate::bytes::{Wire, lsid};
+use crate::wire::{Wire, lsid};
 use crate::world::{World, code_of};
 
 async fn with_accounts(world: &World) -> Collection<Document> {

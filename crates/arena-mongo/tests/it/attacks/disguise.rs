@@ -6,7 +6,7 @@ use mongodb::bson::{
 };
 
 use super::{Attack, SECRET};
-use crate::bytes::{Wire, document, message};
+use crate::wire::{Wire, document, message};
 use crate::world::PASSWORD;
 
 /// A body with one field name overwritten by another of the same length, which no driver would send.

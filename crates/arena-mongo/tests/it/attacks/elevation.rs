@@ -4,7 +4,7 @@
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 
 use super::{Attack, SECRET};
-use crate::bytes::Wire;
+use crate::wire::Wire;
 use crate::world::PASSWORD;
 
 fn session(byte: u8) -> Document {

@@ -11,8 +11,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 use super::Attack;
-use crate::bytes::Wire;
 use crate::crud::slow_pipeline;
+use crate::wire::Wire;
 use crate::world::{PASSWORD, World, code, code_of};
 
 /// Reads that make one figure.
@@ -224,9 +224,7 @@ async fn five_hundred_connections_of_one_seat_leave_the_others_theirs() {
     }
     // There are fewer places than connections asked for, and Bob still gets in.
     let mut bob = UnixStream::connect(&bobs).await.unwrap();
-    let hello = crate::bytes::message(&crate::bytes::document(
-        &doc! { "hello": 1, "$db": "admin" },
-    ));
+    let hello = crate::wire::message(&crate::wire::document(&doc! { "hello": 1, "$db": "admin" }));
     tokio::io::AsyncWriteExt::write_all(&mut bob, &hello)
         .await
         .unwrap();
@@ -444,7 +442,7 @@ async fn those_who_have_transactions_and_want_more_stand_behind_a_newcomer() {
     let mut waiting = Vec::new();
     for user in ["ada", "carol"] {
         let mut wire = Wire::log_in_as(&world, user).await;
-        wire.send(&crate::bytes::message(&crate::bytes::document(&beginning(
+        wire.send(&crate::wire::message(&crate::wire::document(&beginning(
             3, user,
         ))))
         .await;
