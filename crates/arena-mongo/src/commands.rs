@@ -94,6 +94,7 @@ pub(crate) use sorting::leaves_keys;
 
 use carried::Carried;
 use known::Kind;
+use pointed::Pointed;
 use transactions::Fields;
 use values::{
     approximate, check_namespace, collection_in, empty_of, fitting, integer, invalid_namespace,
@@ -181,7 +182,7 @@ pub(crate) async fn run(
         stable::check(name, body)?;
     }
     let pointed = match name {
-        "find" => pointed::find(body)?,
+        "find" => Pointed::of(body)?,
         _ => None,
     };
     let plain = match pointed {
@@ -213,7 +214,7 @@ pub(crate) async fn run(
         kind,
         name,
         carried: &carried,
-        pointed: pointed.as_deref(),
+        pointed: pointed.as_ref(),
         user_name: &user_name,
         user: &user,
         fields: &fields,
@@ -231,8 +232,7 @@ struct Task<'a> {
     kind: Kind,
     name: &'a str,
     carried: &'a Carried<'a>,
-    /// A find of one document, as the engine should see it.
-    pointed: Option<&'a RawDocument>,
+    pointed: Option<&'a Pointed<'a>>,
     user_name: &'a Arc<str>,
     user: &'a User,
     fields: &'a Fields,
@@ -287,7 +287,7 @@ impl Task<'_> {
         };
         let started = Instant::now();
         let answer = match self.pointed {
-            Some(spec) => reading::one(&call, spec).await,
+            Some(pointed) => pointed.answer(&call).await,
             None if self.carried.expectation => expecting(self.kind, &call).await,
             None => dispatch(self.kind, &call).await,
         };

@@ -211,6 +211,11 @@ impl CommandError {
         RETRYABLE_CODES.contains(&self.code)
     }
 
+    /// Its time was over, or somebody ended it.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.code, 50 | 11601)
+    }
+
     /// Everything else would fail the same way now.
     pub(crate) fn ends_command(&self) -> bool {
         self.is_conflict()

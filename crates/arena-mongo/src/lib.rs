@@ -19,6 +19,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+mod lookups;
 mod operations;
 mod pipeline;
 mod scram;

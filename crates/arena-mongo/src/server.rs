@@ -22,6 +22,7 @@ use crate::connection;
 use crate::cursors::Cursors;
 use crate::error::CommandError;
 use crate::guard::{self, Place};
+use crate::lookups::Lookups;
 use crate::operations::Operations;
 use crate::scram::random;
 use crate::sessions::Sessions;
@@ -65,6 +66,7 @@ pub(crate) struct Server {
     pub(crate) sessions: Sessions,
     pub(crate) operations: Operations,
     pub(crate) indexed: Indexed,
+    pub(crate) lookups: Lookups,
     pub(crate) arrivals: Arrivals,
     pub(crate) transactions: Arc<Semaphore>,
     /// The turn for long work of all who have not logged in.
@@ -89,6 +91,7 @@ impl Server {
             sessions: Sessions::default(),
             operations: Operations::default(),
             indexed: Indexed::default(),
+            lookups: Lookups::default(),
             arrivals: Arrivals::default(),
             transactions: Arc::new(Semaphore::new(settings.limits.transactions)),
             strangers: Turn::default(),

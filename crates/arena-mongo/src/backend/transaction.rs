@@ -116,7 +116,7 @@ impl Transaction {
     pub(super) async fn rows(
         &self,
         budget: Budget<'_>,
-        sql: &'static str,
+        sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, CommandError> {
         let deadline = Instant::now() + budget.time + CANCEL_MARGIN;

@@ -1,40 +1,127 @@
 //! Finds of one document by its `_id`, which programs send more than anything else.
-//! Nothing in one has to be checked or written otherwise, so it is read once and runs as it is.
+//! Nothing in one has to be checked or written otherwise, and a document that is in a table of its collection is looked
+//! up there ([`Lookups`](crate::lookups::Lookups)).
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::{GENERIC_FIELDS, empty_of, integer};
+use super::{Answer, Call, GENERIC_FIELDS, integer, reading};
+use crate::backend::{BsonIn, BsonRef, ROOM_BYTES};
 use crate::error::CommandError;
+use crate::users::Action;
 
 /// MongoDB takes no larger page for larger.
 const PAGE_MAX: i64 = 2_147_483_647;
+/// An answer takes less than this beside its document and namespace.
+const PAGE_BYTES: usize = 80;
 
-/// Returns a find as the engine should see it, if it asks for one `_id` and for nothing beside.
-pub(super) fn find(body: &RawDocument) -> Result<Option<RawDocumentBuf>, CommandError> {
-    let mut spec = empty_of(body.as_bytes().len());
-    let mut is_by_id = false;
-    for element in body {
-        let (name, value) = element?;
-        match (name.as_str(), value) {
-            (name, _) if GENERIC_FIELDS.contains(&name) => continue,
-            ("filter", RawBsonRef::Document(filter)) if is_id(filter)? => is_by_id = true,
-            ("find", RawBsonRef::String(_)) | ("singleBatch", RawBsonRef::Boolean(_)) => {}
-            ("limit", RawBsonRef::Int32(_) | RawBsonRef::Int64(_)) if integer(value) >= Some(0) => {
-            }
-            ("batchSize", RawBsonRef::Int32(_) | RawBsonRef::Int64(_))
-                if integer(value).is_some_and(|size| (0..=PAGE_MAX).contains(&size)) => {}
-            _ => return Ok(None),
-        }
-        spec.append(name, value);
-    }
-    Ok(is_by_id.then_some(spec))
+/// A find that asks for one `_id` and for nothing beside.
+#[derive(Debug, PartialEq)]
+pub(super) struct Pointed<'a> {
+    id: RawBsonRef<'a>,
+    /// Its answer has room for a document; otherwise it opens a cursor.
+    takes_document: bool,
 }
 
-/// Whether a filter is an `_id` of a type in which what is equal is so byte by byte, or a whole number.
-fn is_id(filter: &RawDocument) -> Result<bool, CommandError> {
+impl<'a> Pointed<'a> {
+    /// Returns what a command asks for, if it is such a find.
+    pub(super) fn of(body: &'a RawDocument) -> Result<Option<Self>, CommandError> {
+        let (mut id, mut takes_document) = (None, true);
+        for element in body {
+            let (name, value) = element?;
+            match (name.as_str(), value) {
+                (name, _) if GENERIC_FIELDS.contains(&name) => {}
+                ("filter", RawBsonRef::Document(filter)) => match id_of(filter)? {
+                    Some(asked) => id = Some(asked),
+                    None => return Ok(None),
+                },
+                ("find", RawBsonRef::String(_)) | ("singleBatch", RawBsonRef::Boolean(_)) => {}
+                ("limit", RawBsonRef::Int32(_) | RawBsonRef::Int64(_))
+                    if integer(value) >= Some(0) => {}
+                ("batchSize", RawBsonRef::Int32(_) | RawBsonRef::Int64(_))
+                    if integer(value).is_some_and(|size| (0..=PAGE_MAX).contains(&size)) =>
+                {
+                    takes_document = integer(value) != Some(0);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(id.map(|id| Self { id, takes_document }))
+    }
+
+    pub(super) async fn answer(&self, call: &Call<'_>) -> Answer {
+        call.allow(Action::Read)?;
+        let collection = call.collection()?;
+        let namespace = format!("{}.{collection}", call.database);
+        let (lookups, backend) = (&call.server.lookups, &call.server.backend);
+        // In a transaction there may be other collections.
+        let is_lookup = self.takes_document && call.transaction.is_none();
+        if is_lookup {
+            let mut key = RawDocumentBuf::new();
+            key.append(bson::cstr!(""), self.id);
+            let place = (call.database, collection, &*namespace);
+            let key = BsonIn(key.as_bytes());
+            if let Some(found) = lookups.find(backend, call.budget(), place, &key).await {
+                let found = found?;
+                let document = found.as_ref().map(|row| row.get::<_, BsonRef<'_>>(0).0);
+                return page(&namespace, document);
+            }
+        }
+        let answer = reading::one(call, &call.spec()?).await?;
+        if is_lookup && has_document(&answer) {
+            lookups.note(backend, &namespace);
+        }
+        Ok(answer)
+    }
+}
+
+fn has_document(page: &RawDocument) -> bool {
+    let cursor = page.get_document("cursor");
+    let batch = cursor.and_then(|cursor| cursor.get_array("firstBatch"));
+    batch.is_ok_and(|batch| !batch.is_empty())
+}
+
+/// Writes a page of one document or none as the engine does, the document once: it may be large.
+fn page(namespace: &str, document: Option<&[u8]>) -> Answer {
+    let room = PAGE_BYTES + namespace.len() + document.map_or(0, <[u8]>::len) + ROOM_BYTES;
+    let mut bytes = Vec::with_capacity(room);
+    nested(&mut bytes, |bytes| {
+        bytes.extend_from_slice(b"\x03cursor\0");
+        nested(bytes, |bytes| {
+            bytes.extend_from_slice(b"\x12id\0\0\0\0\0\0\0\0\0");
+            bytes.extend_from_slice(b"\x02ns\0");
+            let length = i32::try_from(namespace.len() + 1).unwrap_or(i32::MAX);
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(namespace.as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(b"\x04firstBatch\0");
+            nested(bytes, |bytes| {
+                if let Some(document) = document {
+                    bytes.extend_from_slice(b"\x030\0");
+                    bytes.extend_from_slice(document);
+                }
+            });
+        });
+        bytes.extend_from_slice(b"\x01ok\0");
+        bytes.extend_from_slice(&1_f64.to_le_bytes());
+    });
+    RawDocumentBuf::from_bytes(bytes).map_err(|_| CommandError::internal())
+}
+
+/// Writes a document of these fields.
+fn nested(bytes: &mut Vec<u8>, fields: impl FnOnce(&mut Vec<u8>)) {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; 4]);
+    fields(bytes);
+    bytes.push(0);
+    let length = i32::try_from(bytes.len() - start).unwrap_or(i32::MAX);
+    bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// The `_id` that a filter asks for, if it is of a type in which what is equal is so byte by byte, or a whole number.
+fn id_of(filter: &RawDocument) -> Result<Option<RawBsonRef<'_>>, CommandError> {
     let mut conditions = filter.iter();
     let (Some(condition), None) = (conditions.next(), conditions.next()) else {
-        return Ok(false);
+        return Ok(None);
     };
     let (path, value) = condition?;
     let is_plain = matches!(
@@ -46,7 +133,7 @@ fn is_id(filter: &RawDocument) -> Result<bool, CommandError> {
             | RawBsonRef::DateTime(_)
             | RawBsonRef::Boolean(_)
     );
-    Ok(path == "_id" && is_plain)
+    Ok((path == "_id" && is_plain).then_some(value))
 }
 
 #[cfg(test)]
@@ -71,16 +158,18 @@ mod tests {
         ]
     }
 
-    fn read(find: Document) -> Option<Document> {
-        let spec = super::find(&raw(&find)).expect("it is read");
-        spec.map(|spec| Document::try_from(spec).expect("a document"))
+    /// Whether it is such a find, and whether its answer has room for the document.
+    fn read(find: Document) -> Option<bool> {
+        let find = raw(&find);
+        let pointed = super::Pointed::of(&find).expect("it is read");
+        pointed.map(|pointed| pointed.takes_document)
     }
 
     #[test]
     fn what_runs_as_it_is_has_nothing_to_rewrite() {
         for id in ids() {
             let find = doc! { "find": "c", "filter": { "_id": id.clone() }, "limit": 1_i64, "singleBatch": true };
-            assert_eq!(read(find.clone()).as_ref(), Some(&find), "{id}");
+            assert_eq!(read(find.clone()), Some(true), "{id}");
             let request = Request {
                 framing: Framing::Query,
                 is_unanswered: false,
@@ -98,12 +187,30 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_does_not_see_what_belongs_to_the_front() {
+    fn what_belongs_to_the_front_may_be_beside() {
         let find = doc! { "find": "c", "filter": { "_id": 1 }, "lsid": { "id": 1 }, "comment": { "$where": "" }, "$db": "d" };
-        assert_eq!(
-            read(find),
-            Some(doc! { "find": "c", "filter": { "_id": 1 } })
-        );
+        assert_eq!(read(find.clone()), Some(true));
+        for (size, takes_document) in [(0, false), (1, true)] {
+            let mut find = find.clone();
+            find.insert("batchSize", size);
+            assert_eq!(read(find), Some(takes_document));
+        }
+    }
+
+    #[test]
+    fn a_page_is_a_document_like_the_engines() {
+        for document in [None, Some(doc! { "_id": 1, "text": "ü" })] {
+            let bytes = document.as_ref().map(raw);
+            let bytes = bytes.as_ref().map(|document| document.as_bytes());
+            let page = super::page("ada.ü", bytes).expect("a document");
+            let room = super::PAGE_BYTES + "ada.ü".len() + bytes.map_or(0, <[u8]>::len);
+            assert!(page.as_bytes().len() <= room);
+            let batch: Vec<Document> = document.into_iter().collect();
+            assert_eq!(
+                Document::try_from(page).expect("a document"),
+                doc! { "cursor": { "id": 0_i64, "ns": "ada.ü", "firstBatch": batch }, "ok": 1.0 }
+            );
+        }
     }
 
     #[test]

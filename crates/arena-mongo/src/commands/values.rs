@@ -56,7 +56,7 @@ pub(super) fn without(
     document: &RawDocument,
     fields: &[&str],
 ) -> Result<RawDocumentBuf, CommandError> {
-    let mut kept = RawDocumentBuf::new();
+    let mut kept = empty_of(document.as_bytes().len());
     for element in document {
         let (key, value) = element?;
         if !fields.contains(&key.as_str()) {
