@@ -2,7 +2,7 @@
 //! megabytes is read, checked and rewritten, and meanwhile nobody else would be served. A user has one such piece of
 //! work at a time, so that one who sends many keeps one core busy and not all.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -72,6 +72,17 @@ pub(crate) async fn pause(since: &mut Instant) {
         yield_now().await;
         *since = Instant::now();
     }
+}
+
+/// Messages of fewer bytes are read and written in no time.
+const SMALL_BYTES: usize = 4 * 1024;
+
+/// Work that waits for nothing, for documents of so many bytes.
+pub(crate) async fn work<T>(bytes: usize, turn: &Turn, work: impl FnOnce() -> T) -> T {
+    if bytes < SMALL_BYTES {
+        return work();
+    }
+    Aside::new(pin!(async { work() }), (Content::Documents, bytes), turn).await
 }
 
 /// Work that goes aside when it is long; otherwise it is done where it is polled. Each time that it waits for

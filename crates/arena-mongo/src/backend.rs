@@ -144,7 +144,8 @@ pub(crate) struct Backend {
     config: tokio_postgres::Config,
     socket: Arc<Path>,
     statements: Semaphore,
-    idle: Mutex<Vec<Connection>>,
+    #[expect(clippy::vec_box, reason = "they are handed around for every statement")]
+    idle: Mutex<Vec<Box<Connection>>>,
     changes: Changes,
 }
 
@@ -298,15 +299,16 @@ impl Backend {
 
     /// Returns an idle connection or a new one. Nothing has been asked of the engine yet, so waiting for one
     /// that is away is safe.
-    async fn connection(&self) -> Result<Connection, CommandError> {
-        let deadline = Instant::now() + AWAY_MAX;
+    async fn connection(&self) -> Result<Box<Connection>, CommandError> {
+        let mut begun = None;
         loop {
             if let Some(connection) = self.idle_connection().await {
                 return Ok(connection);
             }
+            let begun = *begun.get_or_insert_with(Instant::now);
             match self.connect().await {
-                Ok(connection) => return Ok(connection),
-                Err(error) if Instant::now() >= deadline => {
+                Ok(connection) => return Ok(connection.into()),
+                Err(error) if begun.elapsed() >= AWAY_MAX => {
                     tracing::warn!(error = %chain(&*error), "cannot connect to the database engine");
                     return Err(CommandError::engine_away());
                 }
@@ -315,7 +317,7 @@ impl Backend {
         }
     }
 
-    async fn idle_connection(&self) -> Option<Connection> {
+    async fn idle_connection(&self) -> Option<Box<Connection>> {
         while let Some(mut connection) = self.pop_idle() {
             if connection.client.is_closed() {
                 continue;
@@ -337,7 +339,7 @@ impl Backend {
         None
     }
 
-    fn pop_idle(&self) -> Option<Connection> {
+    fn pop_idle(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.pop()
     }
@@ -369,7 +371,7 @@ impl Backend {
 
     /// Keeps a connection for others. One whose statement was interrupted is closed: the request to cancel may
     /// come late, and would end another's statement.
-    fn give_back(&self, mut connection: Connection, interruption: &CancellationToken) {
+    fn give_back(&self, mut connection: Box<Connection>, interruption: &CancellationToken) {
         let is_current = self
             .changes
             .were_none_since(connection.seen, connection.own_changes);

@@ -71,7 +71,7 @@ mod writing;
 
 use std::{sync::Arc, time::Duration};
 
-use bson::{RawDocument, RawDocumentBuf};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -97,8 +97,8 @@ use known::Kind;
 use pointed::Pointed;
 use transactions::Fields;
 use values::{
-    approximate, check_namespace, collection_in, empty_of, fitting, integer, invalid_namespace,
-    is_number, is_on, is_true, max_time, raw, with_ok, without,
+    approximate, check_namespace, collection_in, fitting, integer, invalid_namespace, is_number,
+    is_on, is_true, max_time, raw, with_ok, without,
 };
 pub(crate) use values::{is_collection_name, is_database_name, whole};
 
@@ -182,7 +182,7 @@ pub(crate) async fn run(
         stable::check(name, body)?;
     }
     let pointed = match name {
-        "find" => Pointed::of(body)?,
+        "find" => Pointed::of(&carried)?,
         _ => None,
     };
     let plain = match pointed {
@@ -245,9 +245,7 @@ impl Task<'_> {
         if matches!(self.name, "commitTransaction" | "abortTransaction") {
             return transactions::end(server, fields, self.name, self.carried.database).await;
         }
-        let _running = server
-            .operations
-            .begin(self.operation(session, &request.body));
+        let _running = server.operations.begin(self.operation(session));
         let place = server.place_of(self.user_name);
         let logical = fields.session.as_ref().map(|id| server.sessions.enter(id));
         // One command of a transaction after the other.
@@ -320,8 +318,11 @@ impl Task<'_> {
         }
     }
 
-    fn operation(&self, session: &Session, body: &RawDocument) -> Operation {
-        let collection = body.get_str(self.name).unwrap_or("$cmd");
+    fn operation(&self, session: &Session) -> Operation {
+        let collection = match self.carried.own.first() {
+            Some((_, RawBsonRef::String(collection))) => collection,
+            _ => "$cmd",
+        };
         Operation {
             user: Arc::clone(self.user_name),
             session: self.fields.session.as_ref().map(|session| session.id),

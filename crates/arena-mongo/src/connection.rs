@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::aside::{Aside, Content, Turn};
+use crate::aside::{self, Aside, Turn};
 use crate::commands;
 use crate::compression;
 use crate::error::CommandError;
@@ -166,15 +166,14 @@ async fn encoded(
     (request_id, request): (i32, &Request),
     turn: &Turn,
 ) -> BytesMut {
-    let work = pin!(async {
+    aside::work(body.as_bytes().len(), turn, || {
         let answer = wire::encode_reply(request.framing, request_id, body);
         match request.compressor {
             Some(compressor) => compression::deflate(answer, compressor),
             None => answer,
         }
-    });
-    let size = (Content::Documents, body.as_bytes().len());
-    Aside::new(work, size, turn).await
+    })
+    .await
 }
 
 type Read = (i32, Result<Request, Malformed>);
@@ -218,14 +217,9 @@ impl Client {
             .await
             .map_err(|_| ConnectionError::Slow)??;
         let bytes = compression::inflated_length(&header, &payload);
-        let parsing = pin!(async { Request::parse(&header, &head, payload, length_max) });
-        match Aside::new(
-            parsing,
-            (Content::Documents, bytes),
-            session.turn(strangers),
-        )
-        .await
-        {
+        let turn = session.turn(strangers);
+        let parse = || Request::parse(&header, &head, payload, length_max);
+        match aside::work(bytes, turn, parse).await {
             Ok(request) => Ok(Some((header.request_id, Ok(request)))),
             Err(WireError::Document(malformed)) => Ok(Some((header.request_id, Err(malformed)))),
             Err(error) => Err(ConnectionError::Wire(error)),

@@ -150,25 +150,26 @@ impl Request {
 }
 
 fn parse_msg(header: &[u8; HEADER_BYTES], mut payload: Bytes) -> Result<Request, WireError> {
-    let whole = payload.clone();
-    let flags = take_u32(&mut payload)?;
+    let flags = (&payload[..]).try_get_u32_le();
+    let flags = flags.map_err(|_| WireError::Truncated)?;
     let unknown = flags & REQUIRED_BITS & !(CHECKSUM_PRESENT | MORE_TO_COME);
     if unknown != 0 {
         return Err(WireError::Flags(unknown));
     }
     let checksum = flags & CHECKSUM_PRESENT != 0;
     if checksum {
-        let at = whole
+        let at = payload
             .len()
             .checked_sub(4)
             .filter(|at| *at >= 4)
             .ok_or(WireError::Truncated)?;
-        let stated = (&whole[at..]).get_u32_le();
-        if crc32c(&[header, &whole[..at]]) != stated {
+        let stated = (&payload[at..]).get_u32_le();
+        if crc32c(&[header, &payload[..at]]) != stated {
             return Err(WireError::Checksum);
         }
-        payload.truncate(payload.len() - 4);
+        payload.truncate(at);
     }
+    payload.advance(4);
     let mut body = None;
     let mut sequences: Vec<(String, Bytes)> = Vec::new();
     while payload.has_remaining() {
@@ -250,8 +251,7 @@ fn take_document(payload: &mut Bytes, length_max: usize) -> Result<RawDocumentBu
 }
 
 fn take_document_bytes(payload: &mut Bytes, length_max: usize) -> Result<Bytes, WireError> {
-    let stated = payload
-        .clone()
+    let stated = (&payload[..])
         .try_get_i32_le()
         .map_err(|_| WireError::Truncated)?;
     let length = usize::try_from(stated).map_err(|_| WireError::Length(stated.into()))?;
@@ -265,8 +265,7 @@ fn take_document_bytes(payload: &mut Bytes, length_max: usize) -> Result<Bytes, 
 }
 
 fn take_sequence(payload: &mut Bytes) -> Result<(String, Bytes), WireError> {
-    let stated = payload
-        .clone()
+    let stated = (&payload[..])
         .try_get_i32_le()
         .map_err(|_| WireError::Truncated)?;
     let length = usize::try_from(stated).map_err(|_| WireError::Length(stated.into()))?;

@@ -35,7 +35,7 @@ pub(crate) struct Transaction {
 
 #[derive(Debug)]
 struct Open {
-    connection: Connection,
+    connection: Box<Connection>,
     time_limit: Duration,
 }
 

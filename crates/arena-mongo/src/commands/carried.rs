@@ -1,9 +1,12 @@
-//! Which of the fields that any command may carry are there. Most commands have few of
-//! them: they are looked for once, and what reads one is asked only where it is.
+//! Which of the fields that any command may carry are there, and which are its own. Most
+//! commands have few: they are looked for once, and what reads one is asked only where it is.
 
 use bson::{RawBsonRef, RawDocument};
 
 use crate::error::CommandError;
+
+/// So many of its own fields are kept, as many as any use of them asks for and one more: a message may have millions.
+pub(super) const OWN_MAX: usize = 6;
 
 /// What a command carries beside what it is about.
 #[derive(Debug, Default, PartialEq)]
@@ -27,15 +30,21 @@ pub(super) struct Carried<'a> {
     pub(super) autocommit: Option<RawBsonRef<'a>>,
     pub(super) start: Option<RawBsonRef<'a>>,
     pub(super) read_concern: Option<RawBsonRef<'a>>,
+    /// The first of the fields that are its own, at most [`OWN_MAX`]: its name, and what it is about.
+    pub(super) own: Vec<(&'a str, RawBsonRef<'a>)>,
 }
 
 impl<'a> Carried<'a> {
     pub(super) fn of(body: &'a RawDocument) -> Result<Self, CommandError> {
         let mut database = None;
-        let mut carried = Self::default();
+        let mut carried = Self {
+            own: Vec::with_capacity(OWN_MAX),
+            ..Self::default()
+        };
         for element in body {
             let (field, value) = element?;
-            match field.as_str() {
+            let field = field.as_str();
+            match field {
                 "$db" => database = Some(value),
                 "apiVersion" | "apiStrict" | "apiDeprecationErrors" => carried.version = true,
                 "$readPreference" => carried.preference = true,
@@ -45,12 +54,17 @@ impl<'a> Carried<'a> {
                 }
                 "writeConcern" => carried.concern = true,
                 "maxTimeMS" => carried.time = true,
-                "collectionUUID" => carried.expectation = true,
                 "lsid" => carried.session = Some(value),
                 "txnNumber" => carried.number = Some(value),
                 "autocommit" => carried.autocommit = Some(value),
                 "startTransaction" => carried.start = Some(value),
-                _ => {}
+                "$clusterTime" | "stmtId" | "stmtIds" | "comment" => {}
+                own => {
+                    carried.expectation |= own == "collectionUUID";
+                    if carried.own.len() < OWN_MAX {
+                        carried.own.push((own, value));
+                    }
+                }
             }
         }
         let Some(RawBsonRef::String(database)) = database else {
@@ -68,7 +82,7 @@ mod tests {
     use bson::{Document, doc};
 
     use super::*;
-    use crate::commands::raw;
+    use crate::commands::{GENERIC_FIELDS, raw};
 
     #[test]
     fn each_field_is_noticed() {
@@ -104,6 +118,22 @@ mod tests {
             expected[noticed] = true;
             assert_eq!(of(&body), expected, "{field}");
         }
+    }
+
+    #[test]
+    fn what_any_command_may_carry_is_not_its_own() {
+        let mut body = doc! { "find": "c", "filter": {} };
+        for field in GENERIC_FIELDS {
+            body.insert(field, 1);
+        }
+        body.insert("$db", "d");
+        for number in 0..OWN_MAX {
+            body.insert(format!("own{number}"), 1);
+        }
+        let body = raw(&body);
+        let carried = Carried::of(&body).expect("it has a database");
+        let own: Vec<&str> = carried.own.iter().map(|(name, _)| *name).collect();
+        assert_eq!(own, ["find", "filter", "own0", "own1", "own2", "own3"]);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::{Answer, Call, GENERIC_FIELDS, integer, reading};
+use super::carried::{Carried, OWN_MAX};
+use super::{Answer, Call, integer, invalid_namespace, is_collection_name, reading};
 use crate::backend::{BsonIn, BsonRef, ROOM_BYTES};
 use crate::error::CommandError;
 use crate::users::Action;
@@ -17,40 +18,51 @@ const PAGE_BYTES: usize = 80;
 /// A find that asks for one `_id` and for nothing beside.
 #[derive(Debug, PartialEq)]
 pub(super) struct Pointed<'a> {
+    collection: &'a str,
     id: RawBsonRef<'a>,
     /// Its answer has room for a document; otherwise it opens a cursor.
     takes_document: bool,
 }
 
 impl<'a> Pointed<'a> {
-    /// Returns what a command asks for, if it is such a find.
-    pub(super) fn of(body: &'a RawDocument) -> Result<Option<Self>, CommandError> {
-        let (mut id, mut takes_document) = (None, true);
-        for element in body {
-            let (name, value) = element?;
-            match (name.as_str(), value) {
-                (name, _) if GENERIC_FIELDS.contains(&name) => {}
+    /// Returns what a find asks for, if it is such a one.
+    pub(super) fn of(find: &Carried<'a>) -> Result<Option<Self>, CommandError> {
+        let (mut collection, mut id, mut takes_document) = (None, None, true);
+        for (name, value) in &find.own {
+            match (*name, *value) {
+                ("find", RawBsonRef::String(name)) => collection = Some(name),
                 ("filter", RawBsonRef::Document(filter)) => match id_of(filter)? {
                     Some(asked) => id = Some(asked),
                     None => return Ok(None),
                 },
-                ("find", RawBsonRef::String(_)) | ("singleBatch", RawBsonRef::Boolean(_)) => {}
+                ("singleBatch", RawBsonRef::Boolean(_)) => {}
                 ("limit", RawBsonRef::Int32(_) | RawBsonRef::Int64(_))
-                    if integer(value) >= Some(0) => {}
+                    if integer(*value) >= Some(0) => {}
                 ("batchSize", RawBsonRef::Int32(_) | RawBsonRef::Int64(_))
-                    if integer(value).is_some_and(|size| (0..=PAGE_MAX).contains(&size)) =>
+                    if integer(*value).is_some_and(|size| (0..=PAGE_MAX).contains(&size)) =>
                 {
-                    takes_document = integer(value) != Some(0);
+                    takes_document = integer(*value) != Some(0);
                 }
                 _ => return Ok(None),
             }
         }
-        Ok(id.map(|id| Self { id, takes_document }))
+        // There may be more than were kept.
+        if find.own.len() == OWN_MAX {
+            return Ok(None);
+        }
+        Ok(collection.zip(id).map(|(collection, id)| Self {
+            collection,
+            id,
+            takes_document,
+        }))
     }
 
     pub(super) async fn answer(&self, call: &Call<'_>) -> Answer {
         call.allow(Action::Read)?;
-        let collection = call.collection()?;
+        let collection = self.collection;
+        if !is_collection_name(collection) {
+            return Err(invalid_namespace(call.database, collection));
+        }
         let namespace = format!("{}.{collection}", call.database);
         let (lookups, backend) = (&call.server.lookups, &call.server.backend);
         // In a transaction there may be other collections.
@@ -140,6 +152,7 @@ fn id_of(filter: &RawDocument) -> Result<Option<RawBsonRef<'_>>, CommandError> {
 mod tests {
     use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
+    use super::Carried;
     use crate::commands::{plain, raw, shapes};
     use crate::pipeline::{Found, check_raw_expressions, chosen};
     use crate::wire::{Framing, Request};
@@ -160,8 +173,11 @@ mod tests {
 
     /// Whether it is such a find, and whether its answer has room for the document.
     fn read(find: Document) -> Option<bool> {
+        let mut find = find;
+        find.insert("$db", "d");
         let find = raw(&find);
-        let pointed = super::Pointed::of(&find).expect("it is read");
+        let carried = Carried::of(&find).expect("it has a database");
+        let pointed = super::Pointed::of(&carried).expect("it is read");
         pointed.map(|pointed| pointed.takes_document)
     }
 

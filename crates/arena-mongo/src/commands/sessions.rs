@@ -1,20 +1,20 @@
 //! Commands about sessions. Drivers send them by themselves; a session begins to
 //! exist when a command first names it.
 
-use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
 
 use bson::{
     Binary, Document, RawBsonRef, RawDocumentBuf, Timestamp, doc, rawdoc, spec::BinarySubtype,
 };
 
 use super::transactions::{end_sessions, session_id};
-use super::{Answer, Call, empty_of, raw};
+use super::{Answer, Call, raw};
 use crate::error::CommandError;
 use crate::pipeline::cluster_time;
 use crate::scram::random;
 
-/// A signed time is no longer.
-const SIGNED_BYTES: usize = 96;
+/// The length that a document begins with.
+const LENGTH_BYTES: usize = 4;
 const SESSION_MINUTES: i32 = 30;
 /// More ids in one command are nobody's.
 const IDS_MAX: usize = 10_000;
@@ -46,11 +46,24 @@ pub(super) async fn run(call: &Call<'_>) -> Answer {
 
 /// Adds the time by which a session reads its own writes. There is one node, so every read does; drivers
 /// count on being told by every answer, the first one too.
-pub(super) fn with_time(mut answer: RawDocumentBuf) -> RawDocumentBuf {
+pub(super) fn with_time(answer: RawDocumentBuf) -> RawDocumentBuf {
+    /// The fields as they are written for a while: time is told in seconds.
+    static WRITTEN: Mutex<(Option<Timestamp>, Vec<u8>)> = Mutex::new((None, Vec::new()));
     let time = cluster_time();
-    answer.append(bson::cstr!("$clusterTime"), signed(time));
-    answer.append(bson::cstr!("operationTime"), time);
-    answer
+    let mut bytes = answer.into_bytes();
+    {
+        let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.0 != Some(time) {
+            let fields = rawdoc! { "$clusterTime": signed(time), "operationTime": time };
+            *written = (Some(time), fields.into_bytes());
+        }
+        let fields = &written.1[LENGTH_BYTES..];
+        bytes.pop();
+        bytes.extend_from_slice(fields);
+    }
+    let length = i32::try_from(bytes.len()).expect("an answer is limited to far less than 2 GiB");
+    bytes[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+    RawDocumentBuf::from_bytes(bytes).expect("it is a document with two more fields")
 }
 
 /// The same of an error.
@@ -65,17 +78,11 @@ pub(super) fn at_time(error: CommandError) -> CommandError {
 }
 
 fn signed(time: Timestamp) -> RawDocumentBuf {
-    static UNSIGNED: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
-        let hash = Binary {
-            subtype: BinarySubtype::Generic,
-            bytes: vec![0; 20],
-        };
-        rawdoc! { "hash": hash, "keyId": 0_i64 }
-    });
-    let mut signed = empty_of(SIGNED_BYTES);
-    signed.append(bson::cstr!("clusterTime"), time);
-    signed.append(bson::cstr!("signature"), &**UNSIGNED);
-    signed
+    let hash = Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: vec![0; 20],
+    };
+    rawdoc! { "clusterTime": time, "signature": { "hash": hash, "keyId": 0_i64 } }
 }
 
 fn start() -> RawDocumentBuf {
@@ -135,4 +142,24 @@ async fn kill_all(call: &Call<'_>) -> Result<(), CommandError> {
         end_sessions(call.server, Some(user), None).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_added_as_fields() {
+        for answer in [doc! {}, doc! { "a": [1, 2], "ok": 1.0 }] {
+            let timed = Document::try_from(with_time(raw(&answer))).expect("a document");
+            let mut fields = timed.clone();
+            let cluster = fields.remove("$clusterTime").expect("a field");
+            let time = fields.remove("operationTime").expect("a field");
+            assert_eq!(fields, answer);
+            let cluster = cluster.as_document().expect("a document");
+            assert_eq!(cluster.get("clusterTime"), Some(&time));
+            let added: Vec<_> = timed.keys().skip(answer.len()).collect();
+            assert_eq!(added, ["$clusterTime", "operationTime"]);
+        }
+    }
 }
