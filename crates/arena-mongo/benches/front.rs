@@ -32,7 +32,7 @@ use std::{env, fs};
 use arena_mongo::{Limits, RoleName, THREAD_NAME};
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
-use mongodb::{Client, Database};
+use mongodb::{Client, Database, IndexModel};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
@@ -108,7 +108,7 @@ const FINDS_AT_ONCE: Operation = Operation {
     ..FIND
 };
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 10] = [
     FIND,
     Operation {
         name: "… by a driver",
@@ -134,6 +134,11 @@ const OPERATIONS: [Operation; 9] = [
     Operation {
         name: "… by eight clients of one seat",
         ..FINDS_AT_ONCE
+    },
+    Operation {
+        name: "find one by an indexed field",
+        command: |n| doc! { "find": "c", "filter": { "number": n % DOCUMENTS }, "limit": 1, "singleBatch": true },
+        ..FIND
     },
     Operation {
         name: "insert one",
@@ -286,10 +291,12 @@ impl Seat {
 
 async fn fill(world: &World) {
     let documents = (0..DOCUMENTS)
-        .map(|n| doc! { "_id": n, "price": n % 97, "town": format!("town {}", n % 15), "text": "x".repeat(200) });
+        .map(|n| doc! { "_id": n, "number": n, "price": n % 97, "town": format!("town {}", n % 15), "text": "x".repeat(200) });
     let database = world.client("ada").await.database("ada");
     let collection = database.collection::<Document>("c");
     collection.insert_many(documents).await.unwrap();
+    let index = IndexModel::builder().keys(doc! { "number": 1 }).build();
+    collection.create_index(index).await.unwrap();
 }
 
 fn measure(client: &Runtime, world: &World, seats: &[Seat], operation: &'static Operation) {

@@ -4,9 +4,9 @@
 //! transaction has a connection of its own (`backend/transaction.rs`).
 
 mod changes;
+mod prepared;
 mod transaction;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use changes::{Changes, Seen};
+use prepared::Prepared;
 pub(crate) use transaction::{Lost, Transaction};
 
 use crate::error::{CommandError, chain};
@@ -42,9 +43,6 @@ const AWAY_RETRY: Duration = Duration::from_millis(50);
 /// A statement that lost against another one runs again so often, as MongoDB does by itself.
 const CONFLICT_TRIES: u32 = 8;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
-/// Statements that a connection keeps planned. The engine takes 17 kB for each (measured with lookups in 200
-/// collections; what it knows of a collection in any case takes 38 kB).
-const PREPARED_MAX: usize = 500;
 /// What the engine needs to notice that a statement's time is over.
 const CANCEL_MARGIN: Duration = Duration::from_secs(2);
 
@@ -131,7 +129,7 @@ impl Share {
 pub(crate) struct Budget<'a> {
     pub(crate) share: &'a Share,
     pub(crate) time: Duration,
-    /// It drops, renames or alters a collection.
+    /// It drops, renames or alters a collection. Who keeps what a name means counts on it.
     pub(crate) is_change: bool,
     /// Where the statement belongs to, if it is not one of its own.
     pub(crate) transaction: Option<&'a Transaction>,
@@ -149,9 +147,16 @@ pub(crate) struct Backend {
     changes: Changes,
 }
 
+/// What a connection is to run.
+#[derive(Clone, Copy)]
+enum Asked {
+    Statement(&'static str),
+    Lookup { table: i64, changes: u64 },
+}
+
 struct Connection {
     client: Client,
-    prepared: HashMap<Box<str>, Statement>,
+    prepared: Prepared,
     time_limit: Duration,
     seen: Seen,
     /// Changes by this connection since then.
@@ -201,7 +206,7 @@ impl Backend {
     pub(crate) async fn row(
         &self,
         budget: Budget<'_>,
-        sql: &str,
+        sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, CommandError> {
         let mut rows = self.rows(budget, sql, parameters).await?;
@@ -215,12 +220,39 @@ impl Backend {
     pub(crate) async fn rows(
         &self,
         budget: Budget<'_>,
-        sql: &str,
+        sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, CommandError> {
         if let Some(transaction) = budget.transaction {
             return transaction.rows(budget, sql, parameters).await;
         }
+        let rows = self.run(budget, Asked::Statement(sql), parameters).await?;
+        rows.ok_or_else(CommandError::internal)
+    }
+
+    /// Looks a document up by its `_id` in the table that a name had after so many changes of collections; nothing
+    /// where it may have another one by now, or a connection keeps no more lookups.
+    ///
+    /// # Cancellation
+    /// As [`Backend::rows`].
+    pub(crate) async fn look_up(
+        &self,
+        budget: Budget<'_>,
+        (table, changes): (i64, u64),
+        id: &BsonIn<'_>,
+    ) -> Result<Option<Vec<Row>>, CommandError> {
+        let asked = Asked::Lookup { table, changes };
+        let rows = self.run(budget, asked, &[id]).await?;
+        // It may have waited, behind a change too.
+        Ok(rows.filter(|_| self.changes() == Some(changes)))
+    }
+
+    async fn run(
+        &self,
+        budget: Budget<'_>,
+        asked: Asked,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Vec<Row>>, CommandError> {
         let deadline = Instant::now() + budget.time;
         let run = async {
             let _turn = self.turn(budget).await?;
@@ -228,7 +260,10 @@ impl Backend {
             loop {
                 let mut connection = self.connection().await?;
                 connection.limit_time(budget.time).await?;
-                let statement = connection.prepared(sql).await?;
+                let Some(statement) = connection.prepared(asked).await? else {
+                    self.give_back(connection, budget.interruption);
+                    return Ok(None);
+                };
                 let change = budget.is_change.then(|| self.changes.begin());
                 connection.own_changes += u64::from(budget.is_change);
                 let query = async {
@@ -245,7 +280,7 @@ impl Backend {
                         sleep(CONFLICT_PAUSE * tries).await;
                         tries += 1;
                     }
-                    other => return other,
+                    other => return other.map(Some),
                 }
             }
         };
@@ -359,7 +394,7 @@ impl Backend {
         client.batch_execute(SETTINGS).await?;
         Ok(Connection {
             client,
-            prepared: HashMap::new(),
+            prepared: Prepared::default(),
             time_limit: Duration::MAX,
             seen: self.changes.seen(),
             own_changes: 0,
@@ -410,6 +445,15 @@ impl Connection {
         }
     }
 
+    /// Nothing where it keeps no more lookups.
+    async fn prepared(&mut self, asked: Asked) -> Result<Option<Statement>, CommandError> {
+        let (prepared, client) = (&mut self.prepared, &self.client);
+        match asked {
+            Asked::Statement(sql) => prepared.statement(client, sql).await.map(Some),
+            Asked::Lookup { table, changes } => prepared.lookup(client, table, changes).await,
+        }
+    }
+
     async fn limit_time(&mut self, limit: Duration) -> Result<(), CommandError> {
         if self.time_limit != limit {
             let sql = format!("SET statement_timeout = {}", limit.as_millis().max(1));
@@ -418,19 +462,6 @@ impl Connection {
             self.time_limit = limit;
         }
         Ok(())
-    }
-
-    async fn prepared(&mut self, sql: &str) -> Result<Statement, CommandError> {
-        if let Some(statement) = self.prepared.get(sql) {
-            return Ok(statement.clone());
-        }
-        let prepared = self.client.prepare(sql).await;
-        let statement = prepared.map_err(|error| CommandError::from_postgres(&error))?;
-        if self.prepared.len() >= PREPARED_MAX {
-            self.prepared.clear();
-        }
-        self.prepared.insert(sql.into(), statement.clone());
-        Ok(statement)
     }
 }
 

@@ -309,6 +309,11 @@ impl CommandError {
                 "the built-in database's disk is full",
             );
         }
+        // A collection that is dropped while its documents are looked up.
+        if *state == SqlState::UNDEFINED_TABLE {
+            tracing::debug!(error = %error, "a table is gone");
+            return Self::internal();
+        }
         tracing::error!(error = %error, sqlstate = state.code(), "the database engine failed unexpectedly");
         Self::internal()
     }

@@ -1,17 +1,21 @@
 //! Documents looked up by `_id` in the tables that hold them. For a find the engine reads the command, looks the
 //! collection up and plans, each time anew; the lookup itself is the smallest part. Here a connection plans the lookup
-//! in a table once. That takes which table it is: it is asked for where a collection is read a second time, and
-//! forgotten as soon as anybody drops, renames or alters any collection.
+//! in a table once.
+//!
+//! That takes which table a name has. It is asked for where a collection is read a second time, and holds until
+//! anything is dropped, renamed or altered; all that is known is forgotten then. Collections that are made need not be
+//! counted: of what has no table nothing is kept. A table's number is never given again. In a transaction nothing is
+//! looked up here, as collections may be made in it that nobody else sees.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::Row;
 
 use crate::backend::{Backend, BsonIn, Budget};
 use crate::error::CommandError;
 
-/// The table of a collection that is none of the others: a view has no table, a sharded one other keys.
+/// The table of a collection; a view has none, and a sharded collection other keys.
 const TABLE: &str = "SELECT collection_id FROM documentdb_api_catalog.collections \
     WHERE database_name = $1 AND collection_name = $2 AND shard_key IS NULL AND view_definition IS NULL";
 
@@ -22,17 +26,26 @@ pub(crate) struct Lookups(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     changes: u64,
+    /// By namespace; only those in which documents were found.
     collections: HashMap<String, Collection>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Collection {
     /// It was read once.
     Read,
     /// It has no table where an `_id` could be looked up.
     WithoutTable,
-    /// The statement that looks up in its table.
-    In(Arc<str>),
+    /// The number of its table.
+    In(i64),
+}
+
+/// A collection's name in its parts and as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'a> {
+    pub(crate) database: &'a str,
+    pub(crate) collection: &'a str,
+    pub(crate) namespace: &'a str,
 }
 
 impl Lookups {
@@ -45,38 +58,38 @@ impl Lookups {
         &self,
         backend: &Backend,
         budget: Budget<'_>,
-        (database, collection, namespace): (&str, &str, &str),
+        name: Name<'_>,
         id: &BsonIn<'_>,
     ) -> Option<Result<Option<Row>, CommandError>> {
         let changes = backend.changes()?;
-        let statement = match self.of(changes, namespace)? {
-            Collection::In(statement) => statement,
+        let found = match self.of(changes, name.namespace)? {
             Collection::WithoutTable => return None,
-            Collection::Read => {
-                let rows = backend.rows(budget, TABLE, &[&database, &collection]).await;
-                let table = rows.ok()?.first().map(|row| row.get::<_, i64>(0));
-                let Some(table) = table else {
-                    self.learn(changes, namespace, Collection::WithoutTable);
-                    return None;
-                };
-                let statement = Arc::from(statement(table));
-                self.learn(changes, namespace, Collection::In(Arc::clone(&statement)));
-                // It may be another one by now.
-                if backend.changes() != Some(changes) {
+            Collection::In(table) => backend.look_up(budget, (table, changes), id).await,
+            Collection::Read => match table(backend, budget, name).await {
+                Ok(Some(table)) => {
+                    self.learn(changes, name.namespace, Collection::In(table));
+                    backend.look_up(budget, (table, changes), id).await
+                }
+                Ok(None) => {
+                    self.learn(changes, name.namespace, Collection::WithoutTable);
                     return None;
                 }
-                statement
-            }
+                Err(error) => Err(error),
+            },
         };
-        match backend.rows(budget, &statement, &[id]).await {
-            Ok(mut rows) => Some(Ok(rows.pop())),
-            Err(error) if error.has_ended() => Some(Err(error)),
-            // The table is gone, or the engine was away.
-            Err(_) => None,
+        match found {
+            Ok(Some(mut rows)) => Some(Ok(rows.pop())),
+            Err(error) if error.has_ended() || error.is_retryable() => Some(Err(error)),
+            Ok(None) => None,
+            // It is gone, or cannot be read.
+            Err(_) => {
+                self.learn(changes, name.namespace, Collection::WithoutTable);
+                None
+            }
         }
     }
 
-    /// Notes that a collection was read in the usual way.
+    /// Notes that a document was found in a collection in the usual way.
     pub(crate) fn note(&self, backend: &Backend, namespace: &str) {
         if let Some(changes) = backend.changes()
             && self.of(changes, namespace).is_none()
@@ -88,7 +101,7 @@ impl Lookups {
     fn of(&self, changes: u64, namespace: &str) -> Option<Collection> {
         let known = self.known();
         let found = known.collections.get(namespace);
-        found.filter(|_| known.changes == changes).cloned()
+        found.filter(|_| known.changes == changes).copied()
     }
 
     fn learn(&self, changes: u64, namespace: &str, collection: Collection) {
@@ -108,9 +121,13 @@ impl Lookups {
     }
 }
 
-fn statement(table: i64) -> String {
-    format!(
-        "SELECT document FROM documentdb_data.documents_{table} \
-         WHERE shard_key_value = {table} AND object_id OPERATOR(documentdb_core.=) $1"
-    )
+async fn table(
+    backend: &Backend,
+    budget: Budget<'_>,
+    name: Name<'_>,
+) -> Result<Option<i64>, CommandError> {
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+        [&name.database, &name.collection];
+    let rows = backend.rows(budget, TABLE, &parameters).await?;
+    Ok(rows.first().map(|row| row.get(0)))
 }

@@ -116,7 +116,7 @@ impl Transaction {
     pub(super) async fn rows(
         &self,
         budget: Budget<'_>,
-        sql: &str,
+        sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, CommandError> {
         let deadline = Instant::now() + budget.time + CANCEL_MARGIN;
@@ -127,7 +127,10 @@ impl Transaction {
         };
         let run = async {
             open.limit_time(budget.time).await?;
-            let statement = open.connection.prepared(sql).await?;
+            let Connection {
+                prepared, client, ..
+            } = &mut *open.connection;
+            let statement = prepared.statement(client, sql).await?;
             let query = open.connection.client.query(&statement, parameters);
             open.connection.finish(query, budget.interruption).await
         };

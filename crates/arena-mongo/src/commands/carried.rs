@@ -5,7 +5,8 @@ use bson::{RawBsonRef, RawDocument};
 
 use crate::error::CommandError;
 
-/// So many of its own fields are kept, as many as any use of them asks for and one more: a message may have millions.
+/// So many of its own fields are kept: those that a find by one `_id` may have ([`Pointed`](super::pointed::Pointed)),
+/// and one more. A message may have millions.
 pub(super) const OWN_MAX: usize = 6;
 
 /// What a command carries beside what it is about.

@@ -2,15 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
 
-use arena_mongo::RoleName;
-use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use std::time::Duration;
+
+use arena_mongo::{Quota, RoleName};
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::world::{World, code};
 
-/// A find's answer without its times; a cursor's number is told from none only.
-async fn answered(database: &mongodb::Database, find: Document) -> Result<Document, i32> {
+/// A find's answer without its times, its fields in their order; a cursor's number is told from none only.
+async fn answered(database: &mongodb::Database, find: Document) -> Result<RawDocumentBuf, i32> {
     let answer = database.run_command(find).await;
     let Ok(mut answer) = answer else {
         return Err(code(answer));
@@ -20,7 +23,7 @@ async fn answered(database: &mongodb::Database, find: Document) -> Result<Docume
     let cursor = answer.get_document_mut("cursor").expect("a cursor");
     let is_open = cursor.get_i64("id").expect("its number") != 0;
     cursor.insert("id", is_open);
-    Ok(answer)
+    Ok(RawDocumentBuf::try_from(&answer).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +80,7 @@ async fn a_find_by_id_is_answered_as_one_with_an_option_that_changes_nothing() {
                 match answer {
                     Ok(answer) => {
                         let page = answer.get_document("cursor").unwrap();
-                        found += page.get_array("firstBatch").unwrap().len();
+                        found += page.get_array("firstBatch").unwrap().into_iter().count();
                     }
                     Err(_) => refused += 1,
                 }
@@ -211,4 +214,68 @@ async fn collections_that_swap_names_are_found_by_the_new_ones() {
         assert_eq!(said(&database, "b").await.as_deref(), Some(in_b), "{turn}");
     }
     others.shutdown().await;
+}
+
+/// The find was sent before the collection was renamed, and is answered after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_find_that_waits_while_its_collection_is_renamed_finds_nothing_of_it() {
+    let world = World::start().await;
+    world.seat("ada");
+    let client = world.client("ada").await;
+    let database = client.database("ada");
+    let collection = database.collection::<Document>("a");
+    let document = doc! { "_id": 1, "says": "first" };
+    collection.insert_one(document).await.unwrap();
+    said(&database, "a").await;
+    let engine = world.engine.connect().await;
+    let sql = "SELECT 'documentdb_data.documents_' || collection_id \
+        FROM documentdb_api_catalog.collections WHERE collection_name = 'a'";
+    let table: String = engine.query_one(sql, &[]).await.unwrap().get(0);
+    let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+    engine.batch_execute(&lock).await.unwrap();
+    let find = tokio::spawn(async move { collection.find_one(doc! { "_id": 1 }).await });
+    let observer = world.engine.connect().await;
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+        AND query LIKE 'SELECT document FROM documentdb_data.documents\\_%'";
+    let waits = async || observer.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0;
+    let waiting = async {
+        while !waits().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waiting = timeout(Duration::from_secs(60), waiting).await;
+    waiting.expect("the find is looked up at last");
+    let rename = doc! { "renameCollection": "ada.a", "to": "ada.b" };
+    let admin = client.database("admin");
+    admin.run_command(rename).await.unwrap();
+    engine.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(find.await.unwrap().unwrap(), None);
+    assert_eq!(said(&database, "b").await.as_deref(), Some("first"));
+}
+
+/// A connection keeps no lookups for all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_collections_than_a_connection_remembers_are_found_in() {
+    let quota = Quota {
+        collections: 400,
+        indexes: 400,
+        ..Quota::default()
+    };
+    let world = World::with_quota(quota).await;
+    world.seat("ada");
+    let database = world.client("ada").await.database("ada");
+    let names: Vec<String> = (0..260).map(|number| format!("c{number}")).collect();
+    for name in &names {
+        let document = doc! { "_id": 1, "says": name };
+        let collection = database.collection::<Document>(name);
+        collection.insert_one(document).await.unwrap();
+    }
+    for dropped in 0..2 {
+        for name in &names[dropped..] {
+            assert_eq!(said(&database, name).await.as_ref(), Some(name));
+        }
+        let collection = database.collection::<Document>(&names[dropped]);
+        collection.drop().await.unwrap();
+        assert_eq!(said(&database, &names[dropped]).await, None);
+    }
 }
