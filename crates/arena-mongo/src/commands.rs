@@ -97,8 +97,8 @@ use known::Kind;
 use pointed::Pointed;
 use transactions::Fields;
 use values::{
-    approximate, check_namespace, collection_in, fitting, integer, invalid_namespace, is_number,
-    is_on, is_true, max_time, raw, with_ok, without,
+    approximate, check_namespace, collection_in, field_of, fitting, integer, invalid_namespace,
+    is_number, is_on, is_true, max_time, raw, with_ok, without,
 };
 pub(crate) use values::{is_collection_name, is_database_name, whole};
 

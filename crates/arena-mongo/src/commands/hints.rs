@@ -2,16 +2,17 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocumentBuf};
 
-use super::{Answer, Call, collection_in, parallel, raw, reading, whole, without};
+use super::{Answer, Call, collection_in, field_of, parallel, raw, reading, whole, without};
 use crate::error::CommandError;
 
 /// Returns a find in the order of the index that it names. MongoDB reads in that order where no other is asked
 /// for; the engine in the order of the collection.
 pub(super) async fn in_order(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
-    let Some(hint @ (RawBsonRef::String(_) | RawBsonRef::Document(_))) = spec.get("hint")? else {
+    let Some(hint @ (RawBsonRef::String(_) | RawBsonRef::Document(_))) = field_of(&spec, "hint")?
+    else {
         return Ok(spec);
     };
-    if matches!(spec.get("sort")?, Some(RawBsonRef::Document(sort)) if !sort.is_empty()) {
+    if matches!(field_of(&spec, "sort")?, Some(RawBsonRef::Document(sort)) if !sort.is_empty()) {
         return Ok(spec);
     }
     let key = match Bson::try_from(hint)? {
@@ -41,7 +42,7 @@ pub(super) const UNORDERED: [&str; 8] = [
 
 /// Returns a pipeline whose collection is read in the order of the index that it names, for the same reason.
 pub(super) async fn in_order_of_pipeline(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
-    let (Some(hint), Ok(collection)) = (spec.get("hint")?, spec.get_str("aggregate")) else {
+    let (Some(hint), Ok(collection)) = (field_of(&spec, "hint")?, spec.get_str("aggregate")) else {
         return Ok(spec);
     };
     let held = held(call, collection, hint).await?;
@@ -185,7 +186,7 @@ pub(super) async fn within(
     spec: RawDocumentBuf,
     field: &str,
 ) -> Answer {
-    let Some(hint) = spec.get("hint")? else {
+    let Some(hint) = field_of(&spec, "hint")? else {
         return Ok(spec);
     };
     let Some(held) = held(call, collection, hint).await? else {

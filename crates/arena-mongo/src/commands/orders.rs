@@ -6,7 +6,7 @@
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::statements::Statement;
-use super::{Call, hints, parallel, raw, reading, sorting, ties, without};
+use super::{Call, field_of, hints, parallel, raw, reading, sorting, ties, without};
 use crate::error::CommandError;
 
 /// Operators that order what they find.
@@ -48,7 +48,7 @@ impl Order {
         collection: &str,
     ) -> Result<Self, CommandError> {
         let is_told = self == Self::AsInserted
-            && !is_given(spec.get("collation")?)
+            && !is_given(field_of(spec, "collation")?)
             && call.server.arrivals.are_growing(call.database, collection);
         Ok(if is_told {
             Self::By(doc! { "_id": 1 })
@@ -63,7 +63,7 @@ pub(super) async fn of_find(
     call: &Call<'_>,
     spec: RawDocumentBuf,
 ) -> Result<(Statement, RawDocumentBuf), CommandError> {
-    if is_given(spec.get("sort")?) || is_given(spec.get("hint")?) {
+    if is_given(field_of(&spec, "sort")?) || is_given(field_of(&spec, "hint")?) {
         return Ok((Statement::FIND, spec));
     }
     let collection = super::collection_in(&spec, "find")?;

@@ -6,7 +6,7 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Answer, Call, parallel, raw, reading};
+use super::{Answer, Call, field_of, parallel, raw, reading};
 use crate::error::CommandError;
 use crate::pipeline::is_of_values;
 
@@ -44,7 +44,7 @@ pub(super) fn in_update(update: &RawDocument) -> Result<Vec<String>, CommandErro
 /// Returns a find with a filter by which the engine finds the position that its projection names.
 pub(super) async fn in_find(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
     let (Some(RawBsonRef::Document(projection)), Some(RawBsonRef::Document(filter))) =
-        (spec.get("projection")?, spec.get("filter")?)
+        (field_of(&spec, "projection")?, spec.get("filter")?)
     else {
         return Ok(spec);
     };
@@ -67,7 +67,7 @@ pub(super) async fn in_find(call: &Call<'_>, spec: RawDocumentBuf) -> Answer {
 
 /// Returns whether a find's projection asks for a position.
 pub(super) fn is_asked(find: &RawDocument) -> Result<bool, CommandError> {
-    let Some(RawBsonRef::Document(projection)) = find.get("projection")? else {
+    let Some(RawBsonRef::Document(projection)) = field_of(find, "projection")? else {
         return Ok(false);
     };
     for field in projection {

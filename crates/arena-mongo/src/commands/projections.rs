@@ -3,12 +3,12 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, bson, doc};
 
-use super::{Answer, Call, is_number, raw, reading};
+use super::{Answer, Call, field_of, is_number, raw, reading};
 use crate::error::CommandError;
 
 /// A view knows no projections that only a find has.
 pub(super) async fn check_view(call: &Call<'_>, spec: &RawDocument) -> Result<(), CommandError> {
-    let Some(RawBsonRef::Document(projection)) = spec.get("projection")? else {
+    let Some(RawBsonRef::Document(projection)) = field_of(spec, "projection")? else {
         return Ok(());
     };
     for element in projection {
@@ -56,7 +56,7 @@ fn sliced(slice: RawBsonRef<'_>) -> Result<CommandError, CommandError> {
 
 /// Returns a find whose projection the engine reads as MongoDB does.
 pub(super) fn as_read(spec: RawDocumentBuf) -> Answer {
-    let Some(RawBsonRef::Document(projection)) = spec.get("projection")? else {
+    let Some(RawBsonRef::Document(projection)) = field_of(&spec, "projection")? else {
         return Ok(spec);
     };
     let Some(changed) = read(&Document::try_from(projection)?)? else {

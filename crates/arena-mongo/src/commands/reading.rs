@@ -8,9 +8,9 @@ use super::aggregated::spread;
 use super::indexes::hashed;
 use super::statements::Statement;
 use super::{
-    Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, full, hints, integer, is_true,
-    lists, orders, outputs, pages, positions, projections, raw, shapes, sorting, texts, ties,
-    unread, views, without,
+    Answer, Call, GENERIC_FIELDS, aggregated, aggregation, distinct, field_of, full, hints,
+    integer, is_true, lists, orders, outputs, pages, positions, projections, raw, shapes, sorting,
+    texts, ties, unread, views, without,
 };
 use crate::backend::Budget;
 use crate::cursors::{Reader, Rest};
@@ -66,14 +66,14 @@ async fn find(call: &Call<'_>) -> Answer {
         return first_page(call, call.budget(), Statement::AGGREGATE, &spec).await;
     }
     let is_sorted =
-        matches!(spec.get("sort")?, Some(RawBsonRef::Document(sort)) if !sort.is_empty());
+        matches!(field_of(&spec, "sort")?, Some(RawBsonRef::Document(sort)) if !sort.is_empty());
     let spec = if is_sorted {
         hints::within(call, call.collection()?, spec, "filter").await?
     } else {
         spec
     };
     let spec = ties::in_find(call, spec).await?;
-    if let Some(RawBsonRef::Document(sort)) = spec.get("sort")? {
+    if let Some(RawBsonRef::Document(sort)) = field_of(&spec, "sort")? {
         let sort = Document::try_from(sort)?;
         let ties = sorting::ties(call, call.body(), &sort).await?;
         if !ties.is_empty() {
@@ -115,10 +115,10 @@ pub(super) fn checked_query(
     if name == "find" {
         check_find_options(query)?;
     }
-    shapes::check_hint(query.get("hint")?)?;
+    shapes::check_hint(field_of(query, "hint")?)?;
     if name == "count" {
         for field in ["skip", "limit"] {
-            if let Some(other) = query.get(field)?
+            if let Some(other) = field_of(query, field)?
                 && !super::is_number(other)
             {
                 return Err(no_number("count", field, other)?);
@@ -133,7 +133,7 @@ pub(super) fn checked_query(
         Some(RawBsonRef::Document(filter)) => filter.is_empty(),
         Some(_) => false,
     };
-    if name == "count" && is_empty(query.get("query")?) {
+    if name == "count" && is_empty(field_of(query, "query")?) {
         spec = without(&spec, &["query"])?;
         spec.append(bson::cstr!("query"), raw(&every_document()));
     }
@@ -141,7 +141,7 @@ pub(super) fn checked_query(
         ("filter", bson::cstr!("filter")),
         ("query", bson::cstr!("query")),
     ] {
-        if let Some(RawBsonRef::Document(filter)) = spec.get(field)?
+        if let Some(RawBsonRef::Document(filter)) = field_of(&spec, field)?
             && !positions::is_asked(query)?
             && let Some(chosen) = chosen(&Document::try_from(filter)?)
         {
@@ -171,7 +171,7 @@ fn no_number(
 
 /// Fails where a count is below 0.
 pub(super) fn check_not_negative(query: &RawDocument, field: &str) -> Result<(), CommandError> {
-    match query.get(field)?.and_then(integer) {
+    match field_of(query, field)?.and_then(integer) {
         Some(number) if number < 0 => {
             let message =
                 format!("BSON field '{field}' value must be >= 0, actual value '{number}'");
@@ -185,17 +185,17 @@ pub(super) fn check_not_negative(query: &RawDocument, field: &str) -> Result<(),
 fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
     shapes::FIND.check(query)?;
     for field in ["skip", "limit", "batchSize"] {
-        if let Some(other) = query.get(field)?
+        if let Some(other) = field_of(query, field)?
             && !super::is_number(other)
         {
             return Err(no_number("find", field, other)?);
         }
         check_not_negative(query, field)?;
     }
-    if let Some(RawBsonRef::Document(sort)) = query.get("sort")? {
+    if let Some(RawBsonRef::Document(sort)) = field_of(query, "sort")? {
         check_sort(&Document::try_from(sort)?)?;
     }
-    if let Some(RawBsonRef::Document(projection)) = query.get("projection")? {
+    if let Some(RawBsonRef::Document(projection)) = field_of(query, "projection")? {
         for element in projection {
             let (path, value) = element?;
             if matches!(value, RawBsonRef::Document(inner) if inner.is_empty()) {
@@ -207,7 +207,8 @@ fn check_find_options(query: &RawDocument) -> Result<(), CommandError> {
         }
     }
     for field in ["min", "max"] {
-        if matches!(query.get(field)?, Some(RawBsonRef::Document(bound)) if !bound.is_empty()) {
+        if matches!(field_of(query, field)?, Some(RawBsonRef::Document(bound)) if !bound.is_empty())
+        {
             return Err(CommandError::not_supported(format_args!(
                 "the option '{field}' of find"
             )));

@@ -5,7 +5,7 @@
 use bson::{Array, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, bson, rawdoc};
 
 use super::statements::Statement;
-use super::{Call, aggregation, raw};
+use super::{Call, aggregation, field_of, raw};
 use crate::error::CommandError;
 use crate::pipeline::Place;
 
@@ -50,7 +50,7 @@ pub(super) async fn check_find(call: &Call<'_>, answer: &RawDocument) -> Result<
     {
         stages.push(bson!({ "$match": { "$expr": Bson::try_from(expression)? } }));
     }
-    if let Some(RawBsonRef::Document(projection)) = call.body().get("projection")? {
+    if let Some(RawBsonRef::Document(projection)) = field_of(call.body(), "projection")? {
         let projection = Document::try_from(projection)?;
         if !projection
             .iter()

@@ -3,6 +3,7 @@
 //! what a command does with the values is its own business.
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use memchr::memmem;
 
 use super::Answer;
 use crate::error::CommandError;
@@ -64,6 +65,22 @@ pub(super) fn without(
         }
     }
     Ok(kept)
+}
+
+/// Larger documents are searched field by field.
+const SEARCHED_BYTES_MAX: usize = 1024;
+
+/// Returns a field of a document. Most that are asked for are not there, which in a small document is seen faster by
+/// its bytes.
+pub(super) fn field_of<'a>(
+    document: &'a RawDocument,
+    name: &str,
+) -> Result<Option<RawBsonRef<'a>>, bson::error::Error> {
+    let bytes = document.as_bytes();
+    if bytes.len() <= SEARCHED_BYTES_MAX && memmem::find(bytes, name.as_bytes()).is_none() {
+        return Ok(None);
+    }
+    document.get(name)
 }
 
 /// Returns an option that must be a boolean.
@@ -150,8 +167,8 @@ pub(super) fn fitting(count: i64) -> bson::Bson {
 }
 
 /// MongoDB's idea of true for options: true, or a number other than 0, which not being one is, too.
-pub(super) fn is_true(document: &RawDocument, field: &str) -> bool {
-    document.get(field).ok().flatten().is_some_and(is_on)
+pub(super) fn is_true(document: &RawDocument, name: &str) -> bool {
+    field_of(document, name).ok().flatten().is_some_and(is_on)
 }
 
 /// Whether a value is MongoDB's idea of true.
@@ -189,6 +206,21 @@ pub(super) fn empty_of(bytes: usize) -> RawDocumentBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_is_found_in_small_and_large_documents() {
+        for length in [0, SEARCHED_BYTES_MAX] {
+            let document = bson::rawdoc! {
+                "sortBy": "hint", "filter": { "limit": 1 }, "text": "x".repeat(length), "sort": 2,
+            };
+            let found = |name| field_of(&document, name).expect("a document");
+            assert_eq!(found("sort"), Some(RawBsonRef::Int32(2)));
+            // In values, in names that are longer, further inside, and nowhere.
+            for name in ["hint", "By", "limit", "skip"] {
+                assert_eq!(found(name), None, "{name}");
+            }
+        }
+    }
 
     #[test]
     fn every_number_but_zero_is_on() {

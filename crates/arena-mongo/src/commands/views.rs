@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use bson::{RawBsonRef, doc};
 
-use super::{Call, integer, reading};
+use super::{Call, field_of, integer, reading};
 use crate::error::CommandError;
 
 /// A view is read by its own collation, which is the simple one here; the engine reads it by any.
 pub(super) async fn check_collation(call: &Call<'_>, field: &str) -> Result<(), CommandError> {
     let body = call.body();
     let (Some(RawBsonRef::Document(collation)), Ok(name)) =
-        (body.get("collation")?, body.get_str(field))
+        (field_of(body, "collation")?, body.get_str(field))
     else {
         return Ok(());
     };

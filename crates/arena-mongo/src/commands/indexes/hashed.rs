@@ -5,7 +5,7 @@
 
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use crate::commands::{Call, raw, reading, sorting};
+use crate::commands::{Call, field_of, raw, reading, sorting};
 use crate::error::CommandError;
 
 /// The direction that stands for hashed.
@@ -87,7 +87,7 @@ pub(in crate::commands) fn meant(key: RawBsonRef<'_>) -> Result<Option<RawBson>,
 
 /// Returns a command whose hint names an index as the engine knows it.
 pub(in crate::commands) fn with_hint(spec: RawDocumentBuf) -> Result<RawDocumentBuf, CommandError> {
-    let meant = spec.get("hint")?.map(meant).transpose()?.flatten();
+    let meant = field_of(&spec, "hint")?.map(meant).transpose()?.flatten();
     let Some(meant) = meant else {
         return Ok(spec);
     };
