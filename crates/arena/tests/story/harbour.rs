@@ -249,17 +249,20 @@ impl Drop for Server {
 /// `kill -9` of the built-in database's server. Another of its processes does not notice: it was stopped.
 pub(crate) fn kill_engine(event: &str) {
     let data = format!("{event}/engine/data");
-    let server = processes()
-        .into_iter()
-        .find(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.contains(&data) && line.contains("-D"))
-        })
-        .expect("the engine runs");
-    let helper = processes().into_iter().find(|pid| {
+    // Its helpers have its command line; their numbers may be smaller, as numbers begin anew.
+    let is_engine = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.contains(&data) && line.contains("-D"))
+    };
+    let engine: Vec<u32> = processes().into_iter().filter(is_engine).collect();
+    let is_child_of = |pid: u32, parent: u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.contains(&format!("PPid:\t{server}\n"))
-    });
+        status.contains(&format!("PPid:\t{parent}\n"))
+    };
+    let is_server = |pid: &u32| !engine.iter().any(|other| is_child_of(*pid, *other));
+    let server = engine.iter().copied().find(is_server);
+    let server = server.expect("the engine runs");
+    let helper = engine.iter().copied().find(|pid| is_child_of(*pid, server));
     signal(helper.expect("the engine has helpers"), "STOP");
     signal(server, "KILL");
 }
