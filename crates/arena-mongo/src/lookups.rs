@@ -40,14 +40,6 @@ enum Collection {
     In(i64),
 }
 
-/// A collection's name in its parts and as a whole.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Name<'a> {
-    pub(crate) database: &'a str,
-    pub(crate) collection: &'a str,
-    pub(crate) namespace: &'a str,
-}
-
 impl Lookups {
     /// Looks a document up whose `_id` is the value in this document; nothing where the engine has to be asked in the
     /// usual way.
@@ -58,20 +50,20 @@ impl Lookups {
         &self,
         backend: &Backend,
         budget: Budget<'_>,
-        name: Name<'_>,
+        namespace: &str,
         id: &BsonIn<'_>,
     ) -> Option<Result<Option<Row>, CommandError>> {
         let changes = backend.changes()?;
-        let found = match self.of(changes, name.namespace)? {
+        let found = match self.of(changes, namespace)? {
             Collection::WithoutTable => return None,
             Collection::In(table) => backend.look_up(budget, (table, changes), id).await,
-            Collection::Read => match table(backend, budget, name).await {
+            Collection::Read => match table(backend, budget, namespace).await {
                 Ok(Some(table)) => {
-                    self.learn(changes, name.namespace, Collection::In(table));
+                    self.learn(changes, namespace, Collection::In(table));
                     backend.look_up(budget, (table, changes), id).await
                 }
                 Ok(None) => {
-                    self.learn(changes, name.namespace, Collection::WithoutTable);
+                    self.learn(changes, namespace, Collection::WithoutTable);
                     return None;
                 }
                 Err(error) => Err(error),
@@ -83,7 +75,7 @@ impl Lookups {
             Ok(None) => None,
             // It is gone, or cannot be read.
             Err(_) => {
-                self.learn(changes, name.namespace, Collection::WithoutTable);
+                self.learn(changes, namespace, Collection::WithoutTable);
                 None
             }
         }
@@ -124,10 +116,13 @@ impl Lookups {
 async fn table(
     backend: &Backend,
     budget: Budget<'_>,
-    name: Name<'_>,
+    namespace: &str,
 ) -> Result<Option<i64>, CommandError> {
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-        [&name.database, &name.collection];
+    // A database's name has no dot.
+    let Some((database, collection)) = namespace.split_once('.') else {
+        return Ok(None);
+    };
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&database, &collection];
     let rows = backend.rows(budget, TABLE, &parameters).await?;
     Ok(rows.first().map(|row| row.get(0)))
 }

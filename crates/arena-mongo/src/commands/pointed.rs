@@ -10,7 +10,6 @@ use super::carried::{Carried, OWN_MAX};
 use super::{Answer, Call, integer, invalid_namespace, is_collection_name, reading};
 use crate::backend::{BsonIn, BsonRef, ROOM_BYTES};
 use crate::error::CommandError;
-use crate::lookups::Name;
 use crate::users::Action;
 
 /// MongoDB takes no larger page for larger.
@@ -74,13 +73,8 @@ impl<'a> Pointed<'a> {
         if is_lookup {
             let mut key = RawDocumentBuf::new();
             key.append(bson::cstr!(""), self.id);
-            let name = Name {
-                database: call.database,
-                collection,
-                namespace: &namespace,
-            };
             let key = BsonIn(key.as_bytes());
-            if let Some(found) = lookups.find(backend, call.budget(), name, &key).await {
+            if let Some(found) = lookups.find(backend, call.budget(), &namespace, &key).await {
                 let found = found?;
                 let document = found.as_ref().map(|row| row.get::<_, BsonRef<'_>>(0).0);
                 return page(&namespace, document);
