@@ -274,8 +274,15 @@ async fn more_collections_than_a_connection_remembers_are_found_in() {
         for name in &names[dropped..] {
             assert_eq!(said(&database, name).await.as_ref(), Some(name));
         }
+        assert_eq!(said(&database, "c258").await.as_deref(), Some("c258"));
+        assert!(!looks_up(&world).await, "there was no room for it");
         let collection = database.collection::<Document>(&names[dropped]);
         collection.drop().await.unwrap();
         assert_eq!(said(&database, &names[dropped]).await, None);
+        assert_eq!(said(&database, "c259").await.as_deref(), Some("c259"));
+        assert!(
+            looks_up(&world).await,
+            "room is made when collections change"
+        );
     }
 }
