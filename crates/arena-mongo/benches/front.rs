@@ -1,9 +1,10 @@
-//! What the front costs: processor time per operation through a driver and the
-//! front, against the same statement sent to the engine directly. Measured by what
-//! the scheduler counts in nanoseconds (`schedstat`; the clock ticks of `stat` are
+//! What the front costs: processor time per operation through the front, against the
+//! engine's own function with the same command, sent to the engine directly. Measured by
+//! what the scheduler counts in nanoseconds (`schedstat`; the clock ticks of `stat` are
 //! too coarse): the front's threads, and the engine's processes; a client's own time
-//! is in neither. Both go over unix sockets, as a seat's agent and as the front does. Prints a table, the median of some rounds; asserts nothing.
-//! Beside it: how long a client waits when the engine was killed.
+//! is in neither. Both go over unix sockets, as a seat's agent and as the front does.
+//! Prints a table, the median of some rounds; asserts nothing. Beside it: how long a
+//! client waits when the engine was killed.
 
 #![expect(
     clippy::unwrap_used,
@@ -56,7 +57,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Who sends to the front.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Sender {
-    /// Sends the bytes that a driver would, and does no more than the driver that sends directly.
+    /// Sends commands with a session, as drivers do, and does no more than the client that sends directly.
     Bare,
     Driver,
     /// Through the front's TCP address, instead of the seat's own socket.
